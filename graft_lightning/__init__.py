@@ -1,0 +1,3 @@
+"""GRAFT, P-GRAFT and inverse noise correction as a PyTorch Lightning framework."""
+
+__version__ = "0.1.0"
