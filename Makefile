@@ -1,0 +1,62 @@
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format bench reproduce tensorboard clean
+
+PYTHON ?= $(shell python3.11 -V >/dev/null 2>&1 && echo python3.11 || echo python3)
+PY := .venv/bin/python
+READY := .venv/.ready
+WORKERS ?= 2
+
+# Real data beside the checkout, where there is any; tests that read it skip without.
+GRAFT_TEST_DATA ?= $(abspath $(wildcard ../shared/data))
+ifneq ($(GRAFT_TEST_DATA),)
+export GRAFT_TEST_DATA
+endif
+
+help: ## List what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+demo: $(READY) ## GRAFT and P-GRAFT on handwritten digits, with a report, in minutes on two cores
+	$(PY) -m graft_lightning sweep experiments/demo.yaml
+	@echo "Report: runs/demo/report.md (figures beside it).  Dashboards: make tensorboard"
+
+test: $(READY) ## Every test, slow ones too
+	$(PY) -m pytest -q -n $(WORKERS) --dist worksteal
+
+check: $(READY) ## Lint, format, types, import contract and the fast tests
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	$(PY) -m pytest -q -n $(WORKERS) --dist worksteal -m "not slow"
+
+format: $(READY) ## Let ruff mend what it can
+	.venv/bin/ruff check --fix
+	.venv/bin/ruff format
+
+bench: $(READY) ## Throughput against a bare loop, start-up time, pool read rate
+	$(PY) -m tests.bench
+
+reproduce: $(READY) ## The larger comparison that the README quotes: at most an hour, resumable
+	$(PY) -m graft_lightning sweep experiments/digits/reproduce.yaml
+
+tensorboard: $(READY) ## Dashboards of everything under runs/
+	.venv/bin/tensorboard --logdir runs
+
+clean: ## Remove caches and build products (runs/ and .venv/ stay)
+	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	find graft_lightning tests data -name __pycache__ -prune -exec rm -rf {} +
+
+# The environment. On Linux the registry's own torch brings gigabytes of CUDA, so that a machine without an NVIDIA GPU first
+# gets the CPU build: only that one carries the label +cpu. It comes from wherever pip looks, else from PyTorch's index.
+TORCH_CPU := torch==2.13.0+cpu
+CPU_INDEX := https://download.pytorch.org/whl/cpu
+NO_TORCH := No CPU build of torch for this Python. Try "make PYTHON=python3.11", or put one in: .venv/bin/pip install FILE
+
+$(READY): setup.cfg pyproject.toml
+	@echo "Making the environment in .venv (once, a few minutes)"
+	test -x $(PY) || $(PYTHON) -m venv .venv
+	test "$$(uname)" = Darwin || nvidia-smi -L >/dev/null 2>&1 || $(PY) -m pip show -q torch 2>/dev/null \
+	    || $(PY) -m pip install -q --no-deps $(TORCH_CPU) 2>/dev/null \
+	    || $(PY) -m pip install -q --no-deps --index-url $(CPU_INDEX) $(TORCH_CPU) \
+	    || { echo '$(NO_TORCH)' >&2; exit 1; }
+	$(PY) -m pip install -q -e ".[dev]"
+	@touch $@
