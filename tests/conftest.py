@@ -1,0 +1,45 @@
+"""What every test gets: one thread, no network, a fixed seed, and a process that nothing before it has changed."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+# Before torch and the Hugging Face packages are imported, and inherited by subprocesses.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["MPLBACKEND"] = "Agg"
+
+import pytest
+import torch
+import torch.distributed as dist
+
+
+@pytest.fixture(autouse=True)
+def clean_process() -> Iterator[None]:
+    """One torch thread, seed 0; afterwards no process group and the environment as it was.
+
+    A live process group makes the next forked DDP test hang, and Lightning leaves MASTER_PORT, LOCAL_RANK and
+    PL_GLOBAL_SEED in the environment. The seed is for network initialisation: everything else passes generators.
+    """
+    before = dict(os.environ)
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    yield
+    if dist.is_initialized():
+        dist.destroy_process_group()
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """The folder of real data named by GRAFT_TEST_DATA; tests that ask for it skip where it is unset."""
+    folder = os.environ.get("GRAFT_TEST_DATA")
+    if not folder:
+        pytest.skip("GRAFT_TEST_DATA is unset: it names the folder of real data that this test reads")
+    path = Path(folder)
+    if not path.is_dir():
+        raise FileNotFoundError(f"GRAFT_TEST_DATA={folder!r} is not a folder")
+    return path

@@ -1,0 +1,182 @@
+"""The import contract: layers import downwards only, the mathematics without Lightning, the CLI nothing heavy."""
+
+import ast
+import configparser
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "graft_lightning"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+LAYERS = {
+    "types": 0,
+    "processes": 1,
+    "rejection": 2,
+    "inversion": 2,
+    "domains": 3,
+    "modules": 4,
+    "datamodules": 4,
+    "callbacks": 5,
+    "export": 5,
+    "plan": 5,
+    "report": 5,
+    "cli": 6,
+    "__main__": 7,
+}
+CORE = {"processes", "rejection", "inversion"}
+LIGHTNING = {"lightning", "lightning_fabric", "pytorch_lightning"}
+HEAVY = {"diffusers", "matplotlib", "peft", "rdkit", "sklearn", "transformers"}
+
+
+class Import(NamedTuple):
+    """One imported module: where, what, and whether it is loaded when the importing file is."""
+
+    where: str
+    module: tuple[str, ...]
+    eager: bool
+
+
+def imports(file: Path) -> Iterator[Import]:
+    """Every import of a file, relative ones resolved; in functions and under TYPE_CHECKING they are not eager."""
+    package = file.relative_to(ROOT).parent.parts
+
+    def visit(node: ast.AST, eager: bool) -> Iterator[Import]:
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            stem = [*base, *(node.module.split(".") if node.module else ())]
+            # `from graft_lightning.domains import digits` names a module by its last part
+            names = [".".join([*stem, alias.name]) for alias in node.names]
+        for name in names:
+            yield Import(f"{file.relative_to(ROOT)}:{node.lineno}", tuple(name.split(".")), eager)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            eager = False
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            eager = False
+        for child in ast.iter_child_nodes(node):
+            yield from visit(child, eager)
+
+    yield from visit(ast.parse(file.read_text()), eager=True)
+
+
+def layer_of(file: Path) -> str:
+    return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def offences(files: list[Path], offends) -> list[str]:
+    """`where imports what` for each import of our own package for which `offends(file, module parts)` holds."""
+    return [
+        f"{found.where} imports {'.'.join(found.module)}"
+        for file in files
+        for found in imports(file)
+        if found.module[0] == "graft_lightning" and len(found.module) > 1 and offends(file, found.module[1:])
+    ]
+
+
+def loaded_by(statement: str, packages: set[str], after: str = "pass") -> set[str]:
+    """Those of `packages` that `statement` loads, in an interpreter of its own, beyond what `after` has loaded."""
+    code = f"""
+import sys
+{after}
+before = set(sys.modules)
+{statement}
+print(*({packages!r} & set(sys.modules) - before))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+def modules_of(name: str) -> list[str]:
+    """Dotted names of everything importable below `graft_lightning.<name>`."""
+    return [
+        ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for file in FILES
+        if layer_of(file) == name
+    ]
+
+
+def test_every_file_belongs_to_a_layer():
+    known = LAYERS.keys() | {"__init__"}
+    assert {layer_of(file) for file in FILES} <= known, "give the new module a layer in LAYERS, or move it into one"
+
+
+def test_every_folder_is_a_package():
+    assert [str(file.parent) for file in FILES if not (file.parent / "__init__.py").exists()] == []
+
+
+def test_imports_run_downwards():
+    def upwards(file: Path, module: tuple[str, ...]) -> bool:
+        here, there = layer_of(file), module[0]
+        return there in LAYERS and here != there and LAYERS[there] >= LAYERS.get(here, 0)
+
+    assert offences(FILES, upwards) == []
+
+
+def test_domains_share_only_their_base():
+    def foreign(file: Path, module: tuple[str, ...]) -> bool:
+        here = file.relative_to(PACKAGE / "domains").parts[0].removesuffix(".py")
+        return module[0] == "domains" and len(module) > 1 and module[1] not in {here, "base"}
+
+    assert offences([file for file in FILES if layer_of(file) == "domains"], foreign) == []
+
+
+def test_the_method_names_no_domain():
+    method = [file for file in FILES if layer_of(file) in {"modules", "datamodules", "callbacks"}]
+    assert offences(method, lambda _, module: module[0] == "domains" and module[1:2] not in {(), ("base",)}) == []
+
+
+def test_the_mathematics_imports_no_lightning():
+    found = [found for file in FILES if layer_of(file) in CORE for found in imports(file)]
+    assert [f"{i.where} imports {i.module[0]}" for i in found if i.module[0] in LIGHTNING] == []
+
+
+def test_the_mathematics_runs_without_lightning():
+    core = [module for name in sorted(CORE) for module in modules_of(name)]
+    assert len(core) >= len(CORE), "the packages of the mathematics are gone: this test would pass unseen"
+    assert loaded_by(f"import {', '.join(core)}", LIGHTNING) == set()
+
+
+def test_heavy_packages_are_imported_where_they_are_used():
+    found = [found for file in FILES for found in imports(file)]
+    assert [f"{i.where} imports {i.module[0]}" for i in found if i.eager and i.module[0] in HEAVY] == []
+
+
+@pytest.mark.skipif(not modules_of("cli"), reason="there is no CLI")
+def test_the_cli_starts_light():
+    # lightning itself loads some of them (matplotlib through torchmetrics); the CLI may add none
+    assert loaded_by("import graft_lightning.cli", HEAVY, after="import lightning.pytorch.cli") == set()
+
+
+def test_the_package_imports_nothing():
+    assert loaded_by("import graft_lightning", LIGHTNING | HEAVY | {"torch"}) == set()
+
+
+def test_third_party_packages_are_declared():
+    setup = configparser.ConfigParser(interpolation=None)
+    setup.read(ROOT / "setup.cfg")
+    lines = "\n".join([setup["options"]["install_requires"], *setup["options.extras_require"].values()])
+    declared = {normalised(name) for name in re.findall(r"^\s*([A-Za-z][\w.-]*)", lines, flags=re.MULTILINE)}
+    installed = packages_distributions()
+    found = [found for file in FILES for found in imports(file)]
+    missing = {
+        f"{i.where} imports {i.module[0]}"
+        for i in found
+        if i.module[0] not in sys.stdlib_module_names | {"graft_lightning"}
+        and not declared & {normalised(name) for name in installed.get(i.module[0], [i.module[0]])}
+    }
+    assert sorted(missing) == []
+
+
+def normalised(distribution: str) -> str:
+    return re.sub(r"[-_.]+", "-", distribution).lower()
