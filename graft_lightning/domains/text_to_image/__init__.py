@@ -1,0 +1,1 @@
+"""Text-to-image: prompts and rewards for any diffusers text-to-image pipeline."""

@@ -1,0 +1,119 @@
+"""Prompt sets: what is asked of a text-to-image model, and how scores by prompt become a table.
+
+A set is named by its files and reads them when it is first asked. Prompts are kept byte for byte where a benchmark
+defines them (a leading blank changes the tokens of a question that quotes the prompt); plain lists are stripped.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One prompt: its id within the set, the text, and the tags (skills, categories) under which it is averaged."""
+
+    id: str
+    text: str
+    tags: tuple[str, ...] = ()
+
+
+Overall = Callable[[Sequence[Prompt], Tensor], float]
+"""Prompts and their scores to one figure."""
+
+
+class PromptSet(ABC):
+    """An ordered set of prompts. Constructors read nothing; the first question does.
+
+    Scores are given as ``(prompts,)`` or, with several images a prompt, ``(prompts, images)``.
+    """
+
+    _read: list[Prompt] | None = None
+
+    @abstractmethod
+    def read(self) -> list[Prompt]:
+        """Reads the prompts from their files.
+
+        Raises:
+            MissingPromptsError: if a file is absent; says where it comes from.
+        """
+
+    def prompts(self) -> list[Prompt]:
+        """Every prompt, in the order of the files."""
+        if self._read is None:
+            self._read = self.read()
+        return self._read
+
+    def texts(self) -> list[str]:
+        """The text of every prompt, in order; what a text-to-image model is conditioned on."""
+        return [prompt.text for prompt in self.prompts()]
+
+    def tags(self) -> list[tuple[str, ...]]:
+        """The tags of every prompt, in order."""
+        return [prompt.tags for prompt in self.prompts()]
+
+    def __len__(self) -> int:
+        return len(self.prompts())
+
+    def averages(self, scores: Sequence[float] | Tensor) -> dict[str, float]:
+        """The mean score under "overall" and under every tag, tags in order of appearance.
+
+        A NaN score makes every mean that it belongs to NaN: a table must not hide what could not be judged.
+
+        Raises:
+            ValueError: if there is not one score, or one row of scores, a prompt.
+        """
+        return averages(self.prompts(), scores, self.overall)
+
+    def overall(self, prompts: Sequence[Prompt], scores: Tensor) -> float:
+        """The benchmark's own single figure, from one score a prompt; here the plain mean."""
+        return float(scores.mean())
+
+
+class MissingPromptsError(FileNotFoundError):
+    """A prompt file that is not where it was looked for."""
+
+    def __init__(self, path: Path, where: str) -> None:
+        super().__init__(f"prompt file {str(path)!r} is absent; {where}")
+
+
+def averages(prompts: Sequence[Prompt], scores: Sequence[float] | Tensor, overall: Overall) -> dict[str, float]:
+    """`PromptSet.averages` for any list of prompts."""
+    values = torch.as_tensor(scores, dtype=torch.float64)
+    if values.ndim not in (1, 2) or len(values) != len(prompts):
+        raise ValueError(
+            f"scores of shape {tuple(values.shape)} for {len(prompts)} prompts; "
+            f"expected ({len(prompts)},) or ({len(prompts)}, images per prompt)"
+        )
+    values = values if values.ndim == 1 else values.mean(1)
+    rows: dict[str, list[int]] = {}
+    for row, prompt in enumerate(prompts):
+        for tag in prompt.tags:
+            rows.setdefault(tag, []).append(row)
+    means = {tag: float(values[members].mean()) for tag, members in rows.items()}
+    return {"overall": overall(prompts, values), **means}
+
+
+def read_text(path: Path, where: str) -> str:
+    """The text of a prompt file (UTF-8, with or without a byte order mark).
+
+    Raises:
+        MissingPromptsError: if it is absent; ``where`` says where to get it.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise MissingPromptsError(path, where) from error
+
+
+def lines(text: str) -> list[str]:
+    r"""Lines without surrounding blanks, empty ones dropped.
+
+    Split at ``\n`` alone: published lists mix line ends (some of T2I-CompBench's end in ``\r\n``, some in nothing), and
+    `str.splitlines` would also split at separators that occur inside a prompt.
+    """
+    return [line.strip() for line in text.split("\n") if line.strip()]
