@@ -1,0 +1,179 @@
+"""From geometry to what a chemist would call the molecule: RDKit graph, SMILES, key.
+
+What EDM counts as a molecule's identity is the canonical SMILES of the largest fragment of its bond graph. Hydrogens
+are explicit atoms and appear as ``[H]``; no conformer is attached, hence no stereochemistry; the rule knows no aromatic
+bonds, though RDKit may perceive them. RDKit fills missing valences with implicit hydrogens, so that a molecule fails
+only where a valence is exceeded.
+
+RDKit is imported by the first function that needs it.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from tensordict import TensorDictBase
+
+from graft_lightning.domains.molecules.atoms import ATOMIC_NUMBERS, SYMBOLS, Molecule, padded
+from graft_lightning.domains.molecules.edm_rules import (
+    bond_orders,
+    connected_molecules,
+    stable_atoms,
+)
+
+if TYPE_CHECKING:
+    from rdkit.Chem import Mol
+
+UNPARSEABLE = -1
+"""The key of a molecule that RDKit refuses: equal to nothing."""
+
+
+class Perceived:
+    """One molecule with all that its geometry implies; RDKit's part is worked out when it is first asked for.
+
+    Args:
+        types: ``(atoms,)``, indices into `atoms.SYMBOLS`.
+        positions: ``(atoms, 3)``, Angstrom.
+        bonds: (first atom, second atom, order) of every bond, first < second.
+        stable_atoms: how many atoms are stable.
+        connected: whether the bonds hold all atoms together.
+    """
+
+    def __init__(
+        self,
+        types: np.ndarray,
+        positions: np.ndarray,
+        bonds: list[tuple[int, int, int]],
+        stable_atoms: int,
+        connected: bool,
+    ) -> None:
+        self.types = types
+        self.positions = positions
+        self.bonds = bonds
+        self.stable_atoms = stable_atoms
+        self.connected = connected
+
+    @property
+    def atoms(self) -> int:
+        """The number of atoms."""
+        return len(self.types)
+
+    @property
+    def stable(self) -> bool:
+        """Whether every atom is stable, and there is one."""
+        return 0 < self.atoms == self.stable_atoms
+
+    def count(self, symbol: str) -> int:
+        """How many atoms of an element there are, bonded or not."""
+        return int((self.types == SYMBOLS.index(symbol)).sum())
+
+    @cached_property
+    def mol(self) -> "Mol | None":
+        """The sanitised RDKit molecule, hydrogens explicit; None if RDKit refuses it, or a position is not finite."""
+        if not (self.atoms and np.isfinite(self.positions).all()):
+            return None
+        return sanitised(build_molecule(self.types, self.bonds))
+
+    @cached_property
+    def largest(self) -> "Mol | None":
+        """The fragment of `mol` with most atoms, the first of equals."""
+        if self.mol is None:
+            return None
+        if self.connected:
+            return self.mol
+        from rdkit import Chem
+
+        return max(Chem.GetMolFrags(self.mol, asMols=True), key=lambda fragment: fragment.GetNumAtoms())
+
+    @cached_property
+    def smiles(self) -> str | None:
+        """Canonical SMILES of the largest fragment, with explicit hydrogens; None if invalid."""
+        if self.largest is None:
+            return None
+        from rdkit import Chem
+
+        return str(Chem.MolToSmiles(self.largest))
+
+    @property
+    def valid(self) -> bool:
+        """Whether RDKit accepts the bond graph."""
+        return self.mol is not None
+
+    @cached_property
+    def key(self) -> int:
+        """A number that two molecules share if and only if they share their SMILES (but for a hash collision)."""
+        return UNPARSEABLE if self.smiles is None else smiles_key(self.smiles)
+
+
+CHUNK = 1024
+"""Molecules whose pairs are held in memory at once."""
+
+
+def perceive(samples: TensorDictBase | Sequence[Molecule]) -> list[Perceived]:
+    """Bonds and stability of every molecule, vectorised; RDKit is not called yet.
+
+    Raises:
+        ValueError: if a `Molecule` has an element without bond rule.
+    """
+    pieces = (samples[start : start + CHUNK] for start in range(0, len(samples), CHUNK))
+    return [
+        molecule
+        for piece in pieces
+        for molecule in _perceive(piece if isinstance(piece, TensorDictBase) else padded(piece))
+    ]
+
+
+def _perceive(samples: TensorDictBase) -> list[Perceived]:
+    positions, types, mask = (samples[field].detach().cpu() for field in ("positions", "types", "mask"))
+    orders = bond_orders(positions, types, mask)
+    stable = stable_atoms(orders, types, mask).sum(-1).tolist()
+    connected = connected_molecules(orders, mask).tolist()
+    # Bonds are numbered within the molecule, so that padding may stand anywhere.
+    place = mask.cumsum(-1) - 1
+    row, first, second = torch.nonzero(torch.triu(orders), as_tuple=True)
+    bonds: list[list[tuple[int, int, int]]] = [[] for _ in range(len(mask))]
+    found = (row, place[row, first], place[row, second], orders[row, first, second])
+    for molecule, i, j, order in zip(*(index.tolist() for index in found), strict=True):
+        bonds[molecule].append((i, j, order))
+    return [
+        Perceived(types[b][mask[b]].numpy(), positions[b][mask[b]].double().numpy(), bonds[b], stable[b], connected[b])
+        for b in range(len(mask))
+    ]
+
+
+def build_molecule(types: np.ndarray, bonds: Sequence[tuple[int, int, int]]) -> "Mol":
+    """The bond graph as an RDKit molecule with explicit hydrogens, not yet sanitised.
+
+    Args:
+        types: ``(atoms,)``, indices into `atoms.SYMBOLS`.
+        bonds: (first atom, second atom, order 1 to 3).
+    """
+    from rdkit import Chem
+
+    order_of = (Chem.BondType.ZERO, Chem.BondType.SINGLE, Chem.BondType.DOUBLE, Chem.BondType.TRIPLE)
+    mol = Chem.RWMol()
+    for atom_type in types.tolist():
+        mol.AddAtom(Chem.Atom(ATOMIC_NUMBERS[atom_type]))
+    for i, j, order in bonds:
+        mol.AddBond(i, j, order_of[order])
+    return mol.GetMol()
+
+
+def sanitised(mol: "Mol") -> "Mol | None":
+    """The molecule after RDKit's sanitisation, which changes it in place; None where a valence is exceeded."""
+    from rdkit import Chem, rdBase
+
+    with rdBase.BlockLogs():
+        try:
+            Chem.SanitizeMol(mol)
+        except ValueError:  # base class of RDKit's own complaints
+            return None
+    return mol
+
+
+def smiles_key(smiles: str) -> int:
+    """A non-negative int64 that depends on the text alone: the same on every machine and in every run."""
+    return int.from_bytes(hashlib.blake2b(smiles.encode(), digest_size=8).digest(), "big") >> 1
