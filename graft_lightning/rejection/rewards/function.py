@@ -1,0 +1,61 @@
+"""A reward from any function, named by its dotted path."""
+
+import importlib
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from graft_lightning.rejection.reward import Reward
+
+
+class FunctionReward(Reward):
+    """Calls ``function(samples, conditions, **arguments)``, which returns one number a sample.
+
+    Args:
+        function: dotted path of the function, ``package.module.function``; imported by the first call.
+        arguments: further keyword arguments.
+        groupwise: True if the function compares samples of one condition with each other.
+    """
+
+    def __init__(self, function: str, arguments: dict[str, Any] | None = None, groupwise: bool = False) -> None:
+        self.function = function
+        self.arguments = dict(arguments or {})
+        self.groupwise = groupwise
+        self._function: Callable[..., Any] | None = None
+
+    def __call__(self, samples: Any, conditions: Sequence[str]) -> Tensor:
+        return torch.as_tensor(self._resolved()(samples, conditions, **self.arguments), dtype=torch.float32)
+
+    @property
+    def name(self) -> str:
+        return self.function.rpartition(".")[2]
+
+    def evidence(self) -> str:
+        """The function's source: a changed function is another reward."""
+        try:
+            return inspect.getsource(self._resolved())
+        except (OSError, TypeError):  # built in, compiled, or typed at a prompt
+            return ""
+
+    def _resolved(self) -> Callable[..., Any]:
+        if self._function is None:
+            self._function = imported(self.function)
+        return self._function
+
+
+def imported(path: str) -> Callable[..., Any]:
+    """The callable at a dotted path.
+
+    Raises:
+        ImportError: if there is no such module, or no such callable in it; says which.
+    """
+    module, _, name = path.rpartition(".")
+    if not module:
+        raise ImportError(f"function: {path!r} names no module; write package.module.function")
+    found = getattr(importlib.import_module(module), name, None)
+    if not callable(found):
+        raise ImportError(f"function: module {module!r} has no callable {name!r}")
+    return found
