@@ -1,0 +1,8 @@
+"""Callbacks: the only place where references, data and models meet."""
+
+from graft_lightning.callbacks.collect import Collect
+from graft_lightning.callbacks.ema import TrainableEMA
+from graft_lightning.callbacks.evaluate import Evaluate
+from graft_lightning.callbacks.files import SaveReference, WriteSamples
+
+__all__ = ["Collect", "Evaluate", "SaveReference", "TrainableEMA", "WriteSamples"]

@@ -1,0 +1,225 @@
+"""Collection: the callback that has the reference fill the pool, before training and, with several rounds, between."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import lightning as L
+import torch
+
+from graft_lightning.callbacks.figures import accepted_figure, log_figure, log_pictures
+from graft_lightning.datamodules.accepted import AcceptedTrajectories
+from graft_lightning.modules.graft import PGraft
+from graft_lightning.processes.denoiser import Denoiser
+from graft_lightning.rejection.collect import Plan, fill, kept_levels, shard_size
+from graft_lightning.rejection.fingerprint import describe, digest
+from graft_lightning.rejection.pool import KeptLevel, Round, TrajectoryPool
+from graft_lightning.rejection.reward import Reward
+from graft_lightning.rejection.selection import Selection
+
+log = logging.getLogger(__name__)
+
+
+class Collect(L.Callback):
+    """Fills the pool: every condition of the datamodule, ``draws`` times, scored by the reward.
+
+    A pool that was filled by the same reference is used again: a change of the rule, of K / M, of the hand-off among the
+    kept levels draws nothing new. Runs in ``on_fit_start``, and for several rounds at the end of epochs, where the pool
+    is drawn again from the current model.
+
+    Args:
+        reward: what is maximised; without one the callback does nothing (pre-training).
+        draws: M, samples per condition.
+        keep: shares N_I / N of the sampler's steps, counted from the data, whose states are kept for P-GRAFT.
+        batch_size: trajectories sampled at a time, and stored together.
+        also: further rewards to store beside the first.
+        rounds: 1 samples the frozen reference once; more re-draw from the current model.
+        epochs_per_round: training epochs between rounds.
+    """
+
+    def __init__(
+        self,
+        reward: Reward | None = None,
+        draws: int = 32,
+        keep: Sequence[float] = (0.25, 0.5, 0.75),
+        batch_size: int = 256,
+        also: list[Reward] | None = None,
+        rounds: int = 1,
+        epochs_per_round: int = 1,
+    ) -> None:
+        for name, value in (("draws", draws), ("batch_size", batch_size), ("rounds", rounds)):
+            if value < 1:
+                raise ValueError(f"collect.{name}={value}; it must be at least 1")
+        self.reward, self.also = reward, list(also or [])
+        self.draws, self.keep, self.batch_size = draws, tuple(keep), batch_size
+        self.rounds, self.epochs_per_round = rounds, epochs_per_round
+        self.round_index = 0
+        self.drawn = 0
+
+    @property
+    def rewards(self) -> dict[str, Reward]:
+        """All rewards by name, the one that is maximised first."""
+        return {reward.name: reward for reward in [self.reward, *self.also] if reward is not None}
+
+    # ---- hooks
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Refuses what cannot work, before anything is built or sampled."""
+        if stage == "fit" and self.reward is not None:
+            module, data = _both(trainer, pl_module)
+            self.check(module, data)
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Fills round 0, or takes up the round that a resumed run was in; the epoch is not restored yet."""
+        if self.reward is None:
+            return
+        module, data = _both(trainer, pl_module)
+        if self.round_index == 0:
+            self.collect(trainer, module, data, 0, module.opened().frozen)
+            return
+        opened = TrajectoryPool.open(data.pool, verify=False).round(self.round_index)
+        if not opened.complete:
+            raise FileNotFoundError(f"{opened.path} lacks trajectories that this run was trained on; it cannot resume")
+        data.use(opened, self._reward_name(data), module.training_state)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draws the next round, where one is due; not in ``on_train_epoch_start``, before which loaders are made."""
+        epochs = trainer.current_epoch + 1
+        due = min(epochs // self.epochs_per_round, self.rounds - 1)
+        if self.reward is not None and due > self.round_index:
+            module, data = _both(trainer, pl_module)
+            self.round_index = due
+            self.collect(trainer, module, data, due, module.sampling_denoiser())
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"round_index": self.round_index}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.round_index = int(state_dict["round_index"])
+
+    # ---- work
+
+    def check(self, module: PGraft, data: AcceptedTrajectories) -> None:
+        """Refuses settings that contradict each other.
+
+        Raises:
+            ValueError: naming key, value, and what would be right.
+        """
+        data.acceptance.check(self.draws)
+        kept = kept_levels(module.reference, self.keep)
+        needed = module.training_state
+        if needed != "x_0" and needed not in kept:
+            steps = module.reference.sampler.steps
+            listed = ", ".join(f"{n / steps:g}" for n in kept) or "none"
+            raise ValueError(
+                f"model.handoff={module.handoff}: state {needed} of {steps} is not kept in the pool; "
+                f"collect.keep holds {listed}. Add it there, choose one of these, or set model.states to x_0"
+            )
+        if data.reward is not None and data.reward not in self.rewards:
+            raise ValueError(f"data.reward={data.reward!r} is not collected; collected are {', '.join(self.rewards)}")
+
+    def open_round(
+        self, module: PGraft, data: AcceptedTrajectories, index: int, verify: bool = True
+    ) -> tuple[TrajectoryPool, Round, Plan]:
+        """The pool of these settings and one of its rounds, made if absent.
+
+        Raises:
+            PoolMismatch: if the folder holds the pool of another reference; names each differing key.
+            DamagedShard: if a shard is damaged; names the file.
+        """
+        reference = module.reference
+        levels = kept_levels(reference, self.keep)
+        schedule = reference.process.schedule
+        kept = {n: KeptLevel(t, float(schedule.log_snr(torch.tensor(t)))) for n, t in levels.items()}
+        pool = TrajectoryPool.create(data.pool, reference.fingerprint(module.opened().original), data.seed, verify)
+        model = "reference" if index == 0 else digest(p for p in module.network.parameters() if p.requires_grad)
+        texts = data.conditions.texts()
+        size = shard_size(self.batch_size, self.draws, list(self.rewards.values()))
+        for existing in pool.rounds():
+            if existing.index == index and set(kept) <= set(existing.kept_levels):
+                kept, size = existing.kept_levels, existing.shard_size  # more levels, or other shards, serve as well
+        opened = pool.start_round(index, texts, self.draws, kept, size, {"model": model})
+        for name, reward in self.rewards.items():
+            pool.add_reward(name, describe(reward))
+        return pool, opened, Plan(texts, self.draws, levels, data.seed, index, self.batch_size)
+
+    def collect(
+        self, trainer: L.Trainer, module: PGraft, data: AcceptedTrajectories, index: int, denoiser: Denoiser
+    ) -> Selection:
+        """Fills a round and hands it to the datamodule."""
+        strategy = trainer.strategy
+        if trainer.is_global_zero:
+            pool, _, _ = self.open_round(module, data, index)
+        strategy.barrier("pool made")
+        pool, opened, plan = self.open_round(module, data, index, verify=False)
+        module.eval()
+        before = self.drawn
+        if trainer.is_global_zero:
+            with pool.locked():
+                self._fill(trainer, module, opened, plan, denoiser)
+        else:
+            self._fill(trainer, module, opened, plan, denoiser)
+        strategy.barrier("pool filled")
+        module.train()
+        selection = data.use(opened, self._reward_name(data), module.training_state)
+        if trainer.is_global_zero:
+            self._tell(trainer, module, opened, selection, self.drawn - before)
+        return selection
+
+    def _reward_name(self, data: AcceptedTrajectories) -> str:
+        return data.reward or next(iter(self.rewards))
+
+    def _fill(self, trainer: L.Trainer, module: PGraft, opened: Round, plan: Plan, denoiser: Denoiser) -> None:
+        self.drawn += fill(
+            opened,
+            module.reference,
+            denoiser,
+            plan,
+            self.rewards,
+            module.device,
+            trainer.global_rank,
+            trainer.world_size,
+        )
+
+    def _tell(
+        self, trainer: L.Trainer, module: PGraft, opened: Round, selection: Selection, drawn: int
+    ) -> None:
+        before, after = selection.mean_reward()
+        log.info(
+            "round %d: %d trajectories (%d newly drawn), accepted %d (%.1f %%), mean reward %.3f -> %.3f of the accepted",
+            opened.index,
+            len(opened),
+            drawn,
+            len(selection),
+            100 * selection.acceptance_rate,
+            before,
+            after,
+        )
+        if selection.without_signal:
+            texts = [opened.conditions[i] for i in selection.without_signal]
+            log.warning("%d conditions without signal (all rewards equal), left out: %s", len(texts), texts[:5])
+        if selection.not_finite:
+            log.warning("%d rewards are NaN or infinite; these trajectories are never accepted", selection.not_finite)
+        if trainer.logger is None:
+            return
+        figures: dict[str, Any] = {
+            "collect/reward_of_all": before,
+            "collect/reward_of_accepted": after,
+            "collect/acceptance_rate": selection.acceptance_rate,
+            "collect/without_signal": len(selection.without_signal),
+            "collect/not_finite": selection.not_finite,
+            "collect/newly_drawn": drawn,
+        }
+        trainer.logger.log_metrics(figures, step=trainer.global_step)
+        log_figure(trainer, "collect/acceptance", accepted_figure(selection, opened.conditions))
+        log_pictures(trainer, module, opened, selection)
+
+
+def _both(trainer: L.Trainer, module: L.LightningModule) -> tuple[PGraft, AcceptedTrajectories]:
+    data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    if not isinstance(module, PGraft) or not isinstance(data, AcceptedTrajectories):
+        raise TypeError(
+            f"collect.reward is set, but model is {type(module).__name__} and data {type(data).__name__}; "
+            "collecting needs PGraft or Graft, and AcceptedTrajectories"
+        )
+    return module, data

@@ -1,0 +1,222 @@
+"""Evaluation: held-out conditions, sampled from the same seeds by every model that is compared."""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from torchmetrics import Metric
+
+from graft_lightning.callbacks.figures import PICTURES, boards, log_sheet, sheet_of
+from graft_lightning.modules.denoising import DenoisingModule
+from graft_lightning.modules.graft import PGraft
+from graft_lightning.rejection.reward import Reward, score
+from graft_lightning.types import Draws
+
+RECORDS = "evaluation.jsonl"
+"""One line an evaluation, in the run's folder; reports are made from these files."""
+
+
+class Evaluate(L.Callback):
+    """Scores the samples of validation and test, logs them with intervals, and writes them to the run's folder.
+
+    Args:
+        rewards: scores per sample: the reward that was trained on, and judges that were not.
+        metrics: torchmetrics over all samples, called ``update(samples, conditions)``: diversity, distances.
+        method: the name in reports; the model's own by default.
+        baseline: also evaluate the reference once when a fit starts.
+    """
+
+    def __init__(
+        self,
+        rewards: list[Reward] | None = None,
+        metrics: list[Metric] | None = None,
+        method: str | None = None,
+        baseline: bool = True,
+    ) -> None:
+        self.rewards = list(rewards or [])
+        self.metrics = list(metrics or [])
+        self.method = method
+        self.baseline = baseline
+        self._rows: list[tuple[str, int, list[float]]] = []
+        self._pictures: list[tuple[str, Any]] = []
+        self._base_pictures: list[tuple[str, Any]] = []
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the per-sample scores."""
+        return [reward.name for reward in self.rewards]
+
+    # ---- hooks
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Evaluates the reference on the validation draws; a resumed run has that already."""
+        loader = trainer.datamodule.val_dataloader()  # type: ignore[attr-defined]
+        if not (self.baseline and self.rewards and isinstance(pl_module, PGraft) and loader):
+            return
+        recorded = any(r["method"] == "base" for r in read_records(run_folder(trainer)))
+        pl_module.eval()
+        self._reset(pl_module)
+        for number, draws in enumerate(loader):
+            if recorded and number:
+                break  # only the pictures are needed again
+            self._take(pl_module, draws, pl_module.reference.decode(pl_module.sample(draws, pl_module.opened().frozen)))
+        pl_module.train()
+        self._base_pictures = self._pictures
+        if not recorded:
+            self._finish(trainer, pl_module, "validate", "base")
+
+    def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._reset(pl_module)
+
+    def on_test_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._reset(pl_module)
+
+    def on_validation_batch_end(
+        self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Draws, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        self._take(pl_module, batch, outputs)
+
+    def on_test_batch_end(
+        self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Draws, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        self._take(pl_module, batch, outputs)
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        if not trainer.sanity_checking:
+            self._finish(trainer, pl_module, "validate", self.method or pl_module.method)
+
+    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        self._finish(trainer, pl_module, "test", self.method or pl_module.method)
+
+    # ---- work
+
+    def _reset(self, module: L.LightningModule) -> None:
+        self._rows, self._pictures = [], []
+        for reward in self.rewards:
+            reward.to(module.device)
+        for metric in self.metrics:
+            metric.to(module.device).reset()
+
+    def _take(self, module: DenoisingModule, draws: Draws, samples: Any) -> None:
+        scores = [score(reward, samples, draws.conditions).tolist() for reward in self.rewards]
+        rows = zip(draws.conditions, draws.draw.tolist(), *scores, strict=True)
+        self._rows += [(text, number, list(values)) for text, number, *values in rows]
+        for metric in self.metrics:
+            metric.update(samples, draws.conditions)
+        for i in (draws.draw == 0).nonzero().squeeze(1).tolist():
+            if len(self._pictures) < PICTURES:
+                self._pictures.append((draws.conditions[i], samples[i : i + 1].cpu()))
+
+    def _finish(self, trainer: L.Trainer, module: DenoisingModule, stage: str, method: str) -> None:
+        """Gathers, logs and records one evaluation. Collective."""
+        rows = gathered(self._rows)
+        figures = {name: summarise(rows, i) for i, name in enumerate(self.names)}
+        for metric in self.metrics:
+            value = float(metric.compute())  # collective, inside torchmetrics
+            figures[type(metric).__name__] = {"mean": value, "low": value, "high": value, "n": len(rows)}
+        prefix = "base/" if method == "base" and stage == "validate" else f"{stage}/"
+        for name, figure in figures.items():
+            if prefix == "base/":
+                continue
+            module.log(f"{prefix}{name}", figure["mean"], prog_bar=name == next(iter(figures)), rank_zero_only=False)
+        if not trainer.is_global_zero:
+            return
+        curves = {f"{prefix}{name}/{end}": f[end] for name, f in figures.items() for end in ("low", "high")}
+        if prefix == "base/":
+            curves |= {f"{prefix}{name}": figure["mean"] for name, figure in figures.items()}
+        for logger in trainer.loggers:
+            logger.log_metrics(curves, step=trainer.global_step)
+        record = {
+            "stage": stage,
+            "method": method,
+            "step": 0 if prefix == "base/" else self._steps(trainer, module),
+            "seed": trainer.datamodule.seed,  # type: ignore[attr-defined]
+            "figures": figures,
+            "scores": {name: table(rows, i) for i, name in enumerate(self.names)},
+        }
+        append_record(run_folder(trainer), record)
+        self._draw(trainer, module, prefix)
+
+    @staticmethod
+    def _steps(trainer: L.Trainer, module: DenoisingModule) -> int:
+        return trainer.global_step or int(getattr(module, "trained_steps", 0))
+
+    def _draw(self, trainer: L.Trainer, module: DenoisingModule, prefix: str) -> None:
+        if not boards(trainer) or not self._pictures:
+            return
+        texts, samples = zip(*self._pictures, strict=True)
+        log_sheet(trainer, f"{prefix}samples", sheet_of(module, torch.cat(samples), texts))
+        if self._base_pictures and prefix != "base/":
+            pairs = zip(self._base_pictures, self._pictures, strict=False)
+            both = [picture for (_, before), (_, after) in pairs for picture in (before, after)]
+            captions = [f"{when}: {text}" for text in texts for when in ("base", "now")][: len(both)]
+            log_sheet(trainer, f"{prefix}base_and_now", sheet_of(module, torch.cat(both), captions))
+
+
+def summarise(rows: Sequence[tuple[str, int, list[float]]], column: int) -> dict[str, float]:
+    """Mean over conditions of the mean score, with a 95 % interval from the spread between conditions.
+
+    Scores that are not finite are left out. ``n`` counts conditions.
+    """
+    by_condition: dict[str, list[float]] = {}
+    for text, _, values in rows:
+        if math.isfinite(values[column]):
+            by_condition.setdefault(text, []).append(values[column])
+    means = torch.tensor([sum(v) / len(v) for v in by_condition.values()], dtype=torch.float64)
+    if not len(means):
+        return {"mean": math.nan, "low": math.nan, "high": math.nan, "n": 0}
+    mean = float(means.mean())
+    half = 1.96 * float(means.std(correction=1)) / math.sqrt(len(means)) if len(means) > 1 else 0.0
+    return {"mean": mean, "low": mean - half, "high": mean + half, "n": len(means)}
+
+
+def table(rows: Sequence[tuple[str, int, list[float]]], column: int) -> list[list[float]]:
+    """Scores by condition and draw."""
+    by_condition: dict[str, dict[int, float]] = {}
+    for text, number, values in rows:
+        by_condition.setdefault(text, {})[number] = round(values[column], 6)
+    return [[draws[number] for number in sorted(draws)] for draws in by_condition.values()]
+
+
+def gathered(rows: list[Any]) -> list[Any]:
+    """The rows of all processes, in an order that does not depend on their number."""
+    import torch.distributed as dist
+
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        parts: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(parts, rows)
+        rows = [row for part in parts for row in part]
+    return sorted(rows, key=lambda row: row[:2])
+
+
+def run_folder(trainer: L.Trainer) -> Path:
+    """Where a run keeps its configuration, curves and records; the same on all processes."""
+    folder = trainer.log_dir or trainer.default_root_dir
+    return Path(folder)
+
+
+def append_record(folder: Path, record: dict[str, Any]) -> None:
+    """Adds a line to the run's records."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / RECORDS, "a", encoding="utf-8") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def read_records(folder: Path) -> list[dict[str, Any]]:
+    """The records of a run; of several of the same stage, method and step the last, as a resumed run repeats itself."""
+    file = folder / RECORDS
+    if not file.is_file():
+        return []
+    records = {}
+    for line in file.read_text(encoding="utf-8").splitlines():
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            continue  # the line that a killed run did not finish
+        records[(record["stage"], record["method"], record["step"])] = record
+    return list(records.values())
+

@@ -1,0 +1,93 @@
+"""Figures and pictures for TensorBoard and reports."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor
+
+from graft_lightning.modules.denoising import DenoisingModule
+from graft_lightning.rejection.pool import Round
+from graft_lightning.rejection.selection import Selection
+
+ACCEPTED, REJECTED, BEFORE = "#1b7f5c", "#c0502d", "#8a8f98"
+"""One colour a meaning, in every figure."""
+
+PICTURES = 16
+"""Pictures on a contact sheet."""
+
+
+def new_figure(width: float = 9, height: float = 4, columns: int = 1) -> tuple[Any, Any]:
+    """A figure and its axes, without pyplot: nothing is registered globally, nothing needs a screen."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots(1, columns)
+    for axis in [axes] if columns == 1 else axes:
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def accepted_figure(selection: Selection, conditions: Sequence[str]) -> Any:
+    """Acceptance per condition, and the rewards of accepted and rejected draws."""
+    figure, (left, right) = new_figure(columns=2)
+    rates = selection.accepted.float().mean(1).sort(descending=True)
+    left.bar(range(len(rates.values)), rates.values.tolist(), width=1.0, color=ACCEPTED)
+    left.set(xlabel=f"{len(conditions)} conditions, sorted", ylabel="accepted share", title="Acceptance per condition")
+    finite = selection.rewards.isfinite()
+    chosen = selection.rewards[selection.accepted & finite]
+    others = selection.rewards[~selection.accepted & finite]
+    right.hist(
+        [others.tolist(), chosen.tolist()],
+        bins=30,
+        stacked=True,
+        color=[REJECTED, ACCEPTED],
+        label=[f"rejected ({len(others)})", f"accepted ({len(chosen)})"],
+    )
+    right.set(xlabel="reward", ylabel="trajectories", title="Rewards of one round")
+    right.legend(frameon=False)
+    return figure
+
+
+def log_figure(trainer: L.Trainer, tag: str, figure: Any) -> None:
+    """A figure to every TensorBoard of the trainer."""
+    for board in boards(trainer):
+        board.experiment.add_figure(tag, figure, global_step=trainer.global_step)
+
+
+def log_sheet(trainer: L.Trainer, tag: str, sheet: Tensor | None) -> None:
+    """A picture ``(3, height, width)`` uint8 to every TensorBoard of the trainer."""
+    if sheet is not None:
+        for board in boards(trainer):
+            board.experiment.add_image(tag, sheet, global_step=trainer.global_step)
+
+
+def boards(trainer: L.Trainer) -> list[TensorBoardLogger]:
+    """The TensorBoard loggers of a trainer."""
+    return [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+
+
+def sheet_of(module: DenoisingModule, samples: Any, captions: Sequence[str]) -> Tensor | None:
+    """A contact sheet by the domain's own hand, or None where it draws nothing."""
+    draw = getattr(module.reference, "draw", None)
+    return draw(samples, list(captions)) if draw is not None else None
+
+
+def log_pictures(trainer: L.Trainer, module: DenoisingModule, opened: Round, selection: Selection) -> None:
+    """Accepted and rejected samples of the same conditions, two sheets."""
+    if not boards(trainer):
+        return
+    for name, table in (("accepted", selection.accepted), ("rejected", ~selection.accepted & selection.rewards.isfinite())):
+        chosen = [row.nonzero()[0] + i * opened.draws for i, row in enumerate(table) if row.any()][:PICTURES]
+        if not chosen:
+            continue
+        indices = torch.cat(chosen)
+        samples = module.reference.decode(opened.read(indices, ["x_0"])["x_0"].to(module.device))
+        rewards = selection.rewards.flatten()[indices]
+        captions = [
+            f"{opened.conditions[i]} ({r:.2f})"
+            for i, r in zip((indices // opened.draws).tolist(), rewards.tolist(), strict=True)
+        ]
+        log_sheet(trainer, f"collect/{name}", sheet_of(module, samples, captions))

@@ -1,0 +1,74 @@
+"""Files that a run leaves: samples of ``predict``, weights of a pre-trained reference."""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import BasePredictionWriter
+
+from graft_lightning.callbacks.evaluate import run_folder
+from graft_lightning.modules.denoising import DenoisingModule
+from graft_lightning.types import Draws
+
+
+class WriteSamples(BasePredictionWriter):
+    """Writes the samples of ``predict`` to files, with an index ``samples.jsonl`` of conditions and seeds.
+
+    Args:
+        folder: where; ``samples`` in the run's folder by default.
+    """
+
+    def __init__(self, folder: str | None = None) -> None:
+        super().__init__("batch")
+        self.folder = folder
+
+    def write_on_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: Any,
+        prediction: Any,
+        batch_indices: Sequence[int] | None,
+        batch: Draws,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        folder = Path(self.folder) if self.folder else run_folder(trainer) / "samples"
+        folder.mkdir(parents=True, exist_ok=True)
+        rows = list(zip(batch.conditions, batch.draw.tolist(), batch.seeds.tolist(), strict=True))
+        names = [f"{_slug(text)}-{number}-{seed % 10**6:06d}" for text, number, seed in rows]
+        paths = pl_module.reference.write(prediction, names, folder)
+        index = folder / ("samples.jsonl" if trainer.world_size == 1 else f"samples-{trainer.global_rank}.jsonl")
+        with open(index, "w" if batch_idx == 0 else "a", encoding="utf-8") as file:
+            for (text, number, seed), path in zip(rows, paths, strict=True):
+                line = {"file": path.name, "condition": text, "draw": number, "seed": seed}
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+class SaveReference(L.Callback):
+    """Writes the trained network as a reference that configurations can name, when a fit ends.
+
+    Args:
+        path: of the safetensors file.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not trainer.is_global_zero or not isinstance(pl_module, DenoisingModule):
+            return
+        provenance = {
+            "steps": trainer.global_step,
+            "seed": trainer.datamodule.seed,  # type: ignore[attr-defined]
+            "class": type(pl_module.reference).__qualname__,
+            "method": pl_module.method,
+        }
+        pl_module.reference.save(pl_module.network, Path(self.path), provenance)  # type: ignore[attr-defined]
+
+
+def _slug(text: str) -> str:
+    """A text as a file name."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60] or "sample"

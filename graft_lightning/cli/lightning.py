@@ -1,0 +1,118 @@
+"""``fit``, ``validate``, ``test``, ``predict``, ``plan``, ``diagnose``: one LightningCLI."""
+
+import difflib
+import logging
+import os
+import re
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
+
+import lightning as L
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from omegaconf.errors import OmegaConfBaseException
+
+# Whatever a YAML file may name by its bare class name is imported here.
+import graft_lightning.callbacks
+import graft_lightning.datamodules
+import graft_lightning.domains.digits
+import graft_lightning.modules
+import graft_lightning.processes.grids
+import graft_lightning.processes.weightings
+import graft_lightning.rejection.acceptance
+from graft_lightning.callbacks.collect import Collect
+from graft_lightning.callbacks.evaluate import Evaluate
+from graft_lightning.cli.trainer import GraftTrainer
+from graft_lightning.rejection.pool import PoolError
+
+log = logging.getLogger(__name__)
+
+
+class Parser(LightningArgumentParser):
+    """A parser whose errors fit on the screen and suggest what was meant."""
+
+    def error(self, message: str, *args: Any, **kwargs: Any) -> NoReturn:
+        """Prints the message, without the usage text, and exits with 2."""
+        if kwargs.get("ex") is not None or args:
+            message = message or str(args[0] if args else kwargs["ex"])
+        known = [action.dest for action in self._actions]
+        for wrong in re.findall(r"[Oo]ption '([\w.]+)'|Unrecognized arguments: --([\w.]+)", message):
+            name = next(part for part in wrong if part)
+            close = difflib.get_close_matches(name, known, n=1) or difflib.get_close_matches(
+                name.rsplit(".", 1)[-1], [k.rsplit(".", 1)[-1] for k in known], n=1
+            )
+            if close:
+                message += f"\n  did you mean '{close[0]}'?"
+        sys.stderr.write(f"error: {message}\n")
+        raise SystemExit(2)
+
+
+class GraftCLI(LightningCLI):
+    """Lightning's CLI with our blocks `collect` and `evaluate`, and with our commands."""
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Lightning's, plan and diagnose."""
+        return {**LightningCLI.subcommands(), "plan": {"model", "datamodule"}, "diagnose": {"model", "datamodule"}}
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """A `Parser`."""
+        parser = Parser(allow_abbrev=False, **{k: v for k, v in kwargs.items() if k != "allow_abbrev"})
+        parser.add_argument(
+            "-c", "--config", action="config", help="A YAML file; several are merged, the later one wins."
+        )
+        return parser
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """The blocks of a run beside data, model and trainer."""
+        parser.add_lightning_class_args(Collect, "collect")
+        parser.add_lightning_class_args(Evaluate, "evaluate")
+
+    def _parse_ckpt_path(self) -> None:
+        """Leaves the configuration as it was written: hyper-parameters of a checkpoint never override it in silence."""
+
+
+def run_lightning(args: Sequence[str] | None = None) -> GraftCLI:
+    """Parses and runs a command of Lightning's kind.
+
+    Raises:
+        SystemExit: 2 on a bad configuration or bad input, with one message.
+    """
+    _quieten()
+    try:
+        return GraftCLI(
+            L.LightningModule,
+            L.LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            trainer_class=GraftTrainer,
+            auto_configure_optimizers=False,
+            parser_kwargs={"parser_mode": "omegaconf"},
+            save_config_kwargs={"overwrite": True},
+            seed_everything_default=0,
+            args=None if args is None else list(args),
+        )
+    except OmegaConfBaseException as error:
+        sys.stderr.write(f"error: {str(error).strip()}\n")
+        raise SystemExit(2) from None
+    except PoolError as error:
+        sys.stderr.write(f"error: {error}\n")
+        raise SystemExit(2) from None
+
+
+def _quieten() -> None:
+    """Our own messages at INFO, one line each; Lightning's advertisements and known harmless warnings away."""
+    root = logging.getLogger("graft_lightning")
+    if not root.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        root.addHandler(handler)
+        root.setLevel(logging.INFO)
+        root.propagate = False
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.trainer.setup"):
+        logging.getLogger(name).addFilter(lambda record: "\N{ELECTRIC LIGHT BULB}" not in record.getMessage())
+    for message in (".*does not have many workers.*", ".*treespec.*", ".*LeafSpec.*", ".*smaller than the logging interval.*"):
+        warnings.filterwarnings("ignore", message=message)

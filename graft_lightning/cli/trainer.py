@@ -1,0 +1,49 @@
+"""The trainer, with the commands that are no method of Lightning's."""
+
+from typing import Any
+
+import lightning as L
+
+from graft_lightning.callbacks.collect import Collect
+
+
+class GraftTrainer(L.Trainer):
+    """Lightning's Trainer with `plan` and `diagnose`."""
+
+    def plan(self, model: L.LightningModule, datamodule: Any = None, measure: bool = True) -> None:
+        """Says what a configuration will cost before anything runs.
+
+        Args:
+            model: the module.
+            datamodule: its data.
+            measure: time a few steps of sampling, reward and training on this machine.
+        """
+        from graft_lightning.reports.plan import make_plan
+
+        print(make_plan(model, datamodule, self.collector, self.max_steps, measure))  # type: ignore[arg-type]
+
+    def diagnose(
+        self,
+        model: L.LightningModule,
+        datamodule: Any = None,
+        states: int = 160,
+        continuations: int = 8,
+        handoff_conditions: int = 20,
+    ) -> None:
+        """Finds the level at which the reward is decided, from a pool: E[Var(r | X_t)], and two hand-off figures.
+
+        Args:
+            model: the module.
+            datamodule: its data; the pool is filled first if it is not.
+            states: stored states per kept level from which the sampler continues.
+            continuations: fresh continuations of each of them.
+            handoff_conditions: conditions used for the hand-off figures.
+        """
+        from graft_lightning.reports.diagnose import diagnose
+
+        print(diagnose(self, model, datamodule, self.collector, states, continuations, handoff_conditions))  # type: ignore[arg-type]
+
+    @property
+    def collector(self) -> Collect:
+        """The callback that fills pools."""
+        return next(callback for callback in self.callbacks if isinstance(callback, Collect))  # type: ignore[attr-defined]

@@ -1,0 +1,107 @@
+"""What is sampled in evaluation: the same conditions, draws and seeds for every model that is compared."""
+
+import os
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import lightning as L
+import torch
+
+from graft_lightning.domains.base import Conditions
+from graft_lightning.processes.noise import hashed_seed, trajectory_seeds
+from graft_lightning.types import Draws
+
+
+def draws_of(conditions: Conditions, draws: int, seed: int, purpose: str) -> Draws:
+    """``draws`` samples of every condition, with seeds that no training trajectory has.
+
+    Args:
+        conditions: held-out conditions.
+        draws: samples per condition.
+        seed: of the run.
+        purpose: "validation", "test", "predict": each has seeds of its own.
+    """
+    texts = [text for text in conditions.texts() for _ in range(draws)]
+    numbers = [number for _ in range(len(texts) // draws) for number in range(draws)]
+    seeds = trajectory_seeds(hashed_seed(purpose, seed), 0, texts, numbers)
+    return Draws(texts, torch.tensor(numbers), seeds)
+
+
+class DrawLoader:
+    """Batches of draws; batch j belongs to process j modulo the number of processes.
+
+    Args:
+        draws: gives all of them; called once an epoch, so that nothing is loaded before it is needed.
+        batch_size: samples drawn at a time.
+        rank: of this process.
+        world: number of processes.
+    """
+
+    def __init__(self, draws: Callable[[], Draws], batch_size: int, rank: int = 0, world: int = 1) -> None:
+        self.draws = draws
+        self.batch_size = batch_size
+        self.rank, self.world = rank, world
+
+    def __len__(self) -> int:
+        batches = -(-len(self.draws().conditions) // self.batch_size)
+        return -(-(batches - self.rank) // self.world)
+
+    def __iter__(self) -> Iterator[Draws]:
+        every = self.draws()
+        for start in range(self.rank * self.batch_size, len(every.conditions), self.world * self.batch_size):
+            part = slice(start, start + self.batch_size)
+            yield Draws(every.conditions[part], every.draw[part], every.seeds[part])
+
+
+class HeldOutConditions(L.LightningDataModule):
+    """The loaders of validation, test and prediction, which all datamodules share.
+
+    Args:
+        validation: held-out conditions for choosing settings.
+        test: held-out conditions for reporting; those of validation by default.
+        predict: conditions of `predict`; those of test by default.
+        eval_draws: samples per condition in validation and test.
+        predict_draws: samples per condition of `predict`.
+        eval_batch_size: samples drawn at a time.
+        seed: of the run. ``seed_everything`` by default.
+    """
+
+    def __init__(
+        self,
+        validation: Conditions | None = None,
+        test: Conditions | None = None,
+        predict: Conditions | None = None,
+        eval_draws: int = 8,
+        predict_draws: int = 1,
+        eval_batch_size: int = 256,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.validation, self.test, self.predict = validation, test or validation, predict or test or validation
+        self.eval_draws, self.predict_draws, self.eval_batch_size = eval_draws, predict_draws, eval_batch_size
+        self.seed = global_seed() if seed is None else seed
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Rank of this process and number of processes."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def val_dataloader(self) -> DrawLoader | list[Any]:
+        return self._held_out(self.validation, "validation", self.eval_draws)
+
+    def test_dataloader(self) -> DrawLoader | list[Any]:
+        return self._held_out(self.test, "test", self.eval_draws)
+
+    def predict_dataloader(self) -> DrawLoader | list[Any]:
+        return self._held_out(self.predict, "predict", self.predict_draws)
+
+    def _held_out(self, conditions: Conditions | None, purpose: str, draws: int) -> DrawLoader | list[Any]:
+        if conditions is None:
+            return []
+        return DrawLoader(partial(draws_of, conditions, draws, self.seed, purpose), self.eval_batch_size, *self.place)
+
+
+def global_seed() -> int:
+    """The seed of ``seed_everything``, 0 where none was set."""
+    return int(os.environ.get("PL_GLOBAL_SEED", "0"))

@@ -1,0 +1,81 @@
+"""A stream of batches whose place can be saved: what comes next is a function of a position and nothing else."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from graft_lightning.processes.noise import hashed_seed
+from graft_lightning.types import Batch
+
+Positions = Sequence[int]
+
+
+class StreamLoader:
+    """Batches of an endless stream, cut into epochs; resumes in the middle of one.
+
+    Global batch j holds the positions ``j batch_size world .. (j + 1) batch_size world - 1``, of which each process takes
+    its contiguous part: two processes with half the batch see the examples of one.
+
+    Args:
+        read: positions -> batch.
+        batch_size: examples per process and step.
+        steps_per_epoch: steps that Lightning calls an epoch.
+        rank: of this process.
+        world: number of processes.
+    """
+
+    def __init__(
+        self, read: Callable[[Positions], Batch], batch_size: int, steps_per_epoch: int, rank: int = 0, world: int = 1
+    ) -> None:
+        self.read = read
+        self.batch_size = batch_size
+        self.steps_per_epoch = steps_per_epoch
+        self.rank, self.world = rank, world
+        self.steps_done = 0
+
+    def __len__(self) -> int:
+        return self.steps_per_epoch
+
+    def __iter__(self) -> Iterator[Batch]:
+        for _ in range(self.steps_done % self.steps_per_epoch, self.steps_per_epoch):
+            start = (self.steps_done * self.world + self.rank) * self.batch_size
+            batch = self.read(range(start, start + self.batch_size))
+            self.steps_done += 1  # before the yield: a checkpoint after this step must not repeat it
+            yield batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """The number of steps that have been given out."""
+        return {"steps_done": self.steps_done}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continues after the steps of a saved state."""
+        self.steps_done = int(state["steps_done"])
+
+
+class Shuffles:
+    """An endless concatenation of shuffles of ``range(length)``, any place of which can be asked for.
+
+    Args:
+        length: of one shuffle.
+        seed: decides all of them.
+    """
+
+    def __init__(self, length: int, seed: int) -> None:
+        self.length, self.seed = length, seed
+        self._recent: dict[int, Tensor] = {}
+
+    def __getitem__(self, index: int) -> int:
+        number, offset = divmod(index, self.length)
+        if number not in self._recent:
+            generator = torch.Generator().manual_seed(hashed_seed("shuffle", self.seed, number))
+            if len(self._recent) > 1:  # a batch touches two neighbours at most
+                self._recent.pop(min(self._recent))
+            self._recent[number] = torch.randperm(self.length, generator=generator)
+        return int(self._recent[number][offset])
+
+
+def noise_seeds(seed: int, positions: Positions) -> Tensor:
+    """The seed of the training noise of every position of a stream, int64 ``(batch,)``."""
+    return torch.tensor([hashed_seed("noise", seed, position) for position in positions], dtype=torch.int64)

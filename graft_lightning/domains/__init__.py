@@ -1,0 +1,1 @@
+"""What the data is: one folder a domain; domains never import each other."""

@@ -1,0 +1,82 @@
+"""What all domains of pictures share: contact sheets and PNG files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from graft_lightning.rejection.reference import Reference
+
+CAPTION_HEIGHT = 12
+"""Pixels of one line of caption."""
+
+
+class PictureReference(Reference):
+    """A reference whose samples are pictures ``(batch, channels, height, width)`` in [0, 1]."""
+
+    def draw(self, samples: Tensor, captions: Sequence[str] | None = None, columns: int = 8) -> Tensor:
+        """A contact sheet, uint8 ``(3, height, width)``. Arguments as in `contact_sheet`."""
+        return contact_sheet(samples, captions, columns)
+
+    def write(self, samples: Tensor, names: Sequence[str], folder: Path) -> list[Path]:
+        """Writes one PNG a sample. Returns the paths."""
+        from PIL import Image
+
+        paths = []
+        for name, pixels in zip(names, to_pixels(samples), strict=True):
+            paths.append(folder / f"{name}.png")
+            Image.fromarray(pixels).save(paths[-1])
+        return paths
+
+
+def to_pixels(samples: Tensor) -> np.ndarray:
+    """Pictures in [0, 1] as uint8 ``(batch, height, width, 3)``; one channel is repeated."""
+    pixels = (samples.detach().float().clamp(0, 1) * 255).round().to("cpu", torch.uint8)
+    return pixels.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
+
+
+def contact_sheet(
+    samples: Tensor, captions: Sequence[str] | None = None, columns: int = 8, side: int = 96, margin: int = 4
+) -> Tensor:
+    """Pictures side by side, each enlarged to about ``side`` pixels without smoothing.
+
+    Args:
+        samples: ``(batch, channels, height, width)`` in [0, 1].
+        captions: one text under each picture, or none.
+        columns: pictures in a row.
+        side: least width of a picture on the sheet.
+        margin: pixels between pictures.
+
+    Returns:
+        uint8 ``(3, height, width)``.
+    """
+    from PIL import Image, ImageDraw
+
+    pixels = to_pixels(samples)
+    height, width = pixels.shape[1:3]
+    scale = max(1, round(side / width))
+    wrapped = [_wrap(text, scale * width // 6) for text in captions or []]
+    lines = max((len(text) for text in wrapped), default=0)
+    cell = (scale * width + margin, scale * height + margin + lines * CAPTION_HEIGHT)
+    columns = min(columns, len(pixels))
+    rows = -(-len(pixels) // columns)
+    sheet = Image.new("RGB", (columns * cell[0] + margin, rows * cell[1] + margin), "white")
+    pen = ImageDraw.Draw(sheet)
+    for i, picture in enumerate(pixels):
+        left, top = margin + i % columns * cell[0], margin + i // columns * cell[1]
+        sheet.paste(Image.fromarray(picture).resize((scale * width, scale * height), Image.Resampling.NEAREST), (left, top))
+        for line, text in enumerate(wrapped[i] if wrapped else []):
+            pen.text((left, top + scale * height + line * CAPTION_HEIGHT), text, fill="black")
+    return torch.from_numpy(np.array(sheet)).permute(2, 0, 1)
+
+
+def _wrap(text: str, characters: int) -> list[str]:
+    """Lines of at most ``characters`` each, broken at spaces."""
+    lines = [""]
+    for word in text.split():
+        if lines[-1] and len(lines[-1]) + 1 + len(word) > characters:
+            lines.append("")
+        lines[-1] = f"{lines[-1]} {word}".strip()
+    return lines

@@ -1,0 +1,49 @@
+"""Weights as safetensors with the configuration that they belong to, so that neither is ever loaded without the other."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+DATA = Path(__file__).resolve().parents[3] / "data"
+"""The folder of small files that ship with a checkout."""
+
+
+def save_weights(network: nn.Module, path: Path, config: dict[str, Any], provenance: dict[str, Any]) -> None:
+    """Writes the weights of a network, with its constructor's arguments and where they come from, atomically."""
+    from safetensors.torch import save_file
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    metadata = {"config": json.dumps(config, sort_keys=True), "provenance": json.dumps(provenance, sort_keys=True)}
+    temporary = path.with_name(path.name + ".partial")
+    save_file(tensors, str(temporary), metadata)
+    temporary.replace(path)
+
+
+def load_weights(network: nn.Module, path: Path, config: dict[str, Any], remake: str) -> None:
+    """Reads weights into a network.
+
+    Args:
+        network: takes the weights.
+        path: of the safetensors file.
+        config: the network's constructor arguments; they must be those in the file.
+        remake: the command that makes the file, for the error message.
+
+    Raises:
+        FileNotFoundError: naming the file and the command.
+        ValueError: if the file belongs to another configuration; names the keys.
+    """
+    from safetensors import safe_open
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise FileNotFoundError(f"weights={path}: there is no such file; `{remake}` makes it")
+    with safe_open(str(path), "pt") as file:
+        stored = json.loads((file.metadata() or {}).get("config", "{}"))
+    different = {k: (stored.get(k), config.get(k)) for k in {*stored, *config} if stored.get(k) != config.get(k)}
+    if different:
+        listed = ", ".join(f"{key}: file {ours!r}, configuration {theirs!r}" for key, (ours, theirs) in different.items())
+        raise ValueError(f"weights={path} belong to another network ({listed})")
+    network.load_state_dict(load_file(str(path)))

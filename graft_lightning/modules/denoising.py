@@ -1,0 +1,168 @@
+"""What pre-training and fine-tuning share: a reference, an objective, an optimiser, samples for evaluation."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from graft_lightning.processes.denoiser import Denoiser
+from graft_lightning.processes.noise import Noise
+from graft_lightning.processes.objectives import Objective
+from graft_lightning.rejection.reference import Reference, Views
+from graft_lightning.types import Batch, Draws, State
+
+OptimizerCallable = Callable[[Iterable], Optimizer]
+LRSchedulerCallable = Callable[[Optimizer], LRScheduler]
+
+LEVEL_BINS = 5
+"""Parts of [0, T] by which the training loss is shown."""
+
+
+class DenoisingModule(L.LightningModule):
+    """A thin adapter between Lightning and `Objective`, `Reference` and `Sampler`.
+
+    The constructor loads nothing; networks are built in `configure_model`. Only ``network`` is a registered submodule, so
+    that checkpoints, averages and sharding see the trained weights and no others; a frozen copy follows it from device to
+    device by `_apply`.
+
+    Args:
+        reference: the pre-trained model.
+        objective: the loss.
+        optimizer: makes the optimiser from the trained parameters.
+        lr_scheduler: makes a schedule from the optimiser, stepped every step; none by default.
+    """
+
+    network: nn.Module
+
+    def __init__(
+        self,
+        reference: Reference,
+        objective: Objective | None = None,
+        optimizer: OptimizerCallable = torch.optim.AdamW,
+        lr_scheduler: LRSchedulerCallable | None = None,
+    ) -> None:
+        super().__init__()
+        self.reference = reference
+        self.objective = objective or Objective()
+        self.optimizer = optimizer
+        self.lr_scheduler = lr_scheduler
+        self.views: Views | None = None
+        self.trained_steps = 0
+
+    @property
+    @abstractmethod
+    def method(self) -> str:
+        """The name under which reports list this model."""
+
+    @abstractmethod
+    def open_views(self) -> Views:
+        """Builds the networks."""
+
+    @abstractmethod
+    def sampling_denoiser(self) -> Denoiser:
+        """What evaluation samples from."""
+
+    def configure_model(self) -> None:
+        if self.views is not None:
+            return
+        self.views = self.open_views()
+        self.network = self.views.network
+        if self.device_mesh is not None:
+            from torch.distributed.fsdp import fully_shard
+
+            for block in self.reference.blocks(self.network):
+                fully_shard(block, mesh=self.device_mesh["data_parallel"])
+            fully_shard(self.network, mesh=self.device_mesh["data_parallel"])
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.trained_steps = int(checkpoint["global_step"])
+
+    def opened(self) -> Views:
+        """The views.
+
+        Raises:
+            RuntimeError: before `configure_model`.
+        """
+        if self.views is None:
+            raise RuntimeError("the networks are not built yet; configure_model() builds them")
+        return self.views
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "DenoisingModule":
+        super()._apply(fn, recurse)
+        if self.views is not None and self.views.original is not self.views.network:
+            self.views.original._apply(fn)
+        return self
+
+    def loss_range(self) -> tuple[float, float | None, float | None]:
+        """Level of the training states, and the range (low, high] of trained levels; None is the objective's default."""
+        return 0.0, None, None
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        level, low, high = self.loss_range()
+        loss = self.objective.loss(
+            self.opened().trainable,
+            self.reference.process,
+            batch.x,
+            self.reference.encode(batch.conditions, self.device),
+            Noise(batch.seeds, self.device),
+            level,
+            low,
+            high,
+        )
+        total = (batch.weight * loss.value).mean()
+        self.log("train/loss", total, prog_bar=True, batch_size=len(batch.conditions))
+        self._log_by_level(loss.value.detach(), loss.t)
+        return total
+
+    def _log_by_level(self, values: Tensor, t: Tensor) -> None:
+        logger = self.trainer.logger
+        if logger is None or self.global_step % self.trainer.log_every_n_steps:
+            return
+        share = t / self.reference.process.t_max
+        for part in range(LEVEL_BINS):
+            low, high = part / LEVEL_BINS, (part + 1) / LEVEL_BINS
+            inside = (share > low) & (share <= high)
+            if inside.any():
+                name = f"loss_by_level/t={low:.1f}T-{high:.1f}T"
+                logger.log_metrics({name: float(values[inside].mean())}, step=self.global_step)
+
+    def sample(self, draws: Draws, denoiser: Denoiser | None = None) -> State:
+        """Finished states of the draws' own seeds, ``(batch, *shape)``.
+
+        Args:
+            draws: conditions and seeds.
+            denoiser: another model, with the same seeds; by default the one under evaluation.
+        """
+        reference = self.reference
+        trajectory = reference.sampler.sample(
+            denoiser or self.sampling_denoiser(),
+            reference.process,
+            reference.encode(draws.conditions, self.device),
+            Noise(draws.seeds, self.device),
+            reference.shape(draws.conditions),
+            carried=reference.carried(draws.conditions, self.device),
+        )
+        return trajectory.x_0
+
+    def validation_step(self, batch: Draws, batch_idx: int) -> Any:
+        return self.reference.decode(self.sample(batch))
+
+    def test_step(self, batch: Draws, batch_idx: int) -> Any:
+        return self.reference.decode(self.sample(batch))
+
+    def predict_step(self, batch: Draws, batch_idx: int) -> Any:
+        return self.reference.decode(self.sample(batch))
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.optimizer([p for p in self.network.parameters() if p.requires_grad])
+        if self.lr_scheduler is None:
+            return optimizer
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": self.lr_scheduler(optimizer), "interval": "step"},
+        }

@@ -1,0 +1,109 @@
+"""GRAFT and P-GRAFT: fine-tuning on accepted trajectories (math: Eq. 6, 6b, 7)."""
+
+from typing import Any, Literal
+
+from graft_lightning.modules.denoising import DenoisingModule
+from graft_lightning.processes.denoiser import Denoiser
+from graft_lightning.processes.stitched import Stitched
+from graft_lightning.rejection.collect import state_index
+from graft_lightning.rejection.reference import LoRA, Views, open_views
+
+
+class PGraft(DenoisingModule):
+    """P-GRAFT: trains the levels above the hand-off s on accepted x_s; the reference finishes what it starts.
+
+    Args:
+        handoff: N_I / N, the share of the sampler's steps, counted from the data, that the reference keeps; 0 is GRAFT.
+        states: "x_s" trains on the stored intermediate states; "x_0" keeps decision and levels but noises the accepted
+            x_0: the same law if the reference's trajectories obeyed Eq. 1 exactly, with less variance.
+        reverse: RP-GRAFT: the fine-tuned model has the levels at and below s, trained on x_0, the reference those above.
+        guidance: "composed" trains and samples the guided combination, "absorbed" the conditional output alone.
+        lora: low-rank adapters in place of full fine-tuning.
+        arguments: of `DenoisingModule`.
+    """
+
+    def __init__(
+        self,
+        handoff: float = 0.25,
+        states: Literal["x_s", "x_0"] = "x_s",
+        reverse: bool = False,
+        guidance: Literal["composed", "absorbed"] = "composed",
+        lora: LoRA | None = None,
+        **arguments: Any,
+    ) -> None:
+        super().__init__(**arguments)
+        self.save_hyperparameters()
+        self.handoff, self.states, self.reverse = handoff, states, reverse
+        self.guidance, self.lora = guidance, lora
+        self.state_index = state_index(self.reference, handoff)
+        self.strict_loading = lora is None  # a checkpoint of adapters lacks the frozen weights
+
+    @property
+    def method(self) -> str:
+        if self.state_index == 0:
+            return "graft"
+        return f"{'rpgraft' if self.reverse else 'pgraft'}@{self.handoff:g}"
+
+    @property
+    def handoff_level(self) -> float:
+        """s as a level of the reference's process; 0 for GRAFT."""
+        return self.reference.sampler.levels(self.reference.process)[self.state_index] if self.state_index else 0.0
+
+    @property
+    def training_state(self) -> int | Literal["x_0"]:
+        """Index of the states that are trained on, or "x_0"."""
+        return "x_0" if self.reverse or self.states == "x_0" or self.state_index == 0 else self.state_index
+
+    def open_views(self) -> Views:
+        return open_views(self.reference, self.reference.build(), self.lora, self.guidance)
+
+    def loss_range(self) -> tuple[float, float | None, float | None]:
+        s = self.handoff_level
+        if self.reverse:
+            return 0.0, 0.0, s
+        return (0.0 if self.training_state == "x_0" else s), s, None
+
+    def sampling_denoiser(self) -> Denoiser:
+        views = self.opened()
+        above, below = (views.frozen, views.trainable) if self.reverse else (views.trainable, views.frozen)
+        return Stitched(above, below, self.handoff_level)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Stores the level beside the fraction, which means nothing without its grid; of adapted networks, the adapter."""
+        checkpoint["handoff_level"] = self.handoff_level
+        if self.lora is not None:
+            trained = {f"network.{name}" for name, p in self.network.named_parameters() if p.requires_grad}
+            checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in trained}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses weights that were trained for another hand-off.
+
+        Raises:
+            ValueError: naming both levels.
+        """
+        super().on_load_checkpoint(checkpoint)
+        stored = checkpoint.get("handoff_level", self.handoff_level)
+        if stored != self.handoff_level:
+            raise ValueError(
+                f"the checkpoint was trained for the hand-off level t={stored:g}, "
+                f"but handoff={self.handoff} on this sampler's grid is t={self.handoff_level:g}"
+            )
+
+
+class Graft(PGraft):
+    """GRAFT: P-GRAFT at N_I = 0, which trains every level on accepted x_0.
+
+    Args:
+        guidance: "composed" or "absorbed", as in `PGraft`.
+        lora: low-rank adapters in place of full fine-tuning.
+        arguments: of `DenoisingModule`.
+    """
+
+    def __init__(
+        self,
+        guidance: Literal["composed", "absorbed"] = "composed",
+        lora: LoRA | None = None,
+        **arguments: Any,
+    ) -> None:
+        super().__init__(handoff=0.0, guidance=guidance, lora=lora, **arguments)
+        self.save_hyperparameters()

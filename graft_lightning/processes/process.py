@@ -1,0 +1,145 @@
+"""A process: one path per field of the state, and the law of the levels that a model was trained on."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+
+from graft_lightning.processes.noise import Noise
+from graft_lightning.processes.paths import CategoricalPath, GaussianPath, Path, sample_classes
+from graft_lightning.processes.schedules import Schedule
+from graft_lightning.types import State, broadcast
+
+Shape = tuple[int, ...]
+
+
+class TimeLaw(ABC):
+    """The law of training levels, restricted to an interval by inversion of its distribution function."""
+
+    @abstractmethod
+    def draw(self, uniform: Tensor, low: float, high: float, schedule: Schedule) -> Tensor:
+        """Levels in (low, high], float64 ``(batch,)``.
+
+        Args:
+            uniform: ``(batch,)`` in [0, 1).
+            low: excluded lower end.
+            high: included upper end.
+            schedule: decides whether levels are integers.
+        """
+
+
+class UniformTime(TimeLaw):
+    """Every level alike: the law of DDPM, Stable Diffusion and plain flow matching."""
+
+    def draw(self, uniform: Tensor, low: float, high: float, schedule: Schedule) -> Tensor:
+        uniform = uniform.double()
+        if schedule.discrete:
+            return torch.floor(uniform * (high - low)).clamp_max(high - low - 1) + low + 1
+        return high - uniform * (high - low)
+
+
+class LogitNormalTime(TimeLaw):
+    """logit(t) ~ N(mean, std^2): the law of Stable Diffusion 3 (arXiv 2403.03206); continuous levels in [0, 1]."""
+
+    def __init__(self, mean: float = 0.0, std: float = 1.0) -> None:
+        self.mean, self.std = mean, std
+
+    def draw(self, uniform: Tensor, low: float, high: float, schedule: Schedule) -> Tensor:
+        if schedule.discrete:
+            raise ValueError("a logit-normal law of levels needs a continuous schedule")
+        ends = (torch.tensor([low, high], dtype=torch.float64).logit() - self.mean) / self.std
+        below, above = torch.special.ndtr(ends).to(uniform.device)
+        quantile = below + (1 - uniform.double()) * (above - below)
+        return torch.sigmoid(torch.special.ndtri(quantile) * self.std + self.mean).clamp(low, high)
+
+
+class Process:
+    """One path per field.
+
+    Args:
+        paths: a path, where the state is a tensor; or paths by field, where it is a TensorDict. Fields of a state that
+            have no path (a mask) are carried along unchanged.
+        time_law: the law of the levels that the reference was trained on.
+    """
+
+    def __init__(self, paths: Path | Mapping[str, Path], time_law: TimeLaw | None = None) -> None:
+        self.paths: dict[str | None, Path] = {None: paths} if isinstance(paths, Path) else dict(paths)
+        self.time_law = time_law or UniformTime()
+        t_max = {path.schedule.t_max for path in self.paths.values()}
+        discrete = {path.schedule.discrete for path in self.paths.values()}
+        if len(t_max) != 1 or len(discrete) != 1:
+            raise ValueError(f"all fields must share their levels, found T={sorted(t_max)} and discrete={discrete}")
+
+    @property
+    def schedule(self) -> Schedule:
+        """The schedule of the first field; all share t_max and whether levels are integers."""
+        return next(iter(self.paths.values())).schedule
+
+    @property
+    def t_max(self) -> float:
+        """The level of pure noise."""
+        return self.schedule.t_max
+
+    @property
+    def gaussian(self) -> GaussianPath:
+        """The only path, where it is Gaussian and the state a tensor.
+
+        Raises:
+            TypeError: for mixed or categorical processes.
+        """
+        path = self.paths.get(None)
+        if not isinstance(path, GaussianPath):
+            raise TypeError("this sampler needs a Gaussian process on a tensor state")
+        return path
+
+    def prior(self, shape: Shape | Mapping[str, Shape], noise: Noise, carried: State | None = None) -> State:
+        """A draw at t = T.
+
+        Args:
+            shape: of one sample, by field for mixed states.
+            noise: one generator per sample.
+            carried: a TensorDict of fields without path (a mask), taken over.
+        """
+        if None in self.paths:
+            return self._prior(self.paths[None], tuple(shape), noise)  # type: ignore[arg-type]
+        fields = {name: self._prior(path, shape[name], noise) for name, path in self.paths.items()}  # type: ignore
+        if carried is not None:
+            fields = {**{k: carried[k] for k in carried.keys() if k not in fields}, **fields}  # type: ignore # noqa: SIM118
+        return TensorDict(fields, batch_size=[len(noise)], device=noise.device)
+
+    def _prior(self, path: Path, shape: Shape, noise: Noise) -> Tensor:
+        if isinstance(path, GaussianPath):
+            _, sigma = path.alpha_sigma(torch.tensor(self.t_max))
+            return path.project(noise.normal(*shape)) * float(sigma)
+        assert isinstance(path, CategoricalPath)
+        uniform = noise.uniform(*shape)
+        return sample_classes(path.target.to(uniform.device).expand(*uniform.shape, -1), uniform)
+
+    def diffuse(self, x_s: State, s: Tensor, t: Tensor, noise: Noise) -> tuple[State, dict[str | None, Tensor]]:
+        """Draws x_t | x_s (Eq. 2, 3).
+
+        Returns:
+            x_t, and by Gaussian field the standard normal e that made it.
+        """
+        drawn: dict[str | None, Tensor] = {}
+        fields: dict[str | None, Tensor] = {}
+        for name, path in self.paths.items():
+            field = x_s if name is None else x_s[name]
+            assert isinstance(field, Tensor)
+            kernel = path.kernel(s, t)
+            if isinstance(path, GaussianPath):
+                e = path.project(noise.normal(*field.shape[1:]))
+                alpha = broadcast(kernel.alpha, field).to(field)  # type: ignore[union-attr]
+                sigma = broadcast(kernel.sigma, field).to(field)  # type: ignore[union-attr]
+                fields[name], drawn[name] = alpha * field + sigma * e, e
+            else:
+                probabilities = kernel.probabilities(field)  # type: ignore[union-attr]
+                fields[name] = sample_classes(probabilities, noise.uniform(*field.shape[1:]))
+        if None in fields:
+            return fields[None], drawn
+        x_t = x_s.clone(recurse=False)  # type: ignore[call-arg]
+        for name, field in fields.items():
+            x_t[name] = field  # type: ignore[index]
+        return x_t, drawn

@@ -1,0 +1,36 @@
+"""The stitched denoiser: one model above the hand-off level, another at and below it."""
+
+from typing import Any
+
+from torch import Tensor
+
+from graft_lightning.processes.denoiser import Denoiser
+from graft_lightning.types import State
+
+
+class Stitched(Denoiser):
+    """``above`` where t > handoff, ``below`` where t <= handoff.
+
+    A step belongs wholly to the model of its *input*: the step from state n to n - 1 is made by ``above`` if and only if
+    n > N_I. P-GRAFT puts the fine-tuned model above and the reference below; RP-GRAFT the other way round. A sampler whose
+    grid lacks the hand-off inserts it (see `boundaries`).
+
+    Args:
+        above: denoiser of the levels t > handoff.
+        below: denoiser of the levels t <= handoff.
+        handoff: the level s.
+    """
+
+    def __init__(self, above: Denoiser, below: Denoiser, handoff: float) -> None:
+        if above.output != below.output:
+            raise ValueError(f"stitched models must share their output type: {above.output} and {below.output}")
+        self.above, self.below, self.handoff = above, below, handoff
+        self.output = above.output
+        own = (handoff,) if handoff > 0 else ()
+        self.boundaries = tuple(sorted({*above.boundaries, *below.boundaries, *own}))
+
+    def __call__(self, x_t: State, t: Tensor, condition: Any) -> State:
+        highest, lowest = float(t.max()), float(t.min())
+        if (highest > self.handoff) != (lowest > self.handoff):
+            raise ValueError(f"a batch lies on both sides of the hand-off {self.handoff:g}: t from {lowest} to {highest}")
+        return (self.above if highest > self.handoff else self.below)(x_t, t, condition)

@@ -1,0 +1,1 @@
+"""Generalised rejection sampling: draw, score, accept, keep; torch only."""

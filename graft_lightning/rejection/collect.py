@@ -1,0 +1,181 @@
+"""Collection: draws trajectories from a model and scores them, shard by shard.
+
+A shard is a range of global indices, ``condition index * draws + draw``. Which shard a trajectory belongs to, and which
+batch of it, depends on the configuration alone, so any number of processes makes the same pool.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+from tqdm import tqdm
+
+from graft_lightning.processes.denoiser import Denoiser
+from graft_lightning.processes.noise import Noise, trajectory_seeds
+from graft_lightning.rejection.pool import Round, Shard
+from graft_lightning.rejection.reference import Reference
+from graft_lightning.rejection.reward import Reward, score
+from graft_lightning.types import State, concatenate
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is drawn in one round.
+
+    Attributes:
+        conditions: every condition, once.
+        draws: M, samples per condition.
+        keep: levels of the kept states by state index n on the sampler's grid.
+        run_seed: with the round, the condition and the draw it makes a trajectory's seed.
+        round_index: 0 for the frozen reference.
+        batch_size: trajectories sampled at a time.
+    """
+
+    conditions: Sequence[str]
+    draws: int
+    keep: dict[int, float]
+    run_seed: int
+    round_index: int
+    batch_size: int
+
+    def pairs(self, start: int, stop: int) -> tuple[list[int], list[int]]:
+        """Condition index and draw of the global indices ``start .. stop - 1``."""
+        return [i // self.draws for i in range(start, stop)], [i % self.draws for i in range(start, stop)]
+
+
+def kept_levels(reference: Reference, fractions: Sequence[float]) -> dict[int, float]:
+    """State index N_I and its level for fractions of the sampler's steps, counted from the data; 0 is left out.
+
+    Raises:
+        ValueError: if a fraction lies outside [0, 1).
+    """
+    levels = reference.sampler.levels(reference.process)
+    return {n: levels[n] for n in sorted({state_index(reference, f) for f in fractions}) if n > 0}
+
+
+def state_index(reference: Reference, fraction: float) -> int:
+    """N_I, the state index that a fraction of the sampler's steps stands for.
+
+    Raises:
+        ValueError: if the fraction lies outside [0, 1).
+    """
+    if not 0 <= fraction < 1:
+        raise ValueError(
+            f"handoff={fraction}: N_I / N must lie in [0, 1); 0 trains every level (GRAFT), 1 would leave nothing to train"
+        )
+    return round(fraction * reference.sampler.steps)
+
+
+def draw(reference: Reference, denoiser: Denoiser, plan: Plan, start: int, stop: int, device: Any) -> TensorDict:
+    """Trajectories of the global indices ``start .. stop - 1``, on the CPU.
+
+    Returns:
+        condition, draw, seed (int64), x_0, states by state index, and the samples' de-duplication keys.
+    """
+    parts = []
+    for low in range(start, stop, plan.batch_size):
+        parts.append(_batch(reference, denoiser, plan, low, min(low + plan.batch_size, stop), device))
+    return concatenate(parts)  # type: ignore[arg-type,return-value]
+
+
+def _batch(reference: Reference, denoiser: Denoiser, plan: Plan, start: int, stop: int, device: Any) -> TensorDict:
+    indices, draws = plan.pairs(start, stop)
+    texts = [plan.conditions[i] for i in indices]
+    seeds = trajectory_seeds(plan.run_seed, plan.round_index, texts, draws)
+    trajectory = reference.sampler.sample(
+        denoiser,
+        reference.process,
+        reference.encode(texts, device),
+        Noise(seeds, device),
+        reference.shape(texts),
+        keep=list(plan.keep.values()),
+        carried=reference.carried(texts, device),
+    )
+    keys = reference.keys(reference.decode(trajectory.x_0))
+    data = {
+        "condition": torch.tensor(indices),
+        "draw": torch.tensor(draws),
+        "seed": seeds,
+        "key": torch.full((len(texts),), -1) if keys is None else keys.cpu(),
+        "x_0": trajectory.x_0.cpu(),
+    }
+    if plan.keep:
+        kept = {str(n): trajectory.states[t].cpu() for n, t in plan.keep.items()}
+        data["states"] = TensorDict(kept, batch_size=[len(texts)])  # type: ignore[arg-type,assignment]
+    return TensorDict(data, batch_size=[len(texts)])  # type: ignore[arg-type]
+
+
+def score_states(
+    reference: Reference, reward: Reward, x_0: State, texts: Sequence[str], batch_size: int, device: Any
+) -> Tensor:
+    """Rewards of finished states, float32 ``(batch,)`` on the CPU; a groupwise reward is given all of them at once."""
+    scores = []
+    step = len(texts) if reward.groupwise else batch_size
+    for low in range(0, len(texts), step):
+        samples = reference.decode(x_0[low : low + step].to(device))  # type: ignore[index]
+        scores.append(score(reward, samples, texts[low : low + step]))
+    return torch.cat(scores)
+
+
+def shard_size(batch_size: int, draws: int, rewards: Sequence[Reward]) -> int:
+    """Trajectories per shard: one batch, or whole groups where a reward looks at groups."""
+    if any(reward.groupwise for reward in rewards):
+        return -(-batch_size // draws) * draws
+    return batch_size
+
+
+def fill(
+    pool_round: Round,
+    reference: Reference,
+    denoiser: Denoiser,
+    plan: Plan,
+    rewards: Mapping[str, Reward],
+    device: Any,
+    rank: int = 0,
+    world: int = 1,
+) -> int:
+    """Draws and scores what a round lacks; this process's share of it.
+
+    Args:
+        pool_round: the round, whose settings are those of ``plan``.
+        reference: decodes what is drawn.
+        denoiser: the model that is sampled: the reference, or in later rounds the current model.
+        plan: what is drawn.
+        rewards: by name; they must have been declared to the pool.
+        device: where the networks are.
+        rank: of this process; it has the shards ``rank, rank + world, ...``.
+        world: number of processes.
+
+    Returns:
+        The number of trajectories that were drawn, 0 if the round was complete.
+    """
+    drawn = 0
+    missing = _share(pool_round.missing(), rank, world)
+    with tqdm(total=sum(map(len, missing)), desc="Sampling", unit="sample", disable=_quiet(missing, rank)) as bar:
+        for shard in missing:
+            pool_round.write(shard, draw(reference, denoiser, plan, shard.start, shard.stop, device))
+            drawn += len(shard)
+            bar.update(len(shard))
+    for name, reward in rewards.items():
+        missing = _share(pool_round.missing_rewards(name), rank, world)
+        reward.to(device)
+        with tqdm(total=sum(map(len, missing)), desc=name, unit="sample", disable=_quiet(missing, rank)) as bar:
+            for shard in missing:
+                indices, _ = plan.pairs(shard.start, shard.stop)
+                x_0 = pool_round.read(torch.arange(shard.start, shard.stop), ["x_0"])["x_0"]
+                texts = [plan.conditions[i] for i in indices]
+                scores = score_states(reference, reward, x_0, texts, plan.batch_size, device)
+                pool_round.write_rewards(name, shard, scores)
+                bar.update(len(shard))
+    return drawn
+
+
+def _share(shards: Sequence[Shard], rank: int, world: int) -> list[Shard]:
+    return [shard for shard in shards if shard.index % world == rank]
+
+
+def _quiet(missing: Sequence[Shard], rank: int) -> bool:
+    return not missing or rank != 0

@@ -1,0 +1,212 @@
+"""References: a pre-trained model with its process, sampler and decoder, and the two views that fine-tuning needs."""
+
+import copy
+import functools
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from graft_lightning.processes.denoiser import Denoiser, Guided, Output
+from graft_lightning.processes.process import Process, Shape
+from graft_lightning.processes.samplers import Sampler
+from graft_lightning.rejection.fingerprint import describe, digest
+from graft_lightning.types import State
+
+
+@dataclass(frozen=True)
+class LoRA:
+    """Low-rank adapters (peft) in place of full fine-tuning: one copy of the weights, adapter off = reference.
+
+    Args:
+        rank: r.
+        alpha: scale is alpha / rank; ``rank`` by default.
+        target_modules: names of the layers that get an adapter; the reference's own choice by default.
+        dropout: on the adapter's input.
+    """
+
+    rank: int = 8
+    alpha: float | None = None
+    target_modules: list[str] | None = None
+    dropout: float = 0.0
+
+
+class Reference(ABC):
+    """A pre-trained model. The constructor loads nothing; `build` does.
+
+    Args:
+        sampler: how samples are drawn from it, before and after fine-tuning.
+        guidance_scale: classifier-free guidance g; 1 is none. Samples drawn at g define the reference's law.
+
+    Attributes:
+        output: the network's output type, or one by field.
+        lora_targets: names of the layers that `LoRA` adapts by default.
+    """
+
+    output: Output | dict[str, Output]
+    lora_targets: list[str]
+
+    def __init__(self, sampler: Sampler, guidance_scale: float = 1.0) -> None:
+        self.sampler = sampler
+        self.guidance_scale = guidance_scale
+
+    @property
+    @abstractmethod
+    def process(self) -> Process:
+        """The noise process that the network was trained on."""
+
+    @abstractmethod
+    def build(self, pretrained: bool = True) -> nn.Module:
+        """A new network, with its pre-trained weights or, for pre-training, freshly initialised.
+
+        Raises:
+            FileNotFoundError: if the weights are absent; says where they come from.
+        """
+
+    @abstractmethod
+    def denoise(self, network: nn.Module, x_t: State, t: Tensor, condition: Any) -> State:
+        """Calls the network in its own conventions (timesteps, argument names)."""
+
+    @abstractmethod
+    def encode(self, conditions: Sequence[str], device: torch.device | str) -> Any:
+        """Encoded conditions, a tensor or TensorDict with ``batch`` rows. "" is the null condition."""
+
+    @abstractmethod
+    def shape(self, conditions: Sequence[str]) -> Shape | Mapping[str, Shape]:
+        """The shape of one state, by field for mixed states; the same for every condition of a batch."""
+
+    def blocks(self, network: nn.Module) -> list[nn.Module]:
+        """The parts of a network that are sharded one by one (FSDP); its lists of layers by default."""
+        return [layer for module in network.modules() if isinstance(module, nn.ModuleList) for layer in module]
+
+    def carried(self, conditions: Sequence[str], device: torch.device | str) -> State | None:
+        """Fields of the state that are not diffused (a mask), as the conditions ask for them; none by default."""
+        return None
+
+    def decode(self, x_0: State) -> Any:
+        """Finished states as samples that rewards and people can look at."""
+        return x_0
+
+    def keys(self, samples: Any) -> Tensor | None:
+        """De-duplication keys of samples, int64 ``(batch,)``, -1 for "equal to nothing"; None where there is none."""
+        return None
+
+    def fingerprint(self, network: nn.Module) -> dict[str, Any]:
+        """What identifies the law of its samples: class, weights, process, sampler, guidance."""
+        return {
+            "reference": f"{type(self).__module__}.{type(self).__qualname__}",
+            "weights": digest(network.state_dict().values()),
+            "process": describe(self.process),
+            "sampler": describe(self.sampler),
+            "guidance_scale": self.guidance_scale,
+        }
+
+
+class FrozenDenoiser(Denoiser):
+    """The reference as it was: no gradient ever reaches it, and an adapter on shared weights is switched off."""
+
+    def __init__(self, reference: Reference, network: nn.Module) -> None:
+        self.reference, self.network = reference, network
+        self.output = reference.output
+
+    def __call__(self, x_t: State, t: Tensor, condition: Any) -> State:
+        with torch.no_grad(), adapters_off(self.network):
+            return self.reference.denoise(self.network, x_t, t, condition)
+
+
+class TrainableDenoiser(Denoiser):
+    """The copy, or the adapted model, that fine-tuning changes."""
+
+    def __init__(self, reference: Reference, network: nn.Module) -> None:
+        self.reference, self.network = reference, network
+        self.output = reference.output
+
+    def __call__(self, x_t: State, t: Tensor, condition: Any) -> State:
+        return self.reference.denoise(self.network, x_t, t, condition)
+
+
+@dataclass(frozen=True)
+class Views:
+    """The two views of one reference.
+
+    Attributes:
+        frozen: the reference, guided at its own scale.
+        trainable: the model that is trained, guided as asked for.
+        network: holds the trainable parameters.
+        original: holds the reference's weights; the same object as ``network`` under LoRA.
+    """
+
+    frozen: Denoiser
+    trainable: Denoiser
+    network: nn.Module
+    original: nn.Module = field(repr=False)
+
+
+def open_views(
+    reference: Reference,
+    network: nn.Module,
+    lora: LoRA | None = None,
+    guidance: Literal["composed", "absorbed"] = "composed",
+    copies: bool = True,
+) -> Views:
+    """Frozen and trainable view of a built reference.
+
+    Args:
+        reference: the reference.
+        network: what its `Reference.build` returned.
+        lora: adapters; without them the whole network is copied and trained.
+        guidance: "composed" trains the guided combination with the unconditional part from the frozen reference, so
+            that it starts as the reference; "absorbed" trains the conditional output alone, to be sampled at scale 1.
+        copies: False trains ``network`` itself, which leaves no reference behind (pre-training).
+    """
+    network.requires_grad_(False)
+    original = network
+    if lora is not None:
+        network = add_adapter(network, lora, reference.lora_targets)
+    elif copies:
+        network = copy.deepcopy(original).requires_grad_(True)
+    else:
+        network.requires_grad_(True)
+    frozen: Denoiser = FrozenDenoiser(reference, original)
+    trainable: Denoiser = TrainableDenoiser(reference, network)
+    scale = reference.guidance_scale
+    if scale != 1:
+        null = functools.cache(lambda device: reference.encode([""], device))
+        guided = Guided(frozen, frozen, scale, null, joint=True)
+        trainable = Guided(trainable, frozen, scale, null) if guidance == "composed" else trainable
+        frozen = guided
+    return Views(frozen, trainable, network, original)
+
+
+def add_adapter(network: nn.Module, lora: LoRA, default_targets: list[str]) -> nn.Module:
+    """Adds a low-rank adapter in place; everything else stays frozen. Returns the network."""
+    from peft import LoraConfig, inject_adapter_in_model  # heavy: only runs that use adapters pay for it
+
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.rank if lora.alpha is None else lora.alpha,  # type: ignore[arg-type]
+        target_modules=lora.target_modules or default_targets,
+        lora_dropout=lora.dropout,
+        init_lora_weights="gaussian",
+    )
+    return inject_adapter_in_model(config, network)
+
+
+@contextmanager
+def adapters_off(network: nn.Module) -> Iterator[None]:
+    """The network without its adapters; nothing happens where it has none."""
+    layers = [m for m in network.modules() if hasattr(m, "enable_adapters") and hasattr(m, "lora_A")]
+    states = [(p, p.requires_grad) for layer in layers for p in layer.parameters()]
+    for layer in layers:
+        layer.enable_adapters(False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.enable_adapters(True)
+        for parameter, requires_grad in states:  # peft turns gradients off and on together with the adapter
+            parameter.requires_grad_(requires_grad)
