@@ -49,7 +49,7 @@ clean: ## Remove caches and build products (runs/ and .venv/ stay)
 # gets the CPU build: only that one carries the label +cpu. It comes from wherever pip looks, else from PyTorch's index.
 TORCH_CPU := torch==2.13.0+cpu
 CPU_INDEX := https://download.pytorch.org/whl/cpu
-NO_TORCH := No CPU build of torch for this Python. Try "make PYTHON=python3.11", or put one in: .venv/bin/pip install FILE
+NO_TORCH := No CPU build of torch was found. Try "make PYTHON=python3.11", or put one in by hand: .venv/bin/pip install FILE
 
 $(READY): setup.cfg pyproject.toml
 	@echo "Making the environment in .venv (once, a few minutes)"
