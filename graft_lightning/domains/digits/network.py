@@ -1,0 +1,150 @@
+"""A compact transformer that denoises digits, given a noise level and, if it was built for one, a prompt."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from graft_lightning.domains.digits.prompts import SENTENCE_LENGTH, VOCABULARY
+
+
+class DigitTransformer(nn.Module):
+    """Transformer over patches of the picture (DiT: Peebles and Xie, 2023).
+
+    The sentence is short and its word order carries the meaning, so it is read by position: embeddings of all words
+    side by side, through an MLP. Time and sentence reach the patches in two ways: as a few tokens in front of them, and
+    as the scale, shift and gate of every block, from one projection that all blocks share (PixArt: Chen et al., 2023)
+    and a table per block. The network starts at output zero.
+    """
+
+    def __init__(
+        self,
+        image_size: int = 16,
+        patch_size: int = 4,
+        width: int = 96,
+        depth: int = 4,
+        heads: int = 4,
+        text_tokens: int = 2,
+        text_width: int = 24,
+        mlp_ratio: int = 2,
+        vocabulary: int = len(VOCABULARY),
+        sentence_length: int = SENTENCE_LENGTH,
+        channels: int = 1,
+    ) -> None:
+        """Build the network.
+
+        Args:
+            image_size: height and width of the picture, pixels.
+            patch_size: height and width of a patch, pixels; divides `image_size`.
+            width: channels of a token; a multiple of `heads`.
+            depth: number of blocks.
+            heads: attention heads of a block.
+            text_tokens: tokens that the sentence puts in front of the patches.
+            text_width: channels of a word embedding.
+            mlp_ratio: hidden width of a block's MLP in units of `width`.
+            vocabulary: number of token ids; 0 builds an unconditional network.
+            sentence_length: token ids in a sentence.
+            channels: channels of the picture.
+
+        Raises:
+            ValueError: if sizes do not divide.
+        """
+        super().__init__()
+        if image_size % patch_size:
+            raise ValueError(f"patch_size {patch_size} does not divide image_size {image_size}")
+        if width % heads:
+            raise ValueError(f"heads {heads} does not divide width {width}")
+        self.patch_size, self.channels, self.width = patch_size, channels, width
+        self.text_tokens = text_tokens if vocabulary else 0
+        patches = (image_size // patch_size) ** 2
+        self.patch_in = nn.Linear(channels * patch_size**2, width)
+        self.position = nn.Parameter(torch.randn(1, patches, width) * 0.1)
+        self.time = nn.Sequential(nn.Linear(64, width), nn.SiLU(), nn.Linear(width, width))
+        if vocabulary:
+            self.words = nn.Embedding(vocabulary, text_width)
+            self.sentence = nn.Sequential(nn.Linear(sentence_length * text_width, 2 * width), nn.SiLU())
+            self.to_condition = nn.Linear(2 * width, width)
+            self.to_tokens = nn.Linear(2 * width, text_tokens * width) if text_tokens else None
+        self.modulation = nn.Linear(width, 6 * width)
+        self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio * width) for _ in range(depth))
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.modulation_out = nn.Linear(width, 2 * width)
+        self.patch_out = nn.Linear(width, channels * patch_size**2)
+        for layer in (self.modulation, self.modulation_out, self.patch_out):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x_t: Tensor, t: Tensor, tokens: Tensor | None = None) -> Tensor:
+        """Return the raw output, of the shape of `x_t`.
+
+        Args:
+            x_t: noisy pictures (B, C, H, W), data in [-1, 1].
+            t: network time (B,), in [0, 1] from data to noise.
+            tokens: token ids (B, L) of the prompts; absent for a network without a vocabulary.
+        """
+        h = self.patch_in(_patches(x_t, self.patch_size)) + self.position
+        condition = self.time(_fourier(t))
+        if tokens is not None:
+            sentence = self.sentence(self.words(tokens).flatten(1))
+            condition = condition + self.to_condition(sentence)
+            if self.to_tokens is not None:
+                prefix = self.to_tokens(sentence).unflatten(1, (self.text_tokens, self.width))
+                h = torch.cat([prefix + condition[:, None], h], dim=1)
+        condition = F.silu(condition)
+        modulation = self.modulation(condition)
+        for block in self.blocks:
+            h = block(h, modulation)
+        scale, shift = self.modulation_out(condition)[:, None].chunk(2, dim=-1)
+        h = self.norm(h[:, self.text_tokens :]) * (1 + scale) + shift
+        return _picture(self.patch_out(h), self.patch_size, x_t.shape)
+
+
+class Block(nn.Module):
+    """Pre-norm attention and MLP, each scaled, shifted and gated by the condition.
+
+    The shifts stand in for biases, and ReLU for GELU: on a CPU those two cost as much as half of the products.
+    """
+
+    def __init__(self, width: int, heads: int, hidden: int) -> None:
+        """Build a block of `heads` attention heads and an MLP of `hidden` units."""
+        super().__init__()
+        self.heads = heads
+        # Gates start at 1/2: all blocks take part from the first step, and the output still starts at zero.
+        self.table = nn.Parameter(torch.tensor([0.0, 0.0, 0.5, 0.0, 0.0, 0.5]).repeat_interleave(width))
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+        self.mlp_in = nn.Linear(width, hidden, bias=False)
+        self.mlp_out = nn.Linear(hidden, width, bias=False)
+
+    def forward(self, h: Tensor, modulation: Tensor) -> Tensor:
+        """Return the tokens (B, P, width) after the block, given a modulation (B, 6 width)."""
+        scale_1, shift_1, gate_1, scale_2, shift_2, gate_2 = (modulation + self.table)[:, None].chunk(6, dim=-1)
+        h = h + gate_1 * self._attention(self.norm(h) * (1 + scale_1) + shift_1)
+        return h + gate_2 * self.mlp_out(F.relu(self.mlp_in(self.norm(h) * (1 + scale_2) + shift_2)))
+
+    def _attention(self, h: Tensor) -> Tensor:
+        query, key, value = self.qkv(h).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        return self.out(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
+
+
+def _fourier(t: Tensor) -> Tensor:
+    """Return 64 features of times (B,) in [0, 1], of wavelengths from 8 down to 1/64."""
+    frequency = torch.exp(torch.linspace(math.log(1 / 8), math.log(64), 32, device=t.device)) * (2 * math.pi)
+    angle = t[:, None].float() * frequency
+    return torch.cat([angle.cos(), angle.sin()], dim=1)
+
+
+def _patches(x: Tensor, size: int) -> Tensor:
+    """Cut (B, C, H, W) into patches (B, P, C size size)."""
+    batch, channels, height, width = x.shape
+    x = x.reshape(batch, channels, height // size, size, width // size, size)
+    return x.permute(0, 2, 4, 1, 3, 5).reshape(batch, -1, channels * size * size)
+
+
+def _picture(patches: Tensor, size: int, shape: torch.Size) -> Tensor:
+    """Put patches (B, P, C size size) together again to a picture of `shape` (B, C, H, W)."""
+    batch, channels, height, width = shape
+    x = patches.reshape(batch, height // size, width // size, channels, size, size)
+    return x.permute(0, 3, 1, 4, 2, 5).reshape(shape)
