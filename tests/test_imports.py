@@ -26,8 +26,7 @@ LAYERS = {
     "datamodules": 4,
     "callbacks": 5,
     "export": 5,
-    "plan": 5,
-    "report": 5,
+    "reports": 5,
     "cli": 6,
     "__main__": 7,
 }
