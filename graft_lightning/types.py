@@ -16,6 +16,10 @@ State = Tensor | TensorDictBase
 """``(batch, *shape)``, or a TensorDict of such fields."""
 
 
+class SettingsError(ValueError):
+    """Settings that contradict each other; the message names the key, the value and what would be right."""
+
+
 @dataclass(frozen=True)
 class Trajectory:
     """A batch of sampled trajectories.
@@ -76,6 +80,13 @@ def map_state(function: Callable[..., Tensor], *states: State) -> State:
     )
 
 
+def field_of(state: State, name: str | None) -> Tensor:
+    """A field of a mixed state, or the tensor itself where ``name`` is None."""
+    field = state if name is None else state[name]  # type: ignore[index]
+    assert isinstance(field, Tensor)
+    return field
+
+
 def batch_of(state: State) -> int:
     """The number of samples in a state."""
     return state.shape[0]
@@ -83,7 +94,7 @@ def batch_of(state: State) -> int:
 
 def concatenate(states: list[State]) -> State:
     """States joined along the batch."""
-    return torch.cat(states, 0)  # type: ignore[arg-type,return-value]
+    return torch.cat(states, 0)
 
 
 def broadcast(values: Tensor, like: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Collection: the callback that has the reference fill the pool, before training and, with several rounds, between."""
 
+import json
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import lightning as L
 import torch
 
+from graft_lightning.callbacks.evaluate import run_folder
 from graft_lightning.callbacks.figures import accepted_figure, log_figure, log_pictures
 from graft_lightning.datamodules.accepted import AcceptedTrajectories
 from graft_lightning.modules.graft import PGraft
@@ -16,6 +18,7 @@ from graft_lightning.rejection.fingerprint import describe, digest
 from graft_lightning.rejection.pool import KeptLevel, Round, TrajectoryPool
 from graft_lightning.rejection.reward import Reward
 from graft_lightning.rejection.selection import Selection
+from graft_lightning.types import SettingsError
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +26,8 @@ log = logging.getLogger(__name__)
 class Collect(L.Callback):
     """Fills the pool: every condition of the datamodule, ``draws`` times, scored by the reward.
 
-    A pool that was filled by the same reference is used again: a change of the rule, of K / M, of the hand-off among the
+    A pool that was filled by the same reference is used again: a change of the rule, of K / M, of the hand-off among
+    the
     kept levels draws nothing new. Runs in ``on_fit_start``, and for several rounds at the end of epochs, where the pool
     is drawn again from the current model.
 
@@ -66,8 +70,10 @@ class Collect(L.Callback):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Refuses what cannot work, before anything is built or sampled."""
         if stage == "fit" and self.reward is not None:
-            module, data = _both(trainer, pl_module)
-            self.check(module, data)
+            try:
+                self.check(*_both(trainer, pl_module))
+            except ValueError as error:
+                raise SettingsError(str(error)) from None
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Fills round 0, or takes up the round that a resumed run was in; the epoch is not restored yet."""
@@ -137,7 +143,10 @@ class Collect(L.Callback):
         size = shard_size(self.batch_size, self.draws, list(self.rewards.values()))
         for existing in pool.rounds():
             if existing.index == index and set(kept) <= set(existing.kept_levels):
-                kept, size = existing.kept_levels, existing.shard_size  # more levels, or other shards, serve as well
+                kept, size = (
+                    existing.kept_levels,
+                    len(existing.shards[0]),
+                )  # more levels, or other shards, serve as well
         opened = pool.start_round(index, texts, self.draws, kept, size, {"model": model})
         for name, reward in self.rewards.items():
             pool.add_reward(name, describe(reward))
@@ -181,12 +190,10 @@ class Collect(L.Callback):
             trainer.world_size,
         )
 
-    def _tell(
-        self, trainer: L.Trainer, module: PGraft, opened: Round, selection: Selection, drawn: int
-    ) -> None:
+    def _tell(self, trainer: L.Trainer, module: PGraft, opened: Round, selection: Selection, drawn: int) -> None:
         before, after = selection.mean_reward()
         log.info(
-            "round %d: %d trajectories (%d newly drawn), accepted %d (%.1f %%), mean reward %.3f -> %.3f of the accepted",
+            "round %d: %d trajectories (%d newly drawn), accepted %d (%.1f %%), mean reward %.3f, of the accepted %.3f",
             opened.index,
             len(opened),
             drawn,
@@ -200,6 +207,7 @@ class Collect(L.Callback):
             log.warning("%d conditions without signal (all rewards equal), left out: %s", len(texts), texts[:5])
         if selection.not_finite:
             log.warning("%d rewards are NaN or infinite; these trajectories are never accepted", selection.not_finite)
+        self._record(trainer, opened, selection, drawn)
         if trainer.logger is None:
             return
         figures: dict[str, Any] = {
@@ -213,6 +221,31 @@ class Collect(L.Callback):
         trainer.logger.log_metrics(figures, step=trainer.global_step)
         log_figure(trainer, "collect/acceptance", accepted_figure(selection, opened.conditions))
         log_pictures(trainer, module, opened, selection)
+
+    def _record(self, trainer: L.Trainer, opened: Round, selection: Selection, drawn: int) -> None:
+        """Leaves the counts of this round in the run's folder, for reports."""
+        means = {name: _means(opened.rewards(name), selection) for name in self.rewards}
+        record = {
+            "round": opened.index,
+            "draws": self.draws,
+            "conditions": len(opened.conditions),
+            "accepted": len(selection),
+            "newly_drawn": drawn,
+            "not_finite": selection.not_finite,
+            "without_signal": len(selection.without_signal),
+            "rewards": means,
+        }
+        folder = run_folder(trainer)
+        folder.mkdir(parents=True, exist_ok=True)
+        name = "collected.json" if opened.index == 0 else f"collected-{opened.index}.json"
+        (folder / name).write_text(json.dumps(record, indent=1))
+
+
+def _means(rewards: torch.Tensor, selection: Selection) -> dict[str, float]:
+    """Mean reward over all conditions before selection, and of the accepted over those that have any."""
+    finite = torch.where(rewards.isfinite(), rewards, torch.nan)
+    accepted = torch.where(selection.accepted, finite, torch.nan).nanmean(1)
+    return {"all": float(finite.nanmean(1).nanmean()), "accepted": float(accepted.nanmean())}
 
 
 def _both(trainer: L.Trainer, module: L.LightningModule) -> tuple[PGraft, AcceptedTrajectories]:

@@ -10,12 +10,14 @@ from torch import Tensor
 class TrainableEMA(L.Callback):
     """Averages the trained parameters and evaluates with the average.
 
-    Lightning's own ``EMAWeightAveraging`` copies the whole module and does not know sharded parameters; this one averages
+    Lightning's own ``EMAWeightAveraging`` copies the whole module and does not know sharded parameters; this one
+    averages
     in place, works under DDP and FSDP alike, and is saved with the checkpoint. Use Lightning's for pre-training.
 
     Args:
         decay: of the average.
-        warmup: the decay of step n is at most (1 + n) / (warmup + n), so that a short run is not dominated by its start.
+        warmup: the decay of step n is at most (1 + n) / (warmup + n), so that a short run is not dominated by its
+            start.
     """
 
     def __init__(self, decay: float = 0.99, warmup: int = 10) -> None:

@@ -10,7 +10,7 @@ import lightning as L
 import torch
 from torchmetrics import Metric
 
-from graft_lightning.callbacks.figures import PICTURES, boards, log_sheet, sheet_of
+from graft_lightning.callbacks.figures import PICTURES, log_sheet, sheet_of
 from graft_lightning.modules.denoising import DenoisingModule
 from graft_lightning.modules.graft import PGraft
 from graft_lightning.rejection.reward import Reward, score
@@ -146,10 +146,11 @@ class Evaluate(L.Callback):
         return trainer.global_step or int(getattr(module, "trained_steps", 0))
 
     def _draw(self, trainer: L.Trainer, module: DenoisingModule, prefix: str) -> None:
-        if not boards(trainer) or not self._pictures:
+        if not self._pictures:
             return
         texts, samples = zip(*self._pictures, strict=True)
-        log_sheet(trainer, f"{prefix}samples", sheet_of(module, torch.cat(samples), texts))
+        file = run_folder(trainer) / f"{prefix.strip('/')}.png"
+        log_sheet(trainer, f"{prefix}samples", sheet_of(module, torch.cat(samples), texts), file)
         if self._base_pictures and prefix != "base/":
             pairs = zip(self._base_pictures, self._pictures, strict=False)
             both = [picture for (_, before), (_, after) in pairs for picture in (before, after)]
@@ -219,4 +220,3 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
             continue  # the line that a killed run did not finish
         records[(record["stage"], record["method"], record["step"])] = record
     return list(records.values())
-

@@ -1,6 +1,7 @@
 """Figures and pictures for TensorBoard and reports."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -57,11 +58,16 @@ def log_figure(trainer: L.Trainer, tag: str, figure: Any) -> None:
         board.experiment.add_figure(tag, figure, global_step=trainer.global_step)
 
 
-def log_sheet(trainer: L.Trainer, tag: str, sheet: Tensor | None) -> None:
-    """A picture ``(3, height, width)`` uint8 to every TensorBoard of the trainer."""
-    if sheet is not None:
-        for board in boards(trainer):
-            board.experiment.add_image(tag, sheet, global_step=trainer.global_step)
+def log_sheet(trainer: L.Trainer, tag: str, sheet: Tensor | None, file: Path | None = None) -> None:
+    """A picture ``(3, height, width)`` uint8 to every TensorBoard of the trainer, and to a file for reports."""
+    if sheet is None:
+        return
+    for board in boards(trainer):
+        board.experiment.add_image(tag, sheet, global_step=trainer.global_step)
+    if file is not None:
+        from PIL import Image
+
+        Image.fromarray(sheet.permute(1, 2, 0).numpy()).save(file)
 
 
 def boards(trainer: L.Trainer) -> list[TensorBoardLogger]:
@@ -79,7 +85,10 @@ def log_pictures(trainer: L.Trainer, module: DenoisingModule, opened: Round, sel
     """Accepted and rejected samples of the same conditions, two sheets."""
     if not boards(trainer):
         return
-    for name, table in (("accepted", selection.accepted), ("rejected", ~selection.accepted & selection.rewards.isfinite())):
+    for name, table in (
+        ("accepted", selection.accepted),
+        ("rejected", ~selection.accepted & selection.rewards.isfinite()),
+    ):
         chosen = [row.nonzero()[0] + i * opened.draws for i, row in enumerate(table) if row.any()][:PICTURES]
         if not chosen:
             continue

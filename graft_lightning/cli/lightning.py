@@ -22,11 +22,12 @@ import graft_lightning.domains.digits
 import graft_lightning.modules
 import graft_lightning.processes.grids
 import graft_lightning.processes.weightings
-import graft_lightning.rejection.acceptance
+import graft_lightning.rejection.acceptance  # noqa: F401
 from graft_lightning.callbacks.collect import Collect
 from graft_lightning.callbacks.evaluate import Evaluate
 from graft_lightning.cli.trainer import GraftTrainer
 from graft_lightning.rejection.pool import PoolError
+from graft_lightning.types import SettingsError
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ class Parser(LightningArgumentParser):
         if kwargs.get("ex") is not None or args:
             message = message or str(args[0] if args else kwargs["ex"])
         known = [action.dest for action in self._actions]
-        for wrong in re.findall(r"[Oo]ption '([\w.]+)'|Unrecognized arguments: --([\w.]+)", message):
+        for wrong in re.findall(r"[Oo]ption '([\w.]+)'|[Uu]nrecognized arguments: --([\w.]+)", message):
             name = next(part for part in wrong if part)
             close = difflib.get_close_matches(name, known, n=1) or difflib.get_close_matches(
                 name.rsplit(".", 1)[-1], [k.rsplit(".", 1)[-1] for k in known], n=1
@@ -98,7 +99,7 @@ def run_lightning(args: Sequence[str] | None = None) -> GraftCLI:
     except OmegaConfBaseException as error:
         sys.stderr.write(f"error: {str(error).strip()}\n")
         raise SystemExit(2) from None
-    except PoolError as error:
+    except (PoolError, SettingsError, FileNotFoundError) as error:
         sys.stderr.write(f"error: {error}\n")
         raise SystemExit(2) from None
 
@@ -114,5 +115,10 @@ def _quieten() -> None:
         root.propagate = False
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.trainer.setup"):
         logging.getLogger(name).addFilter(lambda record: "\N{ELECTRIC LIGHT BULB}" not in record.getMessage())
-    for message in (".*does not have many workers.*", ".*treespec.*", ".*LeafSpec.*", ".*smaller than the logging interval.*"):
+    for message in (
+        ".*does not have many workers.*",
+        ".*treespec.*",
+        ".*LeafSpec.*",
+        ".*smaller than the logging interval.*",
+    ):
         warnings.filterwarnings("ignore", message=message)

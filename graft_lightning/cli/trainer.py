@@ -5,6 +5,7 @@ from typing import Any
 import lightning as L
 
 from graft_lightning.callbacks.collect import Collect
+from graft_lightning.domains.base import Examples
 
 
 class GraftTrainer(L.Trainer):
@@ -28,7 +29,7 @@ class GraftTrainer(L.Trainer):
         datamodule: Any = None,
         states: int = 160,
         continuations: int = 8,
-        handoff_conditions: int = 20,
+        real: Examples | None = None,
     ) -> None:
         """Finds the level at which the reward is decided, from a pool: E[Var(r | X_t)], and two hand-off figures.
 
@@ -37,11 +38,11 @@ class GraftTrainer(L.Trainer):
             datamodule: its data; the pool is filled first if it is not.
             states: stored states per kept level from which the sampler continues.
             continuations: fresh continuations of each of them.
-            handoff_conditions: conditions used for the hand-off figures.
+            real: real data, noised to each level and finished by the reference; left out by default.
         """
         from graft_lightning.reports.diagnose import diagnose
 
-        print(diagnose(self, model, datamodule, self.collector, states, continuations, handoff_conditions))  # type: ignore[arg-type]
+        print(diagnose(self, model, datamodule, self.collector, states, continuations, real))  # type: ignore[arg-type]
 
     @property
     def collector(self) -> Collect:

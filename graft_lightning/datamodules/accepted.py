@@ -86,7 +86,7 @@ class AcceptedTrajectories(HeldOutConditions):
 
     def _member(self, position: int) -> tuple[Tensor, Tensor]:
         assert self.selection is not None
-        number, place = divmod(position, len(self.selection.members))
+        number = position // len(self.selection.members)
         condition = self._shuffle("conditions", 0, len(self.selection.members))[position]
         members = self.selection.members[condition]
         chosen = self._shuffle("members", condition, len(members))[number]

@@ -15,8 +15,8 @@ Positions = Sequence[int]
 class StreamLoader:
     """Batches of an endless stream, cut into epochs; resumes in the middle of one.
 
-    Global batch j holds the positions ``j batch_size world .. (j + 1) batch_size world - 1``, of which each process takes
-    its contiguous part: two processes with half the batch see the examples of one.
+    Global batch j holds the positions ``j batch_size world .. (j + 1) batch_size world - 1``, of which each process
+    takes its contiguous part: two processes with half the batch see the examples of one.
 
     Args:
         read: positions -> batch.

@@ -26,9 +26,10 @@ LEVEL_BINS = 5
 class DenoisingModule(L.LightningModule):
     """A thin adapter between Lightning and `Objective`, `Reference` and `Sampler`.
 
-    The constructor loads nothing; networks are built in `configure_model`. Only ``network`` is a registered submodule, so
-    that checkpoints, averages and sharding see the trained weights and no others; a frozen copy follows it from device to
-    device by `_apply`.
+    The constructor loads nothing; networks are built in `configure_model`. Only ``network`` is a registered
+    submodule, so
+    that checkpoints, averages and sharding see the trained weights and no others; a frozen copy follows it from
+    device to device by `_apply`.
 
     Args:
         reference: the pre-trained model.
@@ -99,7 +100,7 @@ class DenoisingModule(L.LightningModule):
         return self
 
     def loss_range(self) -> tuple[float, float | None, float | None]:
-        """Level of the training states, and the range (low, high] of trained levels; None is the objective's default."""
+        """Level of the training states, and the range (low, high] that is trained; None leaves it to the objective."""
         return 0.0, None, None
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -121,7 +122,8 @@ class DenoisingModule(L.LightningModule):
 
     def _log_by_level(self, values: Tensor, t: Tensor) -> None:
         logger = self.trainer.logger
-        if logger is None or self.global_step % self.trainer.log_every_n_steps:
+        every = getattr(self.trainer, "log_every_n_steps", 50)
+        if logger is None or self.global_step % every:
             return
         share = t / self.reference.process.t_max
         for part in range(LEVEL_BINS):

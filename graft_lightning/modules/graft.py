@@ -16,7 +16,8 @@ class PGraft(DenoisingModule):
         handoff: N_I / N, the share of the sampler's steps, counted from the data, that the reference keeps; 0 is GRAFT.
         states: "x_s" trains on the stored intermediate states; "x_0" keeps decision and levels but noises the accepted
             x_0: the same law if the reference's trajectories obeyed Eq. 1 exactly, with less variance.
-        reverse: RP-GRAFT: the fine-tuned model has the levels at and below s, trained on x_0, the reference those above.
+        reverse: RP-GRAFT: the fine-tuned model has the levels at and below s, trained on x_0, the reference those
+            above.
         guidance: "composed" trains and samples the guided combination, "absorbed" the conditional output alone.
         lora: low-rank adapters in place of full fine-tuning.
         arguments: of `DenoisingModule`.
@@ -46,7 +47,7 @@ class PGraft(DenoisingModule):
 
     @property
     def handoff_level(self) -> float:
-        """s as a level of the reference's process; 0 for GRAFT."""
+        """S as a level of the reference's process; 0 for GRAFT."""
         return self.reference.sampler.levels(self.reference.process)[self.state_index] if self.state_index else 0.0
 
     @property
@@ -69,7 +70,7 @@ class PGraft(DenoisingModule):
         return Stitched(above, below, self.handoff_level)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Stores the level beside the fraction, which means nothing without its grid; of adapted networks, the adapter."""
+        """Stores the level beside the fraction, which means nothing without its grid; of adapters, only them."""
         checkpoint["handoff_level"] = self.handoff_level
         if self.lora is not None:
             trained = {f"network.{name}" for name, p in self.network.named_parameters() if p.requires_grad}

@@ -1,7 +1,9 @@
 """Denoisers: what a network predicts, converted at this edge and nowhere else.
 
-A denoiser is called as ``denoiser(x_t, t, condition)`` with t ``(batch,)`` in the process's own levels, and answers in its
-own output type. `predict` turns that answer into x_0 and eps for samplers; objectives compare in the output type itself.
+A denoiser is called as ``denoiser(x_t, t, condition)`` with t ``(batch,)`` in the process's own levels, and answers
+in its
+own output type. `predict` turns that answer into x_0 and eps for samplers; objectives compare in the output type
+itself.
 """
 
 from abc import ABC, abstractmethod
@@ -14,7 +16,7 @@ from torch import Tensor
 
 from graft_lightning.processes.paths import CategoricalPath, GaussianPath, Path
 from graft_lightning.processes.process import Process
-from graft_lightning.types import State, broadcast
+from graft_lightning.types import State, broadcast, field_of
 
 Output = Literal["epsilon", "sample", "v_prediction", "flow", "logits"]
 """The words of diffusers; "flow" is eps - x_0, "logits" those of the clean class of a categorical field."""
@@ -43,7 +45,7 @@ class Denoiser(ABC):
 
     def output_of(self, field: str | None) -> Output:
         """The output type of a field."""
-        return self.output if isinstance(self.output, str) else self.output[field]  # type: ignore[index,return-value]
+        return self.output if isinstance(self.output, str) else self.output[field]
 
 
 @dataclass(frozen=True)
@@ -119,19 +121,11 @@ def predict(
     raw = denoiser(x_t, t, condition)
     fields: Fields = {}
     for name, path in process.paths.items():
-        fields[name] = _field(path, denoiser.output_of(name), _of(raw, name), _of(x_t, name), t, clip)
+        fields[name] = _field(path, denoiser.output_of(name), field_of(raw, name), field_of(x_t, name), t, clip)
     return fields
 
 
-def _of(state: State, name: str | None) -> Tensor:
-    field = state if name is None else state[name]
-    assert isinstance(field, Tensor)
-    return field
-
-
-def _field(
-    path: Path, output: Output, raw: Tensor, x_t: Tensor, t: Tensor, clip: float | None
-) -> Prediction | Tensor:
+def _field(path: Path, output: Output, raw: Tensor, x_t: Tensor, t: Tensor, clip: float | None) -> Prediction | Tensor:
     if isinstance(path, CategoricalPath):
         return raw.double().softmax(-1)
     assert isinstance(path, GaussianPath)
@@ -173,7 +167,7 @@ class Guided(Denoiser):
         null = null.expand(len(t), *null.shape[1:])
         if self.joint:
             both = self.conditional(
-                torch.cat([x_t, x_t]),  # type: ignore[list-item]
+                torch.cat([x_t, x_t]),
                 torch.cat([t, t]),
                 torch.cat([null, condition]),
             )

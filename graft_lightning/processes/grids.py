@@ -1,6 +1,7 @@
 """Grids: which levels a sampler visits, ``levels[n]`` being the level of state n, n = 0 the data."""
 
 from abc import ABC, abstractmethod
+from itertools import pairwise
 
 import torch
 
@@ -21,7 +22,7 @@ class Grid(ABC):
 
 
 def _checked(levels: list[float], schedule: Schedule, steps: int) -> list[float]:
-    if any(low >= high for low, high in zip(levels, levels[1:], strict=False)):
+    if any(low >= high for low, high in pairwise(levels)):
         raise ValueError(f"steps={steps} is too many for the {schedule.t_max:g} levels of this schedule")
     return levels
 

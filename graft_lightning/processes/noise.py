@@ -1,7 +1,7 @@
 """Randomness that belongs to the trajectory.
 
-Every trajectory owns one generator, seeded by what the trajectory *is* (run seed, round, condition, draw) and by nothing
-else. A batch of trajectories is then the same whatever the batch size, the order, or the number of processes.
+Every trajectory owns one generator, seeded by what the trajectory *is* (run seed, round, condition, draw) and by
+nothing else. A batch of trajectories is then the same whatever the batch size, the order, or the number of processes.
 """
 
 import hashlib
@@ -56,9 +56,7 @@ class Noise:
 
     BLOCK = 8
 
-    def __init__(
-        self, seeds: Tensor, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
-    ) -> None:
+    def __init__(self, seeds: Tensor, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> None:
         self.generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
         self.device = device
         self.dtype = dtype

@@ -16,7 +16,7 @@ from graft_lightning.processes.noise import Noise
 from graft_lightning.processes.paths import CategoricalPath, GaussianKernel, GaussianPath
 from graft_lightning.processes.process import Process
 from graft_lightning.processes.weightings import OwnOutput, Unit, Weighting
-from graft_lightning.types import State, batch_of, broadcast
+from graft_lightning.types import State, batch_of, broadcast, field_of
 
 
 @dataclass(frozen=True)
@@ -82,20 +82,18 @@ class Objective:
         raw = denoiser(x_t, t, condition)
         total = torch.zeros(count, device=device)
         for name, path in process.paths.items():
-            x_s, predicted = (x, raw) if name is None else (x[name], raw[name])
+            x_s, predicted = field_of(x, name), field_of(raw, name)
             if isinstance(path, GaussianPath):
                 error = self._gaussian(path, denoiser.output_of(name), x_s, predicted, drawn[name], s, t)
             else:
                 assert isinstance(path, CategoricalPath)
-                error = self._categorical(path, x_s, x_t[name], predicted, s, t)  # type: ignore[index]
+                error = self._categorical(path, x_s, field_of(x_t, name), predicted, s, t)
             total = total + self.field_weights.get(name or "", 1.0) * _mean(error, x)
         return Loss(total, t)
 
     def _gaussian(
-        self, path: GaussianPath, output: Output, x_s: State, raw: State, e: Tensor, s: Tensor, t: Tensor
+        self, path: GaussianPath, output: Output, x_s: Tensor, raw: Tensor, e: Tensor, s: Tensor, t: Tensor
     ) -> Tensor:
-        assert isinstance(x_s, Tensor)
-        assert isinstance(raw, Tensor)
         alpha_t, sigma_t = path.alpha_sigma(t)
         weighting = self.weighting or (OwnOutput() if output == "flow" else Unit())
         ratio, target = scaled_target(path, path.kernel(s, t), output, x_s, e, s, t)
@@ -103,10 +101,8 @@ class Objective:
         return broadcast(weight.to(raw), raw) * (broadcast(ratio.to(raw), raw) * raw - target) ** 2
 
     def _categorical(
-        self, path: CategoricalPath, c_s: State, c_t: Tensor, logits: State, s: Tensor, t: Tensor
+        self, path: CategoricalPath, c_s: Tensor, c_t: Tensor, logits: Tensor, s: Tensor, t: Tensor
     ) -> Tensor:
-        assert isinstance(c_s, Tensor)
-        assert isinstance(logits, Tensor)
         if self.categorical_target == "c_s" or bool((s == 0).all()):
             return torch.nn.functional.cross_entropy(logits.movedim(-1, 1), c_s, reduction="none")
         likelihood = path.posterior(c_t, logits.softmax(-1), s, t).gather(-1, c_s.unsqueeze(-1)).squeeze(-1)
@@ -116,7 +112,7 @@ class Objective:
 def scaled_target(
     path: GaussianPath, kernel: GaussianKernel, output: Output, x_s: Tensor, e: Tensor, s: Tensor, t: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """kappa = sigma_ts / sigma_t, and kappa times the target of Eq. 6 or 6b; both stay bounded as t -> s.
+    """Kappa = sigma_ts / sigma_t, and kappa times the target of Eq. 6 or 6b; both stay bounded as t -> s.
 
     Args:
         path: the field's path.

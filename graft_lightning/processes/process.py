@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from tensordict import TensorDict
@@ -10,7 +11,7 @@ from torch import Tensor
 from graft_lightning.processes.noise import Noise
 from graft_lightning.processes.paths import CategoricalPath, GaussianPath, Path, sample_classes
 from graft_lightning.processes.schedules import Schedule
-from graft_lightning.types import State, broadcast
+from graft_lightning.types import State, broadcast, field_of
 
 Shape = tuple[int, ...]
 
@@ -65,7 +66,8 @@ class Process:
     """
 
     def __init__(self, paths: Path | Mapping[str, Path], time_law: TimeLaw | None = None) -> None:
-        self.paths: dict[str | None, Path] = {None: paths} if isinstance(paths, Path) else dict(paths)
+        fields: Mapping[Any, Path] = {None: paths} if isinstance(paths, Path) else paths
+        self.paths: dict[str | None, Path] = dict(fields)
         self.time_law = time_law or UniformTime()
         t_max = {path.schedule.t_max for path in self.paths.values()}
         discrete = {path.schedule.discrete for path in self.paths.values()}
@@ -126,8 +128,7 @@ class Process:
         drawn: dict[str | None, Tensor] = {}
         fields: dict[str | None, Tensor] = {}
         for name, path in self.paths.items():
-            field = x_s if name is None else x_s[name]
-            assert isinstance(field, Tensor)
+            field = field_of(x_s, name)
             kernel = path.kernel(s, t)
             if isinstance(path, GaussianPath):
                 e = path.project(noise.normal(*field.shape[1:]))

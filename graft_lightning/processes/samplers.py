@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -115,7 +116,7 @@ class Sampler(ABC):
             return predict(denoiser, process, x_t, times, condition, self.clip_sample)
 
         with torch.no_grad():
-            for t, t_next in zip(descent, descent[1:], strict=False):
+            for t, t_next in pairwise(descent):
                 within = t_next != descent[-1] and t_next not in boundaries
                 x = self.step(process, model, x, t, t_next, noise, within)
                 if t_next in keep:
@@ -123,9 +124,7 @@ class Sampler(ABC):
         return Trajectory(x, states, calls)
 
 
-def update_fields(
-    process: Process, x: State, fields: Fields, update: Callable[[Any, Tensor, Any], Tensor]
-) -> State:
+def update_fields(process: Process, x: State, fields: Fields, update: Callable[[Any, Tensor, Any], Tensor]) -> State:
     """A new state from ``update(path, field, prediction)`` of every field that has a path."""
     if None in process.paths:
         assert isinstance(x, Tensor)
@@ -203,8 +202,8 @@ class DDPM(DDIM):
 class Euler(DDIM):
     """Euler's method on the probability-flow equation.
 
-    In the coordinates x / (alpha + sigma) over sigma / (alpha + sigma) the velocity is eps - x_0, for diffusion and flow
-    alike, and Euler's step there is DDIM at eta = 0; for a rectified flow it is plain Euler in t.
+    In the coordinates x / (alpha + sigma) over sigma / (alpha + sigma) the velocity is eps - x_0, for diffusion and
+    flow alike, and Euler's step there is DDIM at eta = 0; for a rectified flow it is plain Euler in t.
     """
 
     def __init__(self, steps: int = 50, grid: Grid | None = None, clip_sample: float | None = None) -> None:
@@ -236,5 +235,3 @@ def _velocity(fields: Fields) -> Tensor:
     prediction = fields[None]
     assert isinstance(prediction, Prediction)
     return prediction.epsilon - prediction.x_0
-
-

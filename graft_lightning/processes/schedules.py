@@ -72,9 +72,7 @@ def _published(beta_schedule: str, num_train_timesteps: int, beta_start: float, 
 class Linear(TableSchedule):
     """The schedule of DDPM (arXiv 2006.11239): beta rises linearly."""
 
-    def __init__(
-        self, num_train_timesteps: int = 1000, beta_start: float = 0.0001, beta_end: float = 0.02
-    ) -> None:
+    def __init__(self, num_train_timesteps: int = 1000, beta_start: float = 0.0001, beta_end: float = 0.02) -> None:
         super().__init__(num_train_timesteps)
         self.beta_start, self.beta_end = beta_start, beta_end
 
@@ -85,9 +83,7 @@ class Linear(TableSchedule):
 class ScaledLinear(TableSchedule):
     """The schedule of Stable Diffusion: sqrt(beta) rises linearly."""
 
-    def __init__(
-        self, num_train_timesteps: int = 1000, beta_start: float = 0.00085, beta_end: float = 0.012
-    ) -> None:
+    def __init__(self, num_train_timesteps: int = 1000, beta_start: float = 0.00085, beta_end: float = 0.012) -> None:
         super().__init__(num_train_timesteps)
         self.beta_start, self.beta_end = beta_start, beta_end
 

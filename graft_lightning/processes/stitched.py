@@ -11,9 +11,10 @@ from graft_lightning.types import State
 class Stitched(Denoiser):
     """``above`` where t > handoff, ``below`` where t <= handoff.
 
-    A step belongs wholly to the model of its *input*: the step from state n to n - 1 is made by ``above`` if and only if
-    n > N_I. P-GRAFT puts the fine-tuned model above and the reference below; RP-GRAFT the other way round. A sampler whose
-    grid lacks the hand-off inserts it (see `boundaries`).
+    A step belongs wholly to the model of its *input*: the step from state n to n - 1 is made by ``above`` if and only
+    if
+    n > N_I. P-GRAFT puts the fine-tuned model above and the reference below; RP-GRAFT the other way round. A sampler
+    whose grid lacks the hand-off inserts it (see `boundaries`).
 
     Args:
         above: denoiser of the levels t > handoff.
@@ -32,5 +33,7 @@ class Stitched(Denoiser):
     def __call__(self, x_t: State, t: Tensor, condition: Any) -> State:
         highest, lowest = float(t.max()), float(t.min())
         if (highest > self.handoff) != (lowest > self.handoff):
-            raise ValueError(f"a batch lies on both sides of the hand-off {self.handoff:g}: t from {lowest} to {highest}")
+            raise ValueError(
+                f"a batch lies on both sides of the hand-off {self.handoff:g}: t from {lowest} to {highest}"
+            )
         return (self.above if highest > self.handoff else self.below)(x_t, t, condition)

@@ -64,7 +64,8 @@ def state_index(reference: Reference, fraction: float) -> int:
     """
     if not 0 <= fraction < 1:
         raise ValueError(
-            f"handoff={fraction}: N_I / N must lie in [0, 1); 0 trains every level (GRAFT), 1 would leave nothing to train"
+            f"handoff={fraction}: N_I / N must lie in [0, 1); "
+            "0 trains every level (GRAFT), 1 would leave nothing to train"
         )
     return round(fraction * reference.sampler.steps)
 
@@ -104,8 +105,8 @@ def _batch(reference: Reference, denoiser: Denoiser, plan: Plan, start: int, sto
     }
     if plan.keep:
         kept = {str(n): trajectory.states[t].cpu() for n, t in plan.keep.items()}
-        data["states"] = TensorDict(kept, batch_size=[len(texts)])  # type: ignore[arg-type,assignment]
-    return TensorDict(data, batch_size=[len(texts)])  # type: ignore[arg-type]
+        data["states"] = TensorDict(kept, batch_size=[len(texts)])
+    return TensorDict(data, batch_size=[len(texts)])
 
 
 def score_states(
@@ -115,7 +116,7 @@ def score_states(
     scores = []
     step = len(texts) if reward.groupwise else batch_size
     for low in range(0, len(texts), step):
-        samples = reference.decode(x_0[low : low + step].to(device))  # type: ignore[index]
+        samples = reference.decode(x_0[low : low + step].to(device))
         scores.append(score(reward, samples, texts[low : low + step]))
     return torch.cat(scores)
 

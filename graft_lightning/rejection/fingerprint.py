@@ -29,7 +29,11 @@ def describe(value: Any) -> Any:
         return f"{value.__module__}.{value.__qualname__}"
     if isinstance(value, nn.Module):
         return {"class": _name(value), "weights": digest(value.state_dict().values())}
-    public = {key: item for key, item in vars(value).items() if not key.startswith("_")}
+    attributes = getattr(value, "__dict__", None)
+    if attributes is None:
+        return str(value)
+    # Where something is computed is not what it is.
+    public = {k: v for k, v in attributes.items() if not k.startswith("_") and not isinstance(v, torch.device)}
     return {"class": _name(value), **{key: describe(item) for key, item in sorted(public.items())}}
 
 

@@ -48,7 +48,7 @@ class Reference(ABC):
     """
 
     output: Output | dict[str, Output]
-    lora_targets: list[str]
+    lora_targets: tuple[str, ...]
 
     def __init__(self, sampler: Sampler, guidance_scale: float = 1.0) -> None:
         self.sampler = sampler
@@ -182,14 +182,14 @@ def open_views(
     return Views(frozen, trainable, network, original)
 
 
-def add_adapter(network: nn.Module, lora: LoRA, default_targets: list[str]) -> nn.Module:
+def add_adapter(network: nn.Module, lora: LoRA, default_targets: tuple[str, ...]) -> nn.Module:
     """Adds a low-rank adapter in place; everything else stays frozen. Returns the network."""
     from peft import LoraConfig, inject_adapter_in_model  # heavy: only runs that use adapters pay for it
 
     config = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.rank if lora.alpha is None else lora.alpha,  # type: ignore[arg-type]
-        target_modules=lora.target_modules or default_targets,
+        target_modules=lora.target_modules or list(default_targets),
         lora_dropout=lora.dropout,
         init_lora_weights="gaussian",
     )
@@ -199,7 +199,7 @@ def add_adapter(network: nn.Module, lora: LoRA, default_targets: list[str]) -> n
 @contextmanager
 def adapters_off(network: nn.Module) -> Iterator[None]:
     """The network without its adapters; nothing happens where it has none."""
-    layers = [m for m in network.modules() if hasattr(m, "enable_adapters") and hasattr(m, "lora_A")]
+    layers: list[Any] = [m for m in network.modules() if hasattr(m, "enable_adapters") and hasattr(m, "lora_A")]
     states = [(p, p.requires_grad) for layer in layers for p in layer.parameters()]
     for layer in layers:
         layer.enable_adapters(False)

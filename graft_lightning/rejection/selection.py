@@ -1,4 +1,4 @@
-"""Selection: which trajectories of a round are trained on. Nothing is sampled here, so a rule can be changed at will."""
+"""Selection: which trajectories of a round are trained on. Nothing is sampled here: a rule can be changed at will."""
 
 from dataclasses import dataclass, field
 
@@ -89,7 +89,8 @@ def select(
     if not members:
         raise ValueError(
             f"acceptance {type(acceptance).__name__} accepted none of {rewards.numel()} trajectories "
-            f"({int((~finite).sum())} rewards not finite, {int(silent.sum())} of {len(rewards)} conditions without signal)"
+            f"({int((~finite).sum())} rewards not finite, "
+            f"{int(silent.sum())} of {len(rewards)} conditions without signal)"
         )
     return Selection(
         members,

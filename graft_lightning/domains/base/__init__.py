@@ -5,4 +5,13 @@ from graft_lightning.domains.base.diversity import Diversity
 from graft_lightning.domains.base.examples import Examples
 from graft_lightning.domains.base.pictures import PictureReference, contact_sheet
 
-__all__ = ["Conditions", "Diversity", "Examples", "PictureReference", "TextFile", "Texts", "Unconditional", "contact_sheet"]
+__all__ = [
+    "Conditions",
+    "Diversity",
+    "Examples",
+    "PictureReference",
+    "TextFile",
+    "Texts",
+    "Unconditional",
+    "contact_sheet",
+]

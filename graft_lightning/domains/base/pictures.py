@@ -66,7 +66,9 @@ def contact_sheet(
     pen = ImageDraw.Draw(sheet)
     for i, picture in enumerate(pixels):
         left, top = margin + i % columns * cell[0], margin + i // columns * cell[1]
-        sheet.paste(Image.fromarray(picture).resize((scale * width, scale * height), Image.Resampling.NEAREST), (left, top))
+        sheet.paste(
+            Image.fromarray(picture).resize((scale * width, scale * height), Image.Resampling.NEAREST), (left, top)
+        )
         for line, text in enumerate(wrapped[i] if wrapped else []):
             pen.text((left, top + scale * height + line * CAPTION_HEIGHT), text, fill="black")
     return torch.from_numpy(np.array(sheet)).permute(2, 0, 1)

@@ -1,4 +1,4 @@
-"""Weights as safetensors with the configuration that they belong to, so that neither is ever loaded without the other."""
+"""Weights as safetensors, with the configuration that they belong to: neither is loaded without the other."""
 
 import json
 from pathlib import Path
@@ -44,6 +44,8 @@ def load_weights(network: nn.Module, path: Path, config: dict[str, Any], remake:
         stored = json.loads((file.metadata() or {}).get("config", "{}"))
     different = {k: (stored.get(k), config.get(k)) for k in {*stored, *config} if stored.get(k) != config.get(k)}
     if different:
-        listed = ", ".join(f"{key}: file {ours!r}, configuration {theirs!r}" for key, (ours, theirs) in different.items())
+        listed = ", ".join(
+            f"{key}: file {ours!r}, configuration {theirs!r}" for key, (ours, theirs) in different.items()
+        )
         raise ValueError(f"weights={path} belong to another network ({listed})")
     network.load_state_dict(load_file(str(path)))

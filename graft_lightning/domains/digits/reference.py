@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ class DigitReference(PictureReference):
     """
 
     output = "v_prediction"
-    lora_targets = ["qkv", "out", "mlp_in", "mlp_out", "modulation"]
+    lora_targets = ("qkv", "out", "mlp_in", "mlp_out", "modulation")
 
     def __init__(
         self,
@@ -58,12 +59,16 @@ class DigitReference(PictureReference):
     def build(self, pretrained: bool = True) -> nn.Module:
         network = DigitTransformer(**self.network)
         if pretrained:
-            load_weights(network, self.path, self.network, REMAKE)
+            load_weights(network, self.path, self._architecture(), REMAKE)
         return network
+
+    def _architecture(self) -> dict[str, Any]:
+        """Every argument of the network, those left at their defaults too: they may change, and files stay."""
+        return {name: p.default for name, p in signature(DigitTransformer).parameters.items()} | self.network
 
     def save(self, network: nn.Module, path: Path, provenance: dict[str, Any]) -> None:
         """Writes weights that `build` reads."""
-        save_weights(network, path, self.network, provenance)
+        save_weights(network, path, self._architecture(), provenance)
 
     def denoise(self, network: nn.Module, x_t: State, t: Tensor, condition: Any) -> State:
         return network(x_t, (t / self.process.t_max).to(x_t.dtype), condition)

@@ -1,0 +1,54 @@
+"""Charts of comparisons."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from graft_lightning.reports.statistics import Figure
+
+COLOURS = ("#1b7f5c", "#3566b0", "#c0502d", "#7d4fa0", "#b8860b", "#2b8ca3", "#8a8f98", "#a03060")
+CONTROLS = ("base", "unselected", "further", "best_of")
+"""Beginnings of the names of methods that are not ours: grey in every chart."""
+
+
+def bars(table: Mapping[str, Mapping[str, Figure]], metric: str, label: str, path: Path) -> None:
+    """Horizontal bars with intervals, one a method."""
+    rows = [(method, row[metric]) for method, row in table.items() if metric in row]
+    figure, axis = _axes(7.5, 0.34 * len(rows) + 1.0)
+    for place, (method, value) in enumerate(reversed(rows)):
+        colour = "#9aa1ab" if method.startswith(CONTROLS) else COLOURS[0]
+        axis.barh(place, value["mean"], color=colour, height=0.7)
+        if value["low"] == value["low"]:
+            axis.plot([value["low"], value["high"]], [place, place], color="black", linewidth=1.2)
+    axis.set_yticks(range(len(rows)), [method for method, _ in reversed(rows)])
+    axis.set_xlabel(f"{label} (95 % interval)")
+    axis.set_xlim(left=0)
+    figure.savefig(path, dpi=150)
+
+
+def learning_curves(points: Mapping[str, Sequence[tuple[int, Figure]]], label: str, path: Path) -> None:
+    """A metric over gradient steps, one line a method, with intervals where several seeds give one."""
+    figure, axis = _axes(8, 4.4)
+    methods = [method for method in points if method != "base"]
+    for number, method in enumerate(methods):
+        steps = [step for step, _ in points[method]]
+        colour = COLOURS[number % len(COLOURS)]
+        style = ("-", "--", ":")[number // len(COLOURS) % 3]
+        axis.plot(steps, [f["mean"] for _, f in points[method]], style, color=colour, marker="o", ms=3, label=method)
+        if all(f["low"] == f["low"] for _, f in points[method]):
+            low, high = ([f[end] for _, f in points[method]] for end in ("low", "high"))
+            axis.fill_between(steps, low, high, color=colour, alpha=0.12, linewidth=0)
+    if "base" in points:
+        axis.axhline(points["base"][-1][1]["mean"], color="#8a8f98", linewidth=1, label="base")
+    axis.set(xlabel="gradient steps", ylabel=label)
+    axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    figure.savefig(path, dpi=150)
+
+
+def _axes(width: float, height: float) -> tuple[Any, Any]:
+    from matplotlib.figure import Figure as Canvas  # heavy, and a report needs no pyplot
+
+    figure = Canvas(figsize=(width, height), layout="constrained")
+    axis = figure.subplots()
+    axis.spines[["top", "right"]].set_visible(False)
+    return figure, axis

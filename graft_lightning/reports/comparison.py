@@ -1,0 +1,141 @@
+"""A comparison of methods from run folders: method -> metric -> mean with a 95 % interval over seeds."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from graft_lightning.reports.statistics import Figure, best_of, interval
+
+RECORDS = "evaluation.jsonl"
+COLLECTED = "collected.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One evaluation of one run.
+
+    Attributes:
+        folder: of the run.
+        method: its name.
+        seed: of the run.
+        stage: "test" or "validate".
+        step: gradient steps that had been taken.
+        values: the mean of every metric.
+        scores: per-sample scores by metric, by condition and draw.
+    """
+
+    folder: Path
+    method: str
+    seed: int
+    stage: str
+    step: int
+    values: dict[str, float]
+    scores: dict[str, list[list[float]]]
+
+
+def read_runs(folders: Iterable[Path]) -> list[Run]:
+    """Every evaluation in the run folders at or below the given ones.
+
+    Raises:
+        FileNotFoundError: if there is none.
+    """
+    found = []
+    listed = list(folders)
+    for folder in listed:
+        for file in sorted(folder.rglob(RECORDS)):
+            found += _read(file)
+    if not found:
+        raise FileNotFoundError(f"no {RECORDS} below {', '.join(map(str, listed))}: has a run been evaluated?")
+    return found
+
+
+def _read(file: Path) -> list[Run]:
+    latest: dict[tuple[str, str, int], Run] = {}
+    for line in file.read_text(encoding="utf-8").splitlines():
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            continue  # the line that a killed run did not finish
+        key = (record["stage"], record["method"], record["step"])
+        values = {name: figure["mean"] for name, figure in record["figures"].items()}
+        latest[key] = Run(file.parent, key[1], record["seed"], key[0], key[2], values, record["scores"])
+    return list(latest.values())
+
+
+FEW = 3
+"""Below so many seeds, intervals are taken over held-out conditions."""
+
+
+def compare(runs: Sequence[Run], stage: str = "test", best_of_n: Sequence[int] = ()) -> dict[str, dict[str, Figure]]:
+    """Method -> metric -> figure, of the last step of every run.
+
+    With three seeds or more the interval is over seeds; with fewer it is over held-out conditions, of the scores that
+    are taken sample by sample.
+
+    Args:
+        runs: evaluations.
+        stage: which held-out conditions.
+        best_of_n: adds rows ``best_of_n`` made from the base's own draws, chosen by its first metric.
+    """
+    last: dict[tuple[Path, str], Run] = {}
+    for run in runs:
+        if run.stage == stage and (
+            (run.folder, run.method) not in last or run.step >= last[run.folder, run.method].step
+        ):
+            last[run.folder, run.method] = run
+    by_method: dict[str, list[Run]] = {}
+    for run in last.values():
+        by_method.setdefault(run.method, []).append(run)
+        if run.method == "base":
+            for n in best_of_n:
+                if best := _best(run, n):
+                    by_method.setdefault(f"best_of_{n}", []).append(best)
+    return {method: _row(found) for method, found in by_method.items()}
+
+
+def _row(runs: Sequence[Run]) -> dict[str, Figure]:
+    row = {}
+    for name in runs[0].values:
+        values = [run.values[name] for run in runs if name in run.values]
+        scores = [run.scores[name] for run in runs if name in run.scores]
+        if len(values) < FEW and scores:
+            conditions = zip(*[[sum(draws) / len(draws) for draws in run] for run in scores], strict=True)
+            row[name] = interval([sum(means) / len(means) for means in conditions])
+        else:
+            row[name] = interval(values)
+    return row
+
+
+def _best(run: Run, n: int) -> Run | None:
+    """Best-of-n of a run's draws by its first metric, for every per-sample metric; None if it has too few draws."""
+    rewards = next(iter(run.scores.values()))
+    if any(len(row) < n for row in rewards):
+        return None
+    scores = {
+        name: [[best_of(reward, row, n)] for reward, row in zip(rewards, rows, strict=True)]
+        for name, rows in run.scores.items()
+    }
+    values = {name: sum(row[0] for row in rows) / len(rows) for name, rows in scores.items()}
+    return replace(run, method=f"best_of_{n}", values=values, scores=scores)
+
+
+def collected(folders: Iterable[Path], prefix: str = "") -> list[dict[str, Any]]:
+    """What the collections in run folders recorded: rewards before and after selection, counts.
+
+    Args:
+        folders: run folders, or folders that hold some.
+        prefix: beginning of the name of the chain, the folder right below.
+    """
+    files = [file for folder in folders for file in sorted(folder.glob(f"{prefix}*/**/{COLLECTED}"))]
+    return [json.loads(file.read_text(encoding="utf-8")) for file in files]
+
+
+def curves(runs: Sequence[Run], metric: str, stage: str = "validate") -> dict[str, list[tuple[int, Figure]]]:
+    """Method -> (gradient steps, figure over seeds), in order of steps."""
+    points: dict[str, dict[int, list[float]]] = {}
+    for run in runs:
+        if run.stage == stage and metric in run.values:
+            points.setdefault(run.method, {}).setdefault(run.step, []).append(run.values[metric])
+    return {method: [(step, interval(found[step])) for step in sorted(found)] for method, found in points.items()}

@@ -1,0 +1,200 @@
+"""``diagnose``: from one pool, where the reward is decided and what a hand-off can reach."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from graft_lightning.callbacks.collect import Collect
+from graft_lightning.callbacks.evaluate import run_folder
+from graft_lightning.callbacks.figures import ACCEPTED, BEFORE, REJECTED, new_figure
+from graft_lightning.datamodules.accepted import AcceptedTrajectories
+from graft_lightning.domains.base import Examples
+from graft_lightning.modules.graft import PGraft
+from graft_lightning.processes.noise import Noise, derived_seeds
+from graft_lightning.rejection.handoff import (
+    Estimate,
+    continue_from,
+    crossing,
+    estimate,
+    reward_variance,
+    score_distance,
+    within_condition_variance,
+)
+from graft_lightning.rejection.pool import Round
+from graft_lightning.rejection.selection import Selection
+
+DECIDED = 0.1
+"""A hand-off is recommended where no more than this share of the reward's variance is still open."""
+
+
+def diagnose(
+    trainer: L.Trainer,
+    module: PGraft,
+    data: AcceptedTrajectories,
+    collect: Collect,
+    states: int,
+    continuations: int,
+    real: Examples | None = None,
+) -> str:
+    """Measures every kept level of a pool; writes diagnose.json and diagnose.png to the run's folder.
+
+    Args:
+        trainer: gives device and folder.
+        module: its reference is what is diagnosed.
+        data: gives pool and acceptance; the pool is filled first if it is not.
+        collect: the collection's settings.
+        states: stored states per kept level.
+        continuations: of each state.
+        real: real data, for the figure "from real data"; left out by default.
+
+    Returns:
+        What to print.
+    """
+    if collect.reward is None:
+        raise ValueError("collect.reward is not set: diagnose needs the reward that a run would maximise")
+    collect.check(module, data)
+    trainer.strategy.connect(module)
+    trainer.strategy.setup_environment()
+    module.configure_model()
+    module.to(trainer.strategy.root_device).eval()
+    selection = collect.collect(trainer, module, data, 0, module.opened().frozen)
+    _, opened, _ = collect.open_round(module, data, 0, verify=False)
+    if not opened.kept_levels:
+        raise ValueError("collect.keep holds no level: there is no intermediate state to diagnose")
+    total = within_condition_variance(selection.rewards)
+    rows = [
+        _level(module, collect, opened, selection, n, total, states, continuations, real)
+        for n in tqdm(sorted(opened.kept_levels), desc="Levels")
+    ]
+    steps = module.reference.sampler.steps
+    fractions = [n / steps for n in sorted(opened.kept_levels)]
+    shares = [row["open_variance"].mean for row in rows]
+    errors = [row["open_variance"].error for row in rows]
+    recommended = {
+        "N_I/N": crossing(fractions, shares, DECIDED),
+        "low": crossing(fractions, [s + 1.96 * e for s, e in zip(shares, errors, strict=True)], DECIDED),
+        "high": crossing(fractions, [s - 1.96 * e for s, e in zip(shares, errors, strict=True)], DECIDED),
+    }
+    before, after = selection.mean_reward()
+    found = {
+        "reward": {"all": before, "accepted": after},
+        "within_condition_variance": total,
+        "levels": [
+            {"state": n, "fraction": n / steps, **opened.kept_levels[n]._asdict(), **_plain(row)}
+            for n, row in zip(sorted(opened.kept_levels), rows, strict=True)
+        ],
+        "recommended": recommended,
+    }
+    folder = run_folder(trainer)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "diagnose.json").write_text(json.dumps(found, indent=1) + "\n")
+    _draw(found, folder / "diagnose.png")
+    return _text(found, folder)
+
+
+def _level(
+    module: PGraft,
+    collect: Collect,
+    opened: Round,
+    selection: Selection,
+    n: int,
+    total: float,
+    states: int,
+    continuations: int,
+    real: Examples | None,
+) -> dict[str, Estimate]:
+    reference, frozen, device = module.reference, module.opened().frozen, module.device
+    level = opened.kept_levels[n].t
+    assert collect.reward is not None
+    spread = torch.linspace(0, len(opened) - 1, min(states, len(opened))).long()
+    x_t, texts, seeds = _read(opened, spread, n)
+    variance = reward_variance(
+        reference, frozen, collect.reward, x_t, level, texts, seeds, continuations, collect.batch_size, device
+    )
+    row = {"open_variance": Estimate(variance.mean / total, variance.error / total, variance.n)}
+    if isinstance(x_t, Tensor):
+        row["score_distance"] = score_distance(reference, frozen, x_t.to(device), level, texts)
+    accepted = torch.cat(selection.members)
+    chosen = accepted[torch.linspace(0, len(accepted) - 1, min(states, len(accepted))).long()]
+    x_s, texts, seeds = _read(opened, chosen, n)
+    fresh = derived_seeds(seeds, "attainable")
+    row["attainable"] = estimate(
+        continue_from(reference, frozen, collect.reward, x_s, level, texts, fresh, collect.batch_size, device)
+    )
+    if real is not None:
+        x_0, texts = real.batch(range(states), seed=0)
+        seeds = derived_seeds(torch.arange(states), "real")
+        s, t = torch.zeros(states, dtype=torch.float64), torch.full((states,), level, dtype=torch.float64)
+        noised, _ = reference.process.diffuse(x_0, s, t, Noise(seeds))
+        seeds = derived_seeds(seeds, "finish")
+        row["from_real_data"] = estimate(
+            continue_from(reference, frozen, collect.reward, noised, level, texts, seeds, collect.batch_size, device)
+        )
+    return row
+
+
+def _read(opened: Round, indices: Tensor, n: int) -> tuple[Any, list[str], Tensor]:
+    data = opened.read(indices, ["condition", "seed", f"states/{n}"])
+    texts = [opened.conditions[i] for i in data["condition"].tolist()]
+    return data["states", str(n)], texts, data["seed"]
+
+
+def _plain(row: dict[str, Estimate]) -> dict[str, dict[str, float]]:
+    return {name: asdict(value) for name, value in row.items()}
+
+
+def _text(found: dict[str, Any], folder: Path) -> str:
+    columns = [name for name in found["levels"][0] if isinstance(found["levels"][0][name], dict)]
+    lines = [
+        "Where the reward is decided, level by level (N_I / N counted from the data):",
+        "",
+        f"  {'N_I/N':>6} {'t':>8}  " + "  ".join(f"{name:>22}" for name in columns),
+    ]
+    for level in found["levels"]:
+        cells = [f"{level[name]['mean']:.3f} ± {1.96 * level[name]['error']:.3f}" for name in columns]
+        lines.append(f"  {level['fraction']:6.3f} {level['t']:8.4g}  " + "  ".join(f"{cell:>22}" for cell in cells))
+    reward, recommended = found["reward"], found["recommended"]
+    lines += [
+        "",
+        "  open_variance   E[Var(r | X_t)] over the variance within conditions: what selection at t cannot see",
+        "  score_distance  how far the score is from that of pure noise: what is left to learn above t",
+        "  attainable      mean reward of accepted states finished afresh: a perfect P-GRAFT of one round",
+        f"  reward          {reward['all']:.3f} of all samples, {reward['accepted']:.3f} of the accepted",
+        "",
+        f"Recommended hand-off: N_I / N = {recommended['N_I/N']:.2f} "
+        f"(95 % interval {recommended['low']:.2f} to {recommended['high']:.2f}), "
+        f"where {DECIDED:.0%} of the variance is still open.",
+        f"Written: {folder / 'diagnose.json'}, {folder / 'diagnose.png'}",
+    ]
+    return "\n".join(lines)
+
+
+def _draw(found: dict[str, Any], path: Path) -> None:
+    figure, (left, right) = new_figure(columns=2)
+    fractions = [level["fraction"] for level in found["levels"]]
+
+    def line(axis: Any, name: str, colour: str, label: str) -> None:
+        if name in found["levels"][0]:
+            means = [level[name]["mean"] for level in found["levels"]]
+            errors = [1.96 * level[name]["error"] for level in found["levels"]]
+            axis.errorbar(fractions, means, errors, color=colour, marker="o", capsize=3, label=label)
+
+    line(left, "open_variance", REJECTED, "E[Var(r | X_t)] / Var")
+    line(left, "score_distance", BEFORE, "distance of the score from noise")
+    left.axhline(DECIDED, color="black", linewidth=0.7, linestyle=":")
+    left.axvspan(found["recommended"]["low"], found["recommended"]["high"], color=ACCEPTED, alpha=0.15)
+    left.set(xlabel="N_I / N, from the data", title="Where the reward is decided", xlim=(0, 1), ylim=(0, None))
+    left.legend(frameon=False)
+    line(right, "attainable", ACCEPTED, "accepted states, finished afresh")
+    line(right, "from_real_data", BEFORE, "real data, finished by the reference")
+    for name, style in (("all", ":"), ("accepted", "--")):
+        right.axhline(found["reward"][name], color="black", linewidth=0.8, linestyle=style, label=f"reward of {name}")
+    right.set(xlabel="N_I / N, from the data", ylabel="reward", title="What a hand-off can reach", xlim=(0, 1))
+    right.legend(frameon=False)
+    figure.savefig(path, dpi=150)

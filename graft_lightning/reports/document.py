@@ -1,0 +1,168 @@
+"""The report: report.md with tables and pictures, and report.json for machines."""
+
+import datetime
+import json
+import os
+import platform
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from graft_lightning.reports.charts import bars, learning_curves
+from graft_lightning.reports.comparison import Run, collected, compare, curves, read_runs
+from graft_lightning.reports.statistics import Figure
+
+Table = Mapping[str, Mapping[str, Figure]]
+
+
+def write_report(folders: Sequence[Path], out: Path, section: Mapping[str, Any]) -> Path:
+    """Makes the report of the runs in some folders.
+
+    Args:
+        folders: run folders, or folders that hold some.
+        out: where the report goes.
+        section: how it reads. ``title``, ``intro``, ``stage`` ("test" or "validate"), ``metrics`` (name -> label),
+            ``best_of_n``, ``groups`` (heading -> beginning of the chain's name), ``order`` (methods, in the order of
+            the table), ``claims`` (``{text, better, than: [...], metric}``), ``curves`` (heading -> ``{metric,
+            runs}``), ``pictures`` (heading -> file below the folders), ``outro``.
+
+    Returns:
+        The path of report.md.
+
+    Raises:
+        FileNotFoundError: if no run has been evaluated.
+    """
+    runs = read_runs(folders)
+    out.mkdir(parents=True, exist_ok=True)
+    stage = section.get("stage", "test")
+    metrics = dict(section.get("metrics", {})) or {name: name for run in runs for name in run.values}
+    groups = section.get("groups") or {section.get("title", "Comparison"): ""}
+    lines = [f"# {section.get('title', 'Comparison')}", "", section.get("intro", "").strip(), ""]
+    lines += [f"{datetime.date.today()}, {machine()}.", ""]
+    report: dict[str, Any] = {}
+    for number, (heading, prefix) in enumerate(groups.items()):
+        chosen = [run for run in runs if _within(run, folders, prefix)]
+        found = ordered(compare(chosen, stage, section.get("best_of_n", ())), section.get("order", ()))
+        if not found:
+            continue
+        report.update(found if number == 0 else {f"{heading}: {method}": row for method, row in found.items()})
+        lines += [f"## {heading}", "", *markdown_table(found, metrics), "", caption(chosen, stage), ""]
+        first = next(iter(metrics))
+        picture = f"comparison{number or ''}.png"
+        bars(found, first, metrics[first], out / picture)
+        lines += [f"![{metrics[first]} by method]({picture})", ""]
+        if number == 0:
+            lines += [*verdicts(found, section.get("claims", ()), metrics), *ceiling(folders, prefix), ""]
+    for number, (heading, wanted) in enumerate(section.get("curves", {}).items()):
+        chosen = [
+            run for run in runs if _within(run, folders, "") and run.folder.name.startswith(tuple(wanted["runs"]))
+        ]
+        points = curves([_named_by_folder(run) for run in chosen], wanted["metric"], wanted.get("stage", "validate"))
+        if points:
+            picture = f"curves{number}.png"
+            learning_curves(points, metrics.get(wanted["metric"], wanted["metric"]), out / picture)
+            report.setdefault("curves", {})[heading] = {m: [{"step": s, **f} for s, f in p] for m, p in points.items()}
+            lines += [f"## {heading}", "", wanted.get("text", "").strip(), "", f"![{heading}]({picture})", ""]
+    lines += pictures(folders, section.get("pictures", {}), out)
+    lines += [section.get("outro", "").strip(), ""]
+    (out / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    (out / "report.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+    return out / "report.md"
+
+
+def _within(run: Run, folders: Iterable[Path], prefix: str) -> bool:
+    """Whether a run lies in a chain whose name begins so."""
+    for folder in folders:
+        if run.folder.is_relative_to(folder):
+            parts = run.folder.relative_to(folder).parts
+            return not prefix or (bool(parts) and parts[0].startswith(prefix))
+    return False
+
+
+def _named_by_folder(run: Run) -> Run:
+    """The same run under the name of its folder: several settings of one method are told apart in curves."""
+    from dataclasses import replace
+
+    return run if run.method == "base" else replace(run, method=run.folder.name)
+
+
+def ordered(table: Table, order: Sequence[str]) -> dict[str, Mapping[str, Figure]]:
+    """The rows in the given order; others follow."""
+    names = [name for name in order if name in table] + [name for name in table if name not in order]
+    return {name: table[name] for name in names}
+
+
+def markdown_table(table: Table, metrics: Mapping[str, str]) -> list[str]:
+    """One row a method, one column a metric: mean and, in brackets, the 95 % interval."""
+    lines = ["| method | " + " | ".join(metrics.values()) + " |", "|---|" + "---|" * len(metrics)]
+    for method, row in table.items():
+        cells = [written(row[name]) if name in row else "" for name in metrics]
+        lines.append(f"| {method} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def written(figure: Figure) -> str:
+    """A figure as text."""
+    if figure["low"] != figure["low"]:
+        return f"{figure['mean']:.3f}"
+    return f"{figure['mean']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"
+
+
+def caption(runs: Sequence[Run], stage: str) -> str:
+    """What the intervals are over."""
+    seeds = sorted({run.seed for run in runs if run.stage == stage})
+    draws = {len(row) for run in runs if run.stage == stage for rows in run.scores.values() for row in rows}
+    conditions = {len(rows) for run in runs if run.stage == stage for rows in run.scores.values()}
+    over = "seeds" if len(seeds) >= 3 else "held-out conditions (too few seeds for an interval over seeds)"
+    return (
+        f"Mean and 95 % interval over {over}; {len(seeds)} seeds, "
+        f"{max(conditions, default=0)} held-out conditions, {max(draws, default=0)} samples each."
+    )
+
+
+def verdicts(table: Table, claims: Iterable[Mapping[str, Any]], metrics: Mapping[str, str]) -> list[str]:
+    """Every claim, held against the intervals: it stands only where the lower end lies above the others' upper ends."""
+    lines = []
+    for claim in claims:
+        metric = claim.get("metric", next(iter(metrics)))
+        if claim["better"] not in table or any(other not in table for other in claim["than"]):
+            continue
+        low = table[claim["better"]][metric]["low"]
+        not_below = [other for other in claim["than"] if not table[other][metric]["high"] < low]
+        verdict = "**holds**" if not not_below else f"**does not hold** against {', '.join(not_below)}"
+        lines.append(
+            f"- {claim['better']} above {', '.join(claim['than'])} ({metrics.get(metric, metric)}): {verdict}."
+        )
+    return [*lines, ""] if lines else []
+
+
+def ceiling(folders: Iterable[Path], prefix: str) -> list[str]:
+    """What one round of selection could reach at most on the conditions that were trained on."""
+    records = [record for record in collected(folders, prefix) if record["round"] == 0]
+    if not records:
+        return []
+    lines = ["One-round ceiling, on the conditions that are trained on (mean over runs):", ""]
+    for name in records[0]["rewards"]:
+        before, after = (sum(r["rewards"][name][k] for r in records) / len(records) for k in ("all", "accepted"))
+        lines.append(f"- {name}: {before:.3f} of all samples, {after:.3f} of the accepted.")
+    drawn = sum(record["newly_drawn"] for record in records)
+    lines.append(f"- {len(records)} runs used these pools; {drawn} trajectories were drawn in all.")
+    return lines
+
+
+def pictures(folders: Iterable[Path], wanted: Mapping[str, str], out: Path) -> list[str]:
+    """Pictures of runs, copied beside the report."""
+    lines: list[str] = []
+    for number, (heading, pattern) in enumerate(wanted.items()):
+        found = next((file for folder in folders for file in sorted(folder.glob(pattern))), None)
+        if found is not None:
+            name = f"samples{number}.png"
+            shutil.copyfile(found, out / name)
+            lines += [f"### {heading}", "", f"![{heading}]({name})", ""]
+    return ["## Samples", "", *lines] if lines else []
+
+
+def machine() -> str:
+    """The machine that a report was made on, in words."""
+    return f"{os.cpu_count()} CPU cores, {platform.machine()}, Python {platform.python_version()}"
