@@ -1,0 +1,165 @@
+"""Manifests: what a folder of the pool was made with, created atomically and compared key by key."""
+
+import json
+import math
+import os
+import secrets
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+FORMAT = "graft_lightning.pool"
+VERSION = 1
+FILE = "manifest.json"
+SHOWN = 10
+"""Differences listed in a message; the others are counted."""
+
+
+class PoolError(RuntimeError):
+    """Anything that keeps a pool from being used as it was asked for."""
+
+
+class NotAPool(PoolError):
+    """The folder is something else, or of a version that this code does not read."""
+
+
+class PoolMismatch(PoolError):
+    """The pool was made with other settings than those it is asked for."""
+
+
+class DamagedShard(PoolError):
+    """A shard's file is truncated, or its bytes are not those that were written."""
+
+
+def plain(value: Any, key: str = "fingerprint") -> Any:
+    """``value`` as it will be read back from JSON: string keys, lists for tuples.
+
+    Args:
+        value: nested mappings and sequences of str, int, float, bool and None.
+        key: its name in the error.
+
+    Raises:
+        TypeError: if something in it is of another type; names where.
+    """
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {str(name): plain(item, f"{key}.{name}") for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item, f"{key}[{i}]") for i, item in enumerate(value)]
+    raise TypeError(f"{key} is a {type(value).__name__}; str, int, float, bool, None, lists and dicts can be stored")
+
+
+def require_same(where: Path, stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Compares what a folder was made with to what is asked for, in full: a key that one side lacks is a difference.
+
+    Floats count as equal within a relative 1e-9, since libraries round their last digits differently.
+
+    Raises:
+        PoolMismatch: names the folder, each differing key and both values.
+    """
+    ours, theirs = _leaves(plain(wanted)), _leaves(stored)
+    lines = [
+        f"  {key}: {_shown(theirs, key)} in the pool, {_shown(ours, key)} now"
+        for key in dict.fromkeys([*theirs, *ours])
+        if not (key in ours and key in theirs and _same(ours[key], theirs[key]))
+    ]
+    if lines:
+        more = [f"  … and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
+        listed = "\n".join(lines[:SHOWN] + more)
+        raise PoolMismatch(
+            f"{where} was made with other settings:\n{listed}\nChoose another name, or delete that folder."
+        )
+
+
+def _leaves(value: Any, key: str = "") -> dict[str, Any]:
+    if isinstance(value, Mapping) and value:
+        pairs = [(f"{key}.{name}" if key else str(name), item) for name, item in value.items()]
+    elif isinstance(value, list) and value:
+        pairs = [(f"{key}[{i}]", item) for i, item in enumerate(value)]
+    else:
+        return {key: value}
+    return {path: leaf for name, item in pairs for path, leaf in _leaves(item, name).items()}
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, bool) or isinstance(b, bool):
+        return a is b
+    if isinstance(a, float) and isinstance(b, float):
+        return math.isclose(a, b, rel_tol=1e-9) or (math.isnan(a) and math.isnan(b))
+    return bool(a == b)
+
+
+def _shown(leaves: Mapping[str, Any], key: str) -> str:
+    text = repr(leaves[key]) if key in leaves else "absent"
+    return text if len(text) <= 160 else f"{text[:150]}… ({len(text)} characters)"
+
+
+def claim_folder(folder: Path, kind: str, body: Mapping[str, Any]) -> None:
+    """Creates ``folder`` together with its manifest in one step; of several processes the first one wins.
+
+    Leaves a folder that is already there as it is, whatever it holds: `read_manifest` judges it.
+
+    Args:
+        folder: to be created, with its parents.
+        kind: "pool", "round" or "reward".
+        body: contents of the manifest.
+    """
+    if (folder / FILE).exists():
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
+    temporary.mkdir()
+    try:
+        with open(temporary / FILE, "x", encoding="utf-8") as file:
+            head = {"format": FORMAT, "version": VERSION, "kind": kind}
+            json.dump({**head, **plain(body, kind)}, file, indent=1, ensure_ascii=False)
+            file.flush()
+            os.fsync(file.fileno())
+        sync_folder(temporary)
+        os.rename(temporary, folder)  # refuses a folder with anything in it
+    except OSError:
+        if not folder.exists():
+            raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    sync_folder(folder.parent)
+
+
+def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
+    """The manifest of a folder of the given kind.
+
+    Raises:
+        FileNotFoundError: if there is no such folder.
+        NotAPool: if it is no folder of this format, kind and version; says what was found.
+    """
+    if not folder.exists():
+        raise FileNotFoundError(f"{folder}: there is no {kind} here")
+    try:
+        manifest = json.loads((folder / FILE).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotAPool(f"{folder} is not a {kind}: it has no {FILE}, but {_contents(folder)}") from None
+    except ValueError as error:
+        raise NotAPool(f"{folder / FILE} cannot be read as JSON: {error}") from None
+    found = manifest if isinstance(manifest, dict) else {}
+    for key, right in (("format", FORMAT), ("kind", kind), ("version", VERSION)):
+        if found.get(key) != right:
+            raise NotAPool(f"{folder / FILE}: {key} is {found.get(key)!r}; a {kind} that can be read has {right!r}")
+    return found
+
+
+def _contents(folder: Path) -> str:
+    if not folder.is_dir():
+        return "is a file"
+    names: Sequence[str] = sorted(os.listdir(folder))
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "") or "is empty"
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
