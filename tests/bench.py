@@ -1,0 +1,181 @@
+"""``make bench``: what the framework costs beside a bare loop over the same network, as ratios taken in one run.
+
+Timed parts alternate, and the median of their ratios is printed, so that a busy machine disturbs both sides alike.
+"""
+
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from graft_lightning.datamodules.accepted import AcceptedTrajectories
+from graft_lightning.domains.digits import DigitPrompts, DigitReference
+from graft_lightning.modules.graft import PGraft
+from graft_lightning.processes.noise import Noise
+from graft_lightning.processes.objectives import Objective
+from graft_lightning.processes.samplers import DDPM
+from graft_lightning.processes.weightings import CappedInverseAlpha
+from graft_lightning.rejection.acceptance import TopK
+from graft_lightning.rejection.collect import Plan, fill, kept_levels
+from graft_lightning.rejection.fingerprint import describe
+from graft_lightning.rejection.pool import KeptLevel, TrajectoryPool
+from graft_lightning.rejection.reward import Reward
+
+REPEATS = 7
+SAMPLES, STEPS = 256, 20
+TRAINING_STEPS = 30
+
+
+class Random(Reward):
+    """A reward that costs nothing."""
+
+    def __call__(self, samples: Any, conditions: Any) -> Tensor:
+        return torch.rand(len(conditions), generator=torch.Generator().manual_seed(0))
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    """Wall time of one call."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def ratio(ours: Callable[[], Any], bare: Callable[[], Any]) -> tuple[float, float]:
+    """Throughput of ``ours`` relative to ``bare`` (1 is equal), and the bare seconds; medians of alternating runs."""
+    ours(), bare()
+    pairs = [(seconds(bare), seconds(ours)) for _ in range(REPEATS)]
+    return statistics.median(b / o for b, o in pairs), statistics.median(b for b, _ in pairs)
+
+
+def sampling(reference: DigitReference) -> tuple[float, float]:
+    """Our sampler with a seed per trajectory, against the textbook loop with one generator for the batch."""
+    network = reference.build(pretrained=False)
+    texts = (DigitPrompts("train").texts() * SAMPLES)[:SAMPLES]
+    tokens = reference.encode(texts, "cpu")
+    process = reference.process
+    levels = torch.tensor(reference.sampler.levels(process))
+    alpha, sigma = (value.float() for value in process.gaussian.alpha_sigma(levels))
+    denoiser = _Bare(reference, network)
+
+    def ours() -> None:
+        reference.sampler.sample(
+            denoiser, process, tokens, Noise(torch.arange(SAMPLES)), reference.shape(texts), keep=[levels[5].item()]
+        )
+
+    @torch.no_grad()
+    def bare() -> None:
+        x = torch.randn(SAMPLES, 1, 16, 16)
+        for n in range(STEPS, 0, -1):
+            v = network(x, (levels[n] / 1000).float().expand(SAMPLES), tokens)
+            x_0 = (alpha[n] * x - sigma[n] * v).clamp(-1, 1)
+            ratio = alpha[n] / alpha[n - 1]
+            spread = (sigma[n] ** 2 - ratio**2 * sigma[n - 1] ** 2).sqrt()
+            x = (ratio * sigma[n - 1] ** 2 * x + alpha[n - 1] * spread**2 * x_0) / sigma[n] ** 2
+            x = x + spread * sigma[n - 1] / sigma[n] * torch.randn_like(x)
+
+    return ratio(ours, bare)
+
+
+class _Bare:
+    boundaries = ()
+    output = "v_prediction"
+
+    def __init__(self, reference: DigitReference, network: torch.nn.Module) -> None:
+        self.reference, self.network = reference, network
+
+    def __call__(self, x_t: Any, t: Tensor, condition: Any) -> Any:
+        return self.reference.denoise(self.network, x_t, t, condition)
+
+    def output_of(self, field: str | None) -> Any:
+        return "v_prediction"
+
+
+def filled_pool(folder: Path, reference: DigitReference) -> AcceptedTrajectories:
+    """A datamodule on a small pool of an untrained reference."""
+    network = reference.build(pretrained=False)
+    texts = DigitPrompts("train").texts()
+    keep = kept_levels(reference, [0.25])
+    pool = TrajectoryPool.create(folder / "pool", {}, 0)
+    kept = {n: KeptLevel(t, 0.0) for n, t in keep.items()}
+    opened = pool.start_round(0, texts, 16, kept, 256, {})
+    pool.add_reward("Random", describe(Random()))
+    fill(opened, reference, _Bare(reference, network), Plan(texts, 16, keep, 0, 0, 256), {"Random": Random()}, "cpu")
+    data = AcceptedTrajectories(DigitPrompts("train"), TopK(4), str(folder / "pool"), 64, TRAINING_STEPS, seed=0)
+    data.use(opened, "Random", next(iter(keep)))
+    return data
+
+
+def training(reference: DigitReference, data: AcceptedTrajectories, folder: Path) -> tuple[float, float]:
+    """``Trainer.fit`` of P-GRAFT from the pool, against the bare loop of network, loss and optimiser."""
+    reference.save(reference.build(pretrained=False), folder / "weights.safetensors", {})
+    reference.weights = str(folder / "weights.safetensors")
+    module = PGraft(handoff=0.25, reference=reference, objective=Objective(CappedInverseAlpha()))
+    module.configure_model()
+    network = reference.build(pretrained=False)
+    optimizer = torch.optim.AdamW(network.parameters())
+    batch = data.read(range(64))
+    tokens = reference.encode(batch.conditions, "cpu")
+    alphas, sigmas = (v.float() for v in reference.process.gaussian.alpha_sigma(torch.arange(1001)))
+
+    def ours() -> None:
+        trainer = L.Trainer(
+            max_steps=TRAINING_STEPS,
+            accelerator="cpu",
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        trainer.fit(module, train_dataloaders=data.train_dataloader())
+
+    def bare() -> None:
+        for _ in range(TRAINING_STEPS):
+            t = torch.randint(251, 1001, (64,))
+            a, s = alphas[t].view(-1, 1, 1, 1), sigmas[t].view(-1, 1, 1, 1)
+            e = torch.randn_like(batch.x)
+            loss = ((network(a * batch.x + s * e, t / 1000, tokens) - e) ** 2).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    return ratio(ours, bare)
+
+
+def main() -> None:
+    """Prints the table."""
+    torch.set_num_threads(1)
+    import logging
+    import warnings
+
+    warnings.filterwarnings("ignore")
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    reference = DigitReference(sampler=DDPM(steps=STEPS, clip_sample=1.0))
+    share, bare = sampling(reference)
+    print(f"sampling      {share:.3f} of a bare loop's throughput (goal 0.97; {SAMPLES / bare:.0f} samples/s bare)")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        data = filled_pool(folder, reference)
+        share, bare = training(reference, data, folder)
+        step = bare / TRAINING_STEPS
+        print(f"training      {share:.3f} of a bare loop's throughput (goal 0.95; {step * 1e3:.1f} ms a step bare)")
+        read = statistics.median(seconds(lambda: data.read(range(64 * i, 64 * i + 64))) for i in range(50))
+        print(f"pool read     {read * 1e3:.2f} ms a batch of 64, {read / step:.3f} of a training step")
+    helping = statistics.median(_run("-m", "graft_lightning", "--help") for _ in range(3))
+    importing = statistics.median(_run("-c", "import lightning") for _ in range(3))
+    print(f"--help        {helping:.2f} s, {helping / importing:.3f} of `import lightning` ({importing:.2f} s)")
+
+
+def _run(*arguments: str) -> float:
+    return seconds(lambda: subprocess.run([sys.executable, *arguments], check=True, capture_output=True))
+
+
+if __name__ == "__main__":
+    main()
