@@ -77,7 +77,7 @@ def gmres(apply: Function, right: Tensor, dimension: int, forcing: float) -> Ten
         apply: a linear map of ``(batch, *shape)``, block diagonal over the samples.
         right: ``(batch, *shape)``.
         dimension: of the space, at most.
-        forcing: stops when every sample's linear residual is below this share of ``right``.
+        forcing: a sample is solved when its linear residual is below this share of ``right``.
 
     Returns:
         ``(batch, *shape)``.
@@ -87,7 +87,8 @@ def gmres(apply: Function, right: Tensor, dimension: int, forcing: float) -> Ten
     tiny = torch.finfo(right.dtype).tiny
     basis = [right / broadcast(size.clamp_min(tiny), right)]
     hessenberg = torch.zeros(len(right), dimension + 1, dimension, dtype=torch.float64, device=right.device)
-    weights = torch.zeros(len(right), 0, dtype=torch.float64, device=right.device)
+    weights = torch.zeros_like(hessenberg[:, 0])
+    searching = torch.ones_like(size, dtype=torch.bool)
     for j in range(dimension):
         w = apply(basis[j])
         for _ in range(2):  # the second pass restores the orthogonality that rounding has cost
@@ -101,10 +102,14 @@ def gmres(apply: Function, right: Tensor, dimension: int, forcing: float) -> Ten
         spent = length <= 10 * torch.finfo(w.dtype).eps * torch.linalg.vector_norm(hessenberg[:, : j + 2, j], dim=1)
         hessenberg[:, j + 1, j] = torch.where(spent, 0, hessenberg[:, j + 1, j])
         basis.append(torch.where(broadcast(spent, w), 0, w / broadcast(length.clamp_min(tiny), w)))
-        weights, residual = _minimise(hessenberg[:, : j + 2, : j + 1], size.double())
-        if (residual <= forcing * size).all():
+        found, residual = _minimise(hessenberg[:, : j + 2, : j + 1], size.double())
+        # a sample that is solved keeps its weights, so that it does not depend on its company
+        weights[:, : j + 1] = torch.where(searching.unsqueeze(1), found, weights[:, : j + 1])
+        searching &= residual > forcing * size
+        if not searching.any():
             break
-    columns = torch.stack(basis[: weights.shape[1]], dim=1)
+    columns = torch.stack(basis[:-1], dim=1)
+    weights = weights[:, : columns.shape[1]]
     return (broadcast(weights.to(right.dtype), columns) * columns).sum(1)
 
 

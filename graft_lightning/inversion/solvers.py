@@ -4,7 +4,8 @@ The base class owns the loop: it evaluates the residual of every sample that is 
 of each, closes those that have converged or blown up, and counts. A solver only proposes the next iterate.
 
 The residual is that of the step itself, ``y - step(x)``, so it is the error that the forward step would make; it is
-given as a root mean square, in units of the state's own or of the noise's standard deviation, whichever is larger.
+given as a root mean square, in units of the state's own or of the noise's standard deviation, whichever is larger. It
+is never below the rounding of x itself: where a step is nearly singular, there are x so large that y drowns in them.
 """
 
 import math
@@ -123,7 +124,8 @@ class Progress:
     def record(self, history: History) -> Tensor:
         """Take in the newest iterate of the open samples; which of them go on, bool ``(open,)``."""
         x, scale = history.x[-1], self.scale[self.open]
-        residual = torch.nan_to_num(history.norm[-1] / scale, nan=torch.inf)
+        rounding = torch.finfo(x.dtype).eps * root_mean_square(x)
+        residual = torch.nan_to_num(torch.maximum(history.norm[-1], rounding) / scale, nan=torch.inf)
         self.iterations[self.open] += 1
         better = residual < self.residual[self.open]
         self.x[self.open[better]] = x[better]
