@@ -1,0 +1,56 @@
+"""Images as models of the outside world want them: 8-bit, RGB, square, compressed.
+
+Samples are float tensors ``(batch, channels, height, width)`` in [0, 1]; one channel is grey.
+"""
+
+import io
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+def to_uint8(samples: Tensor) -> np.ndarray:
+    """Samples as ``(batch, height, width, 3)`` bytes, rounded as diffusers rounds (half to even), grey repeated.
+
+    Raises:
+        ValueError: if the samples are not images.
+    """
+    if samples.ndim != 4 or samples.shape[1] not in (1, 3) or not samples.is_floating_point():
+        raise ValueError(
+            f"samples of shape {tuple(samples.shape)} and type {samples.dtype} are no images; "
+            "expected floats in [0, 1] of shape (batch, 3 or 1, height, width)"
+        )
+    levels = (samples.detach().cpu().float() * 255).round().clamp(0, 255).to(torch.uint8)
+    return levels.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def to_pil(samples: Tensor) -> "list[Image]":
+    """Samples as RGB pictures."""
+    from PIL import Image  # an extra of this domain
+
+    return [Image.fromarray(pixels) for pixels in to_uint8(samples)]
+
+
+def jpeg(image: "Image", quality: int) -> bytes:
+    """A picture as JPEG."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="JPEG", quality=quality)
+    return buffer.getvalue()
+
+
+def squared(image: "Image", colour: tuple[int, int, int]) -> "Image":
+    """A picture in the middle of the smallest square that holds it, the rest in ``colour``."""
+    from PIL import Image
+
+    width, height = image.size
+    if width == height:
+        return image
+    side = max(width, height)
+    square = Image.new("RGB", (side, side), colour)
+    square.paste(image, ((side - width) // 2, (side - height) // 2))
+    return square
