@@ -6,16 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from graft_lightning.domains.digits.prompts import SENTENCE_LENGTH, VOCABULARY
+from graft_lightning.domains.digits.prompts import SLOTS, VOCABULARY
 
 
 class DigitTransformer(nn.Module):
     """Transformer over patches of the picture (DiT: Peebles and Xie, 2023).
 
-    The sentence is short and its word order carries the meaning, so it is read by position: embeddings of all words
-    side by side, through an MLP. Time and sentence reach the patches in two ways: as a few tokens in front of them, and
-    as the scale, shift and gate of every block, from one projection that all blocks share (PixArt: Chen et al., 2023)
-    and a table per block. The network starts at output zero.
+    The prompt's tokens, one a slot, stand in front of the patches. Time scales, shifts and gates every block, from one
+    projection that all blocks share (PixArt: Chen et al., 2023) and a table per block. The network starts at output zero.
     """
 
     def __init__(
@@ -25,11 +23,9 @@ class DigitTransformer(nn.Module):
         width: int = 96,
         depth: int = 4,
         heads: int = 4,
-        text_tokens: int = 2,
-        text_width: int = 24,
         mlp_ratio: int = 2,
-        vocabulary: int = len(VOCABULARY),
-        sentence_length: int = SENTENCE_LENGTH,
+        vocabulary: int = VOCABULARY,
+        text_tokens: int = len(SLOTS),
         channels: int = 1,
     ) -> None:
         """Build the network.
@@ -40,11 +36,9 @@ class DigitTransformer(nn.Module):
             width: channels of a token; a multiple of `heads`.
             depth: number of blocks.
             heads: attention heads of a block.
-            text_tokens: tokens that the sentence puts in front of the patches.
-            text_width: channels of a word embedding.
             mlp_ratio: hidden width of a block's MLP in units of `width`.
             vocabulary: number of token ids; 0 builds an unconditional network.
-            sentence_length: token ids in a sentence.
+            text_tokens: tokens of a prompt.
             channels: channels of the picture.
 
         Raises:
@@ -59,13 +53,11 @@ class DigitTransformer(nn.Module):
         self.text_tokens = text_tokens if vocabulary else 0
         patches = (image_size // patch_size) ** 2
         self.patch_in = nn.Linear(channels * patch_size**2, width)
-        self.position = nn.Parameter(torch.randn(1, patches, width) * 0.1)
+        self.position = nn.Parameter(torch.randn(1, patches, width) * 0.3)
         self.time = nn.Sequential(nn.Linear(64, width), nn.SiLU(), nn.Linear(width, width))
         if vocabulary:
-            self.words = nn.Embedding(vocabulary, text_width)
-            self.sentence = nn.Sequential(nn.Linear(sentence_length * text_width, 2 * width), nn.SiLU())
-            self.to_condition = nn.Linear(2 * width, width)
-            self.to_tokens = nn.Linear(2 * width, text_tokens * width) if text_tokens else None
+            self.words = nn.Embedding(vocabulary, width)
+            self.word_position = nn.Parameter(torch.randn(1, text_tokens, width) * 0.3)
         self.modulation = nn.Linear(width, 6 * width)
         self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio * width) for _ in range(depth))
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
@@ -86,11 +78,7 @@ class DigitTransformer(nn.Module):
         h = self.patch_in(_patches(x_t, self.patch_size)) + self.position
         condition = self.time(_fourier(t))
         if tokens is not None:
-            sentence = self.sentence(self.words(tokens).flatten(1))
-            condition = condition + self.to_condition(sentence)
-            if self.to_tokens is not None:
-                prefix = self.to_tokens(sentence).unflatten(1, (self.text_tokens, self.width))
-                h = torch.cat([prefix + condition[:, None], h], dim=1)
+            h = torch.cat([self.words(tokens) + self.word_position, h], dim=1)
         condition = F.silu(condition)
         modulation = self.modulation(condition)
         for block in self.blocks:
@@ -130,8 +118,8 @@ class Block(nn.Module):
 
 
 def _fourier(t: Tensor) -> Tensor:
-    """Return 64 features of times (B,) in [0, 1], of wavelengths from 8 down to 1/64."""
-    frequency = torch.exp(torch.linspace(math.log(1 / 8), math.log(64), 32, device=t.device)) * (2 * math.pi)
+    """Return 64 features of times (B,) in [0, 1], of wavelengths from 8 down to 1/8."""
+    frequency = torch.exp(torch.linspace(math.log(1 / 8), math.log(8), 32, device=t.device)) * (2 * math.pi)
     angle = t[:, None].float() * frequency
     return torch.cat([angle.cos(), angle.sin()], dim=1)
 

@@ -36,7 +36,7 @@ def test_output_starts_at_zero_and_every_weight_learns() -> None:
     assert silent == []
 
 
-def test_word_order_time_and_picture_all_matter_and_rows_do_not_mix() -> None:
+def test_prompt_time_and_picture_all_matter_and_rows_do_not_mix() -> None:
     network = _awake()
     x = torch.randn(1, 1, 16, 16).expand(4, -1, -1, -1).clone()
     x[3] += 1
@@ -53,7 +53,7 @@ def test_word_order_time_and_picture_all_matter_and_rows_do_not_mix() -> None:
 def test_an_unconditional_network_for_single_digits() -> None:
     network = _awake(image_size=8, patch_size=2, width=32, depth=2, vocabulary=0)
     assert network(torch.randn(5, 1, 8, 8), torch.rand(5)).shape == (5, 1, 8, 8)
-    assert not any(name.startswith(("words", "sentence", "to_")) for name, _ in network.named_parameters())
+    assert not any(name.startswith("word") for name, _ in network.named_parameters())
 
 
 @pytest.mark.parametrize(("arguments", "message"), [({"patch_size": 5}, "patch_size 5"), ({"heads": 5}, "heads 5")])

@@ -5,9 +5,10 @@ import pytest
 from graft_lightning.domains.digits.prompts import (
     BOTTOM,
     LEFT,
+    NOTHING,
     RELATIONS,
     RIGHT,
-    SENTENCE_LENGTH,
+    SLOTS,
     SPLITS,
     TOP,
     VOCABULARY,
@@ -68,22 +69,22 @@ def test_the_splits_never_change() -> None:
         prompts("test")
 
 
-def test_encoding_tells_all_prompts_apart() -> None:
+def test_encoding_tells_all_meanings_apart() -> None:
     every = [relation_prompt(a, relation, b) for a, b in permutations(range(10), 2) for relation in RELATIONS]
     every += ["", *(kind_prompt(digit) for digit in range(10))]
-    ids = encode(every)
-    assert ids.shape == (371, SENTENCE_LENGTH)
-    assert len(ids.unique(dim=0)) == 371
-    assert ids.min() == 0
-    assert ids.max() == len(VOCABULARY) - 1
-    assert not ids[every.index("")].any()
+    tokens = encode(every)
+    assert tokens.shape == (371, len(SLOTS))
+    assert len(tokens.unique(dim=0)) == 180 + 11, "two wordings of one layout are one meaning"
+    assert set(tokens.unique().tolist()) == set(range(VOCABULARY))
+    assert (tokens[every.index("")] == NOTHING).all()
 
 
-def test_a_plural_shares_the_word_of_its_singular() -> None:
-    assert encode(["two threes"])[0, 1] == encode(["a three above a two"])[0, 1]
+def test_encoding_names_each_slot_s_digit() -> None:
+    assert encode(["a three to the right of a seven"]).tolist() == [[7, 3, NOTHING, NOTHING]]
+    assert encode(["a three above a seven"]).tolist() == [[NOTHING, NOTHING, 3, 7]]
+    assert encode(["two sixes"]).tolist() == [[6, 6, 6, 6]]
 
 
-@pytest.mark.parametrize(("prompt", "message"), [("a cat", "'cat'"), ("a three to the left of a seven a", "9 words")])
-def test_encoding_refuses_other_words(prompt: str, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        encode([prompt])
+def test_encoding_refuses_other_sentences() -> None:
+    with pytest.raises(ValueError, match="'a cat'"):
+        encode(["a cat"])
