@@ -25,10 +25,10 @@ LAYERS = {
     "modules": 4,
     "datamodules": 4,
     "callbacks": 5,
-    "export": 5,
-    "reports": 5,
-    "cli": 6,
-    "__main__": 7,
+    "export": 6,
+    "reports": 6,
+    "cli": 7,
+    "__main__": 8,
 }
 CORE = {"processes", "rejection", "inversion"}
 LIGHTNING = {"lightning", "lightning_fabric", "pytorch_lightning"}

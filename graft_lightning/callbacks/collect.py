@@ -1,8 +1,10 @@
 """Collection: the callback that has the reference fill the pool, before training and, with several rounds, between."""
 
+import contextlib
 import json
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -13,10 +15,11 @@ from graft_lightning.callbacks.figures import accepted_figure, log_figure, log_p
 from graft_lightning.datamodules.accepted import AcceptedTrajectories
 from graft_lightning.modules.graft import PGraft
 from graft_lightning.processes.denoiser import Denoiser
+from graft_lightning.processes.noise import Noise
 from graft_lightning.rejection.collect import Plan, fill, kept_levels, shard_size
 from graft_lightning.rejection.fingerprint import describe, digest
-from graft_lightning.rejection.pool import KeptLevel, Round, TrajectoryPool
-from graft_lightning.rejection.reward import Reward
+from graft_lightning.rejection.pool import KeptLevel, PoolError, Round, TrajectoryPool
+from graft_lightning.rejection.reward import Reward, score
 from graft_lightning.rejection.selection import Selection
 from graft_lightning.types import SettingsError
 
@@ -71,7 +74,7 @@ class Collect(L.Callback):
         """Refuses what cannot work, before anything is built or sampled."""
         if stage == "fit" and self.reward is not None:
             try:
-                self.check(*_both(trainer, pl_module))
+                self.check(*_both(trainer, pl_module))  # a SettingsError is a ValueError
             except ValueError as error:
                 raise SettingsError(str(error)) from None
 
@@ -86,7 +89,7 @@ class Collect(L.Callback):
         opened = TrajectoryPool.open(data.pool, verify=False).round(self.round_index)
         if not opened.complete:
             raise FileNotFoundError(f"{opened.path} lacks trajectories that this run was trained on; it cannot resume")
-        data.use(opened, self._reward_name(data), module.training_state)
+        self._select(module, data, opened)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draws the next round, where one is due; not in ``on_train_epoch_start``, before which loaders are made."""
@@ -143,10 +146,7 @@ class Collect(L.Callback):
         size = shard_size(self.batch_size, self.draws, list(self.rewards.values()))
         for existing in pool.rounds():
             if existing.index == index and set(kept) <= set(existing.kept_levels):
-                kept, size = (
-                    existing.kept_levels,
-                    len(existing.shards[0]),
-                )  # more levels, or other shards, serve as well
+                kept, size = existing.kept_levels, existing.shard_size  # more levels, or other shards, serve as well
         opened = pool.start_round(index, texts, self.draws, kept, size, {"model": model})
         for name, reward in self.rewards.items():
             pool.add_reward(name, describe(reward))
@@ -156,24 +156,55 @@ class Collect(L.Callback):
         self, trainer: L.Trainer, module: PGraft, data: AcceptedTrajectories, index: int, denoiser: Denoiser
     ) -> Selection:
         """Fills a round and hands it to the datamodule."""
-        strategy = trainer.strategy
-        if trainer.is_global_zero:
-            pool, _, _ = self.open_round(module, data, index)
-        strategy.barrier("pool made")
-        pool, opened, plan = self.open_round(module, data, index, verify=False)
-        module.eval()
         before = self.drawn
-        if trainer.is_global_zero:
-            with pool.locked():
-                self._fill(trainer, module, opened, plan, denoiser)
-        else:
+        module.eval()
+        with contextlib.ExitStack() as held:
+            error = None
+            if trainer.is_global_zero:
+                try:
+                    pool, opened, _ = self.open_round(module, data, index)
+                    held.enter_context(pool.locked())  # before any other process of this run begins
+                    self._try_rewards(module, opened)
+                except (PoolError, SettingsError) as found:
+                    error = found
+            error = trainer.strategy.broadcast(error)
+            if error is not None:
+                raise error  # on all processes: none is left waiting
+            _, opened, plan = self.open_round(module, data, index, verify=False)
             self._fill(trainer, module, opened, plan, denoiser)
-        strategy.barrier("pool filled")
+            trainer.strategy.barrier("pool filled")
         module.train()
-        selection = data.use(opened, self._reward_name(data), module.training_state)
+        selection = self._select(module, data, opened)
+        folder = run_folder(trainer)
         if trainer.is_global_zero:
-            self._tell(trainer, module, opened, selection, self.drawn - before)
+            self._tell(trainer, module, opened, selection, self.drawn - before, folder)
         return selection
+
+    def _select(self, module: PGraft, data: AcceptedTrajectories, opened: Round) -> Selection:
+        try:
+            return data.use(opened, self._reward_name(data), module.training_state)
+        except ValueError as error:
+            raise SettingsError(str(error)) from None
+
+    def _try_rewards(self, module: PGraft, opened: Round) -> None:
+        """Scores states of pure noise before anything is sampled: a reward that cannot work is found out here.
+
+        Raises:
+            SettingsError: if a reward does not return one number a sample.
+        """
+        rewards = [reward for name, reward in self.rewards.items() if opened.missing_rewards(name)]
+        if not rewards:
+            return
+        few = opened.draws if any(reward.groupwise for reward in rewards) else min(2, opened.draws)
+        reference, texts = module.reference, opened.conditions[:1] * few
+        noise = Noise(torch.arange(few), module.device)
+        x = reference.process.prior(reference.shape(texts), noise, reference.carried(texts, module.device))
+        samples = reference.decode(x)
+        for reward in rewards:
+            try:
+                score(reward.to(module.device), samples, texts)
+            except ValueError as error:
+                raise SettingsError(f"collect: {error}") from None
 
     def _reward_name(self, data: AcceptedTrajectories) -> str:
         return data.reward or next(iter(self.rewards))
@@ -190,7 +221,9 @@ class Collect(L.Callback):
             trainer.world_size,
         )
 
-    def _tell(self, trainer: L.Trainer, module: PGraft, opened: Round, selection: Selection, drawn: int) -> None:
+    def _tell(
+        self, trainer: L.Trainer, module: PGraft, opened: Round, selection: Selection, drawn: int, folder: Path
+    ) -> None:
         before, after = selection.mean_reward()
         log.info(
             "round %d: %d trajectories (%d newly drawn), accepted %d (%.1f %%), mean reward %.3f, of the accepted %.3f",
@@ -207,7 +240,7 @@ class Collect(L.Callback):
             log.warning("%d conditions without signal (all rewards equal), left out: %s", len(texts), texts[:5])
         if selection.not_finite:
             log.warning("%d rewards are NaN or infinite; these trajectories are never accepted", selection.not_finite)
-        self._record(trainer, opened, selection, drawn)
+        self._record(folder, opened, selection, drawn)
         if trainer.logger is None:
             return
         figures: dict[str, Any] = {
@@ -222,7 +255,7 @@ class Collect(L.Callback):
         log_figure(trainer, "collect/acceptance", accepted_figure(selection, opened.conditions))
         log_pictures(trainer, module, opened, selection)
 
-    def _record(self, trainer: L.Trainer, opened: Round, selection: Selection, drawn: int) -> None:
+    def _record(self, folder: Path, opened: Round, selection: Selection, drawn: int) -> None:
         """Leaves the counts of this round in the run's folder, for reports."""
         means = {name: _means(opened.rewards(name), selection) for name in self.rewards}
         record = {
@@ -235,7 +268,6 @@ class Collect(L.Callback):
             "without_signal": len(selection.without_signal),
             "rewards": means,
         }
-        folder = run_folder(trainer)
         folder.mkdir(parents=True, exist_ok=True)
         name = "collected.json" if opened.index == 0 else f"collected-{opened.index}.json"
         (folder / name).write_text(json.dumps(record, indent=1))
@@ -251,7 +283,7 @@ def _means(rewards: torch.Tensor, selection: Selection) -> dict[str, float]:
 def _both(trainer: L.Trainer, module: L.LightningModule) -> tuple[PGraft, AcceptedTrajectories]:
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
     if not isinstance(module, PGraft) or not isinstance(data, AcceptedTrajectories):
-        raise TypeError(
+        raise SettingsError(
             f"collect.reward is set, but model is {type(module).__name__} and data {type(data).__name__}; "
             "collecting needs PGraft or Graft, and AcceptedTrajectories"
         )

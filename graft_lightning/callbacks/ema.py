@@ -56,9 +56,11 @@ class TrainableEMA(L.Callback):
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.swap_out(pl_module)
 
-    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Leaves the averaged weights in the module, as Lightning's average does."""
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Leaves the averaged weights in the module, as Lightning's average does; a last checkpoint still gets both."""
         self.swap_in(pl_module)
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._raw = {}
 
     @torch.no_grad()
@@ -87,8 +89,9 @@ class TrainableEMA(L.Callback):
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Saves the average as the module's weights, and the raw parameters beside it for a resume."""
         whole = {name: _whole(value) for name, value in self.average.items()}  # collective: before any way out
+        aside = {name: _whole(value) for name, value in self._raw.items()}  # while the average is in their place
         state = checkpoint.get("state_dict") or {}
-        raw = {name: state[name] for name in whole if name in state}
+        raw = {name: aside.get(name, state[name]) for name in whole if name in state}
         if raw:
             checkpoint["raw_parameters"] = raw
             state.update({name: whole[name].to(value.device) for name, value in raw.items()})

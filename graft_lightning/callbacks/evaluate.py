@@ -54,10 +54,14 @@ class Evaluate(L.Callback):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Evaluates the reference on the validation draws; a resumed run has that already."""
+        folder = run_folder(trainer)
+        if trainer.ckpt_path is None and trainer.is_global_zero:
+            retire_records(folder)
+        trainer.strategy.barrier("old records retired")
         loader = trainer.datamodule.val_dataloader()  # type: ignore[attr-defined]
         if not (self.baseline and self.rewards and isinstance(pl_module, PGraft) and loader):
             return
-        recorded = any(r["method"] == "base" for r in read_records(run_folder(trainer)))
+        recorded = any((r["stage"], r["method"]) == ("validate", "base") for r in read_records(folder))
         pl_module.eval()
         self._reset(pl_module)
         for number, draws in enumerate(loader):
@@ -102,6 +106,8 @@ class Evaluate(L.Callback):
             metric.to(module.device).reset()
 
     def _take(self, module: DenoisingModule, draws: Draws, samples: Any) -> None:
+        if (draws.draw < 0).all():
+            return  # repeated to keep processes in step
         scores = [score(reward, samples, draws.conditions).tolist() for reward in self.rewards]
         rows = zip(draws.conditions, draws.draw.tolist(), *scores, strict=True)
         self._rows += [(text, number, list(values)) for text, number, *values in rows]
@@ -123,6 +129,7 @@ class Evaluate(L.Callback):
             if prefix == "base/":
                 continue
             module.log(f"{prefix}{name}", figure["mean"], prog_bar=name == next(iter(figures)), rank_zero_only=False)
+        folder = run_folder(trainer)
         if not trainer.is_global_zero:
             return
         curves = {f"{prefix}{name}/{end}": f[end] for name, f in figures.items() for end in ("low", "high")}
@@ -138,18 +145,18 @@ class Evaluate(L.Callback):
             "figures": figures,
             "scores": {name: table(rows, i) for i, name in enumerate(self.names)},
         }
-        append_record(run_folder(trainer), record)
-        self._draw(trainer, module, prefix)
+        append_record(folder, record)
+        self._draw(trainer, module, prefix, folder)
 
     @staticmethod
     def _steps(trainer: L.Trainer, module: DenoisingModule) -> int:
         return trainer.global_step or int(getattr(module, "trained_steps", 0))
 
-    def _draw(self, trainer: L.Trainer, module: DenoisingModule, prefix: str) -> None:
+    def _draw(self, trainer: L.Trainer, module: DenoisingModule, prefix: str, folder: Path) -> None:
         if not self._pictures:
             return
         texts, samples = zip(*self._pictures, strict=True)
-        file = run_folder(trainer) / f"{prefix.strip('/')}.png"
+        file = folder / f"{prefix.strip('/')}.png"
         log_sheet(trainer, f"{prefix}samples", sheet_of(module, torch.cat(samples), texts), file)
         if self._base_pictures and prefix != "base/":
             pairs = zip(self._base_pictures, self._pictures, strict=False)
@@ -195,7 +202,7 @@ def gathered(rows: list[Any]) -> list[Any]:
 
 
 def run_folder(trainer: L.Trainer) -> Path:
-    """Where a run keeps its configuration, curves and records; the same on all processes."""
+    """Where a run keeps its configuration, curves and records. Collective: all processes must ask."""
     folder = trainer.log_dir or trainer.default_root_dir
     return Path(folder)
 
@@ -205,6 +212,13 @@ def append_record(folder: Path, record: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / RECORDS, "a", encoding="utf-8") as file:
         file.write(json.dumps(record) + "\n")
+
+
+def retire_records(folder: Path) -> None:
+    """Sets the records of an earlier fit in the same folder aside: a report must not mix the two."""
+    file = folder / RECORDS
+    if file.is_file():
+        file.replace(folder / f"earlier-{RECORDS}")
 
 
 def read_records(folder: Path) -> list[dict[str, Any]]:

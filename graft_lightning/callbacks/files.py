@@ -1,6 +1,7 @@
 """Files that a run leaves: samples of ``predict``, weights of a pre-trained reference."""
 
 import json
+import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,8 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from graft_lightning.callbacks.evaluate import run_folder
 from graft_lightning.modules.denoising import DenoisingModule
 from graft_lightning.types import Draws
+
+log = logging.getLogger(__name__)
 
 
 class WriteSamples(BasePredictionWriter):
@@ -51,10 +54,10 @@ class SaveReference(L.Callback):
     """Writes the trained network as a reference that configurations can name, when a fit ends.
 
     Args:
-        path: of the safetensors file.
+        path: of the safetensors file; where the module's own reference reads its weights by default.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str | None = None) -> None:
         self.path = path
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -66,7 +69,10 @@ class SaveReference(L.Callback):
             "class": type(pl_module.reference).__qualname__,
             "method": pl_module.method,
         }
-        pl_module.reference.save(pl_module.network, Path(self.path), provenance)  # type: ignore[attr-defined]
+        reference: Any = pl_module.reference
+        path = Path(self.path) if self.path else reference.path
+        reference.save(pl_module.network, path, provenance)
+        log.info("the reference is in %s", path)
 
 
 def _slug(text: str) -> str:

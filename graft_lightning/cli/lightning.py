@@ -72,6 +72,17 @@ class GraftCLI(LightningCLI):
         parser.add_lightning_class_args(Collect, "collect")
         parser.add_lightning_class_args(Evaluate, "evaluate")
 
+    def instantiate_classes(self) -> None:
+        """Builds everything; what a constructor refuses is a mistake in the configuration.
+
+        Raises:
+            SettingsError: with the constructor's own message.
+        """
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            raise SettingsError(str(error)) from error
+
     def _parse_ckpt_path(self) -> None:
         """Leaves the configuration as it was written: hyper-parameters of a checkpoint never override it in silence."""
 
@@ -118,6 +129,7 @@ def _quieten() -> None:
     for message in (
         ".*does not have many workers.*",
         ".*treespec.*",
+        ".*overrides the configure_model callback.*",
         ".*LeafSpec.*",
         ".*smaller than the logging interval.*",
     ):

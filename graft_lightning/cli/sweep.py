@@ -27,7 +27,8 @@ class Cell:
         name: of its folder.
         commands: subcommands, in order; ``fit`` before ``test`` hands over its weights.
         config: YAML layers.
-        settings: overrides by dotted key; ``{chain}`` stands for the chain's folder.
+        settings: overrides by dotted key; ``{chain}`` stands for the chain's folder, ``{root}`` for the sweep's, and
+            None takes back what the sweep sets for every cell.
     """
 
     name: str
@@ -217,8 +218,10 @@ def arguments(chain: Chain, cell: Cell, folder: Path, command: str) -> list[str]
     }
     line = [f"--config={config}" for config in cell.config]
     for key, value in settings.items():
-        text = value if isinstance(value, str) else json.dumps(value)
-        line.append(f"--{key}={text.replace('{chain}', str(chain.folder))}")
+        if value is not None:
+            text = value if isinstance(value, str) else json.dumps(value)
+            text = text.replace("{chain}", str(chain.folder)).replace("{root}", str(chain.folder.parent))
+            line.append(f"--{key}={text}")
     if command != "fit" and "fit" in cell.commands:
         line.append(f"--ckpt_path={newest_checkpoint(folder)}")
     return line

@@ -53,7 +53,12 @@ def write_report(folders: Sequence[Path], out: Path, section: Mapping[str, Any])
         bars(found, first, metrics[first], out / picture)
         lines += [f"![{metrics[first]} by method]({picture})", ""]
         if number == 0:
-            lines += [*verdicts(found, section.get("claims", ()), metrics), *ceiling(folders, prefix), ""]
+            chosen_method, told = choose(chosen, section.get("choose"))
+            claims = [
+                {**claim, "better": chosen_method.get(claim["better"], claim["better"])}
+                for claim in section.get("claims", ())
+            ]
+            lines += [*told, *verdicts(found, claims, metrics), *ceiling(folders, prefix), ""]
     for number, (heading, wanted) in enumerate(section.get("curves", {}).items()):
         chosen = [
             run for run in runs if _within(run, folders, "") and run.folder.name.startswith(tuple(wanted["runs"]))
@@ -119,6 +124,24 @@ def caption(runs: Sequence[Run], stage: str) -> str:
         f"Mean and 95 % interval over {over}; {len(seeds)} seeds, "
         f"{max(conditions, default=0)} held-out conditions, {max(draws, default=0)} samples each."
     )
+
+
+def choose(runs: Sequence[Run], wanted: Mapping[str, Any] | None) -> tuple[dict[str, str], list[str]]:
+    """The setting that is best on the conditions for choosing, and a sentence that says so.
+
+    Args:
+        runs: evaluations.
+        wanted: ``{name, among, stage, metric}``; claims that speak of ``name`` mean the chosen method.
+    """
+    if not wanted:
+        return {}, []
+    table = compare(runs, wanted["stage"])
+    found = {method: table[method][wanted["metric"]] for method in wanted["among"] if method in table}
+    if not found:
+        return {}, []
+    best = max(found, key=lambda method: found[method]["mean"])
+    figures = ", ".join(f"{method} {figure['mean']:.3f}" for method, figure in found.items())
+    return {wanted["name"]: best}, [f"Chosen on the conditions for choosing settings: **{best}** ({figures}).", ""]
 
 
 def verdicts(table: Table, claims: Iterable[Mapping[str, Any]], metrics: Mapping[str, str]) -> list[str]:
