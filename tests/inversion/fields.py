@@ -57,7 +57,8 @@ class MixtureFlow:
     """The exact rectified flow of a mixture of Gaussians: v(x, t) = E[eps - x_0 | x_t = x]."""
 
     def __init__(self, means, covariances, weights):
-        self.means, self.covariances, self.weights = means.double(), covariances.double(), weights.double()
+        self.means, self.log_weights = means.double(), weights.double().log()
+        self.variances, self.axes = torch.linalg.eigh(covariances.double())
 
     @classmethod
     def of_digits(cls, images, labels, ridge=0.05):
@@ -72,14 +73,13 @@ class MixtureFlow:
 
     def __call__(self, x, t):
         t = t[0].item()
-        flat = x.flatten(1).double()
-        covariance = (1 - t) ** 2 * self.covariances + t**2 * torch.eye(flat.shape[1], dtype=torch.float64)
-        laws = torch.distributions.MultivariateNormal((1 - t) * self.means, covariance)
-        shares = (laws.log_prob(flat[:, None]) + self.weights.log()).softmax(1)
-        centred = flat[:, None] - (1 - t) * self.means
-        z = torch.linalg.solve(covariance, centred.unsqueeze(-1)).squeeze(-1)
-        x_0 = self.means + (1 - t) * (self.covariances @ z.unsqueeze(-1)).squeeze(-1)
-        return (shares.unsqueeze(-1) * (t * z - x_0)).sum(1).reshape(x.shape).to(x.dtype)
+        variance = ((1 - t) ** 2 * self.variances + t**2).unsqueeze(1)  # (component, 1, d), along its axes
+        centred = (x.flatten(1).double() - (1 - t) * self.means.unsqueeze(1)) @ self.axes
+        log_density = -0.5 * (centred.square() / variance + variance.log()).sum(2) + self.log_weights.unsqueeze(1)
+        shares = log_density.softmax(0).unsqueeze(2)
+        score = centred / variance
+        velocity = (t * score - (1 - t) * self.variances.unsqueeze(1) * score) @ self.axes.mT - self.means.unsqueeze(1)
+        return (shares * velocity).sum(0).reshape(x.shape).to(x.dtype)
 
 
 def real_digits():
