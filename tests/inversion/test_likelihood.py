@@ -1,0 +1,157 @@
+"""Eq. 9 against closed forms, and the density of a step map against brute force."""
+
+import math
+
+import pytest
+import torch
+from torch.distributions import MultivariateNormal
+
+from graft_lightning.inversion.gaussian import GaussianCorrector
+from graft_lightning.inversion.invert import invert
+from graft_lightning.inversion.likelihood import (
+    hutchinson_log_density,
+    likelihood_gain,
+    map_log_density,
+    standard_normal_log_density,
+)
+from graft_lightning.inversion.steps import FlowSteps
+from tests.inversion.fields import LinearField, MixtureFlow, normals, with_eigenvalues
+
+
+def bend(x, t):
+    """A curved velocity whose few steps are one-to-one."""
+    return 0.5 * torch.sin(2 * x + t.reshape(-1, 1)) + 0.3 * x.flip(1)
+
+
+def test_the_gain_of_a_known_gaussian_is_its_divergence():
+    mean, variance = torch.tensor([0.5, -0.2, 0.0]).double(), torch.tensor([2.0, 0.6, 1.0]).double()
+    corrector = GaussianCorrector(mean, with_eigenvalues([1.0, -1.0, 1.0]), variance)
+    z = corrector(normals(40000, 3))
+    gain = likelihood_gain(corrector.log_density(z), z)
+    law = MultivariateNormal(mean, corrector.directions @ variance.diag() @ corrector.directions.T)
+    standard = MultivariateNormal(torch.zeros(3).double(), torch.eye(3).double())
+    exact = torch.distributions.kl_divergence(law, standard).item() / (3 * math.log(2))
+    assert exact > 0.1
+    assert abs(gain.mean - exact) < 4 * gain.standard_error
+    assert gain.standard_error < 0.01 * exact * 3
+    assert gain.interval[0] < gain.mean < gain.interval[1]
+    assert corrector.divergence().item() / (3 * math.log(2)) == pytest.approx(exact)
+
+
+def test_the_gain_is_that_of_the_data_since_the_flow_cancels():
+    """Linear flow: the density of the data with and without corrector is known, and so is their difference."""
+    field = LinearField(with_eigenvalues([0.8, -0.5, 0.3]))
+    x = normals(50, 3, seed=3) * 0.7 + 0.2
+    found = invert(field, x, 4)
+    corrector = GaussianCorrector.fit(found.noise)
+    whole = torch.eye(3).double()
+    for k in (4, 3, 2, 1):
+        whole = field.step(found.levels, k, "euler")[0] @ whole
+    root = (corrector(torch.eye(3).double()) - corrector.mean).T
+    without = MultivariateNormal(torch.zeros(3).double(), whole @ whole.T)
+    corrected = MultivariateNormal(whole @ corrector.mean, whole @ root @ root.T @ whole.T)
+    exact = (corrected.log_prob(x) - without.log_prob(x)) / (3 * math.log(2))
+    gain = likelihood_gain(corrector.log_density(found.noise), found.noise, found.converged, dequantised=True)
+    torch.testing.assert_close(gain.gain, exact)
+    assert gain.mean > 0
+    assert gain.claim == "gain in likelihood of the data"
+
+
+def test_unknown_samples_are_left_out_and_the_claim_says_so():
+    z = normals(4, 2)
+    z[1] = torch.nan
+    log_density = standard_normal_log_density(z) + torch.tensor([1.0, 1.0, 2.0, 50.0]).double()
+    gain = likelihood_gain(log_density, z, torch.tensor([True, True, True, False]), start=0.2)
+    assert gain.mean == pytest.approx(1.5 / (2 * math.log(2)))
+    assert gain.standard_error == pytest.approx(0.5 / (2 * math.log(2)))
+    assert gain.share == 0.5
+    assert gain.gain.isnan().tolist() == [False, True, False, True]
+    assert gain.claim == "gain at t = 0.2, given convergence (50.0% of the samples)"
+    assert "not a likelihood" in likelihood_gain(log_density[2:], z[2:]).claim
+    assert math.isnan(likelihood_gain(log_density[1:2], z[1:2]).mean)
+
+
+@pytest.mark.parametrize("method", ["euler", "heun"])
+def test_the_maps_density_in_one_dimension_is_the_slope_of_its_inverse(method):
+    flow = FlowSteps(bend, 3, method)
+    z = torch.linspace(-3, 3, 20001).double().unsqueeze(1)
+    x = flow.generate(z).squeeze(1)
+    assert (x.diff() > 0).all(), "one-to-one"
+    middle, slope = (x[1:] + x[:-1]) / 2, x.diff() / z.squeeze(1).diff()
+    brute = standard_normal_log_density((z[1:] + z[:-1]) / 2) - slope.log()
+    found = map_log_density(flow, middle[::500].unsqueeze(1))
+    assert found.known.all()
+    torch.testing.assert_close(found.log_density, brute[::500], rtol=0, atol=1e-5)
+
+
+def test_the_maps_density_in_two_dimensions_matches_its_histogram():
+    flow = FlowSteps(bend, 3)
+    side = torch.linspace(-6, 6, 81).double()
+    grid = torch.cartesian_prod(side, side)
+    found = map_log_density(flow, grid, batch_size=1000)
+    assert found.known.all()
+    density = found.log_density.exp()
+    cell = (side[1] - side[0]).item() ** 2
+    assert density.sum().item() * cell == pytest.approx(1, abs=1e-4)
+    # first and second moments against draws
+    draws = flow.generate(normals(200000, 2))
+    mean = (density.unsqueeze(1) * grid).sum(0) * cell
+    torch.testing.assert_close(draws.mean(0), mean, rtol=0, atol=0.02)
+    second = (grid.T * density) @ grid * cell
+    torch.testing.assert_close(draws.T @ draws / len(draws), second, rtol=0, atol=0.03)
+    # and the probability of a corner of the plane
+    corner = (density * ((grid > side[44]).all(1) + 0.5 * (grid == side[44]).any(1) * (grid >= side[44]).all(1))).sum()
+    share = (draws > side[44]).all(1).double().mean()
+    assert corner.item() * cell == pytest.approx(share.item(), abs=0.005)
+
+
+def test_samples_without_a_pre_image_and_folds_are_not_known():
+    fold = FlowSteps(lambda x, t: x.square(), 1)  # x - x^2: nothing above 1/4, two pre-images below
+    found = map_log_density(fold, torch.tensor([[0.2], [1.0], [torch.nan]]).double())
+    assert found.converged.tolist() == [True, False, False]
+    assert found.log_density.isnan().tolist() == [False, True, True]
+    mirror = FlowSteps(lambda x, t: 3 * x, 1)  # -2 x turns the line round
+    turned = map_log_density(mirror, torch.tensor([[0.5]]).double())
+    assert turned.converged.all()
+    assert turned.folded.all()
+    assert not turned.known.any()
+
+
+def test_hutchinson_gives_the_density_of_the_continuous_flow():
+    """Rectified flow of N(mean, variance): the density at t = 0 is known; the map of few steps has another."""
+    mean, variance = torch.tensor([[0.5, -0.3]]).double(), torch.tensor([[0.5, 1.5]]).double()
+    velocity = MixtureFlow(mean, variance.diag_embed(), torch.ones(1))
+    law = MultivariateNormal(mean[0], variance[0].diag())
+    x = law.mean + normals(6, 2)
+    errors = []
+    for steps in (10, 20, 40):
+        found = hutchinson_log_density(velocity, x, steps, torch.arange(6), probes=2)
+        errors.append((found.log_density - law.log_prob(x)).abs().max().item())
+        # the Jacobian is diagonal, so that every probe of signs is exact
+        assert (found.standard_error < 1e-12).all()
+    assert errors[2] < 1e-3
+    assert errors[1] / errors[2] > 3, "second order"
+    coarse = map_log_density(FlowSteps(velocity, 3), x)
+    assert (coarse.log_density - law.log_prob(x)).abs().max() > 0.05
+
+
+def test_hutchinson_is_unbiased_and_states_its_error():
+    matrix = normals(5, 5)
+    field = LinearField(matrix)
+    x = normals(200, 5, seed=1) * 0.1
+    one = hutchinson_log_density(field, x, 8, torch.arange(200), probes=1)
+    assert one.standard_error.isnan().all()
+    many = hutchinson_log_density(field, x, 8, torch.arange(200), probes=16)
+    state = x
+    for k in range(8):  # the same midpoint rule, by hand
+        middle = state + field.at(state, (k + 0.25) / 8) / 16
+        state = state + field.at(middle, (k + 0.5) / 8) / 8
+    exact = standard_normal_log_density(state) + matrix.trace()
+    z = (many.log_density - exact) / many.standard_error
+    assert abs(z.mean()) < 4 / 200**0.5 * 1.1
+    assert 0.8 < z.std() < 1.4
+
+
+def test_settings_out_of_range_are_named():
+    with pytest.raises(ValueError, match="steps=0, probes=8"):
+        hutchinson_log_density(bend, normals(1, 1), 0, torch.arange(1))
