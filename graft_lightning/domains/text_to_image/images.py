@@ -4,6 +4,7 @@ Samples are float tensors ``(batch, channels, height, width)`` in [0, 1]; one ch
 """
 
 import io
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,6 +35,13 @@ def to_pil(samples: Tensor) -> "list[Image]":
     from PIL import Image  # an extra of this domain
 
     return [Image.fromarray(pixels) for pixels in to_uint8(samples)]
+
+
+def from_pil(images: "Sequence[Image]") -> Tensor:
+    """RGB pictures of one size as samples, float32 ``(batch, 3, height, width)`` in [0, 1]."""
+    if not images:
+        return torch.zeros(0, 3, 1, 1)
+    return torch.from_numpy(np.stack([np.asarray(image) for image in images])).permute(0, 3, 1, 2) / 255
 
 
 def jpeg(image: "Image", quality: int) -> bytes:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from graft_lightning.domains.text_to_image.images import jpeg, squared, to_pil, to_uint8
+from graft_lightning.domains.text_to_image.images import from_pil, jpeg, squared, to_pil, to_uint8
 
 
 def test_levels_are_rounded_and_clipped():
@@ -59,3 +59,9 @@ def test_jpeg():
     data = jpeg(image, 90)
     assert Image.open(io.BytesIO(data)).format == "JPEG"
     assert len(jpeg(image, 10)) < len(data)
+
+
+def test_pictures_and_back():
+    samples = torch.rand(2, 3, 5, 7)
+    torch.testing.assert_close(from_pil(to_pil(samples)), (samples * 255).round() / 255)
+    assert from_pil([]).shape[:2] == (0, 3)

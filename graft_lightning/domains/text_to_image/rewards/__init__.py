@@ -3,7 +3,11 @@
 from graft_lightning.domains.text_to_image.rewards.aesthetic import AestheticScore
 from graft_lightning.domains.text_to_image.rewards.clip_flant5 import CLIPFlanT5Score
 from graft_lightning.domains.text_to_image.rewards.image_reward import ImageReward
-from graft_lightning.domains.text_to_image.rewards.jpeg import JPEGCompressibility, JPEGIncompressibility
+from graft_lightning.domains.text_to_image.rewards.jpeg import (
+    JPEGCompressed,
+    JPEGCompressibility,
+    JPEGIncompressibility,
+)
 from graft_lightning.domains.text_to_image.rewards.similarity import CLIPScore, EmbeddingSimilarity, HPSv2, PickScore
 from graft_lightning.domains.text_to_image.rewards.vqa import VQAScore
 
@@ -14,6 +18,7 @@ __all__ = [
     "EmbeddingSimilarity",
     "HPSv2",
     "ImageReward",
+    "JPEGCompressed",
     "JPEGCompressibility",
     "JPEGIncompressibility",
     "PickScore",

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
+def sound_rows(samples: Tensor) -> list[int]:
+    """The rows whose every pixel is a number."""
+    return samples.isfinite().flatten(1).all(1).nonzero().flatten().tolist()
+
+
 class ImageJudge(Reward):
     """A reward of pictures, each judged by itself. A picture with a pixel that is not a number is worth NaN.
 
@@ -33,7 +38,7 @@ class ImageJudge(Reward):
 
     def __call__(self, samples: Tensor, conditions: Sequence[str]) -> Tensor:
         scores = torch.full((len(conditions),), float("nan"))
-        sound = samples.isfinite().flatten(1).all(1).nonzero().flatten().tolist()
+        sound = sound_rows(samples)
         for start in range(0, len(sound), self._batch_size):
             rows = sound[start : start + self._batch_size]
             with torch.no_grad():

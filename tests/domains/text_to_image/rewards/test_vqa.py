@@ -134,6 +134,15 @@ def test_braces_in_a_prompt_are_text(model_folder):
     assert differ(scores)
 
 
+def test_small_grey_pictures(model_folder):
+    """Handwritten digits: one channel, eight pixels."""
+    digits = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    reward = scorer(model_folder("llava"))
+    scores = reward(digits, ["three", "three"])
+    torch.testing.assert_close(reward(digits.expand(-1, 3, -1, -1), ["three", "three"]), scores)
+    assert differ(scores)
+
+
 def test_no_chat_template(model_folder):
     with pytest.raises(ValueError, match="has no chat template; set `chat: false` and write into `question`"):
         scorer(model_folder("paligemma"))(IMAGES, PROMPTS)
