@@ -113,8 +113,9 @@ class Process:
 
     def _prior(self, path: Path, shape: Shape, noise: Noise) -> Tensor:
         if isinstance(path, GaussianPath):
-            _, sigma = path.alpha_sigma(torch.tensor(self.t_max))
-            return path.project(noise.normal(*shape)) * float(sigma)
+            # Data of unit variance have variance alpha^2 + sigma^2 here: N(0, I), where pipelines start too, also with
+            # a table that keeps a little signal at T.
+            return path.project(noise.normal(*shape)) * float(torch.hypot(*path.alpha_sigma(torch.tensor(self.t_max))))
         assert isinstance(path, CategoricalPath)
         uniform = noise.uniform(*shape)
         return sample_classes(path.target.to(uniform.device).expand(*uniform.shape, -1), uniform)
