@@ -130,10 +130,10 @@ class FromTable(TableSchedule):
         values = torch.tensor(alphas_cumprod, dtype=torch.float64)
         if (values.diff() >= 0).any() or values.max() > 1 or values.min() < 0:
             raise ValueError("alphas_cumprod must decrease within [0, 1]")
-        self._table = values
+        self.alphas_cumprod = values  # public: it is what tells two such schedules apart
 
     def table(self) -> Tensor:
-        return self._table
+        return self.alphas_cumprod
 
 
 class RectifiedFlow(Schedule):
