@@ -59,6 +59,11 @@ class Leading(Grid):
     def levels(self, schedule: Schedule, steps: int) -> list[float]:
         ratio = int(schedule.t_max) // steps
         first = 0.0 if self.set_alpha_to_one else 1.0
+        if self.steps_offset + 1.0 <= first:
+            raise ValueError(
+                f"steps_offset={self.steps_offset} starts at the level {first:g} that takes the place of the data; "
+                "with set_alpha_to_one=False it must be at least 1"
+            )
         return _checked([first, *(n * ratio + self.steps_offset + 1.0 for n in range(steps))], schedule, steps)
 
 
@@ -74,6 +79,8 @@ class Shifted(Grid):
     """shift t / (1 + (shift - 1) t) of a uniform grid on [0, 1]: the grid of Stable Diffusion 3 (arXiv 2403.03206)."""
 
     def __init__(self, shift: float = 3.0) -> None:
+        if shift <= 0:
+            raise ValueError(f"shift={shift}; it must be positive")
         self.shift = shift
 
     def levels(self, schedule: Schedule, steps: int) -> list[float]:
@@ -91,6 +98,8 @@ class Explicit(Grid):
 
     def __init__(self, values: list[float]) -> None:
         self.values = [float(value) for value in values]
+        if any(low >= high for low, high in pairwise(self.values)):
+            raise ValueError(f"values={values}; levels must increase, the data first")
 
     def levels(self, schedule: Schedule, steps: int) -> list[float]:
         if len(self.values) != steps + 1:
