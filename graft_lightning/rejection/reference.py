@@ -96,10 +96,11 @@ class Reference(ABC):
         return None
 
     def fingerprint(self, network: nn.Module) -> dict[str, Any]:
-        """What identifies the law of its samples: class, weights, process, sampler, guidance."""
+        """What identifies the law of its samples: class, weights, process, sampler, guidance; adapters are left out."""
+        weights = [value for name, value in network.state_dict().items() if ".lora_" not in name]
         return {
             "reference": f"{type(self).__module__}.{type(self).__qualname__}",
-            "weights": digest(network.state_dict().values()),
+            "weights": digest(weights),
             "process": describe(self.process),
             "sampler": describe(self.sampler),
             "guidance_scale": self.guidance_scale,
@@ -114,7 +115,7 @@ class FrozenDenoiser(Denoiser):
         self.output = reference.output
 
     def __call__(self, x_t: State, t: Tensor, condition: Any) -> State:
-        with torch.no_grad(), adapters_off(self.network):
+        with torch.no_grad(), evaluating(self.network), adapters_off(self.network):
             return self.reference.denoise(self.network, x_t, t, condition)
 
 
@@ -194,6 +195,19 @@ def add_adapter(network: nn.Module, lora: LoRA, default_targets: tuple[str, ...]
         init_lora_weights="gaussian",
     )
     return inject_adapter_in_model(config, network)
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """The network in evaluation mode (no dropout), whatever mode training has left its parts in."""
+    training = [module for module in network.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 @contextmanager
