@@ -1,5 +1,6 @@
 """Fingerprints: plain dictionaries that say what made a pool, so that a foreign one is never used in silence."""
 
+import functools
 import hashlib
 import types
 from collections.abc import Mapping
@@ -29,6 +30,8 @@ def describe(value: Any) -> Any:
         return f"{value.__module__}.{value.__qualname__}"
     if isinstance(value, nn.Module):
         return {"class": _name(value), "weights": digest(value.state_dict().values())}
+    if isinstance(value, functools.partial):
+        return {"partial": describe(value.func), "arguments": describe([*value.args, value.keywords])}
     attributes = getattr(value, "__dict__", None)
     if attributes is None:
         return str(value)
