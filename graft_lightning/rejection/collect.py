@@ -5,7 +5,7 @@ batch of it, depends on the configuration alone, so any number of processes make
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -60,14 +60,20 @@ def state_index(reference: Reference, fraction: float) -> int:
     """N_I, the state index that a fraction of the sampler's steps stands for.
 
     Raises:
-        ValueError: if the fraction lies outside [0, 1).
+        ValueError: if the fraction lies outside [0, 1), or is so near to 1 that no step would be left.
     """
     if not 0 <= fraction < 1:
         raise ValueError(
             f"handoff={fraction}: N_I / N must lie in [0, 1); "
             "0 trains every level (GRAFT), 1 would leave nothing to train"
         )
-    return round(fraction * reference.sampler.steps)
+    index = round(fraction * reference.sampler.steps)
+    if index == reference.sampler.steps:
+        raise ValueError(
+            f"handoff={fraction} of {index} steps is nearest to N_I = {index}, which leaves nothing to train; "
+            f"the largest that does is {(index - 1) / index:g}"
+        )
+    return index
 
 
 def draw(reference: Reference, denoiser: Denoiser, plan: Plan, start: int, stop: int, device: Any) -> TensorDict:
@@ -154,6 +160,8 @@ def fill(
         The number of trajectories that were drawn, 0 if the round was complete.
     """
     drawn = 0
+    # A round that was begun with more kept levels than are asked for now is finished with all of them.
+    plan = replace(plan, keep={n: level.t for n, level in pool_round.kept_levels.items()})
     missing = _share(pool_round.missing(), rank, world)
     with tqdm(total=sum(map(len, missing)), desc="Sampling", unit="sample", disable=_quiet(missing, rank)) as bar:
         for shard in missing:
@@ -165,13 +173,19 @@ def fill(
         reward.to(device)
         with tqdm(total=sum(map(len, missing)), desc=name, unit="sample", disable=_quiet(missing, rank)) as bar:
             for shard in missing:
-                indices, _ = plan.pairs(shard.start, shard.stop)
-                x_0 = pool_round.read(torch.arange(shard.start, shard.stop), ["x_0"])["x_0"]
+                start, stop = _scored_together(shard, plan.draws) if reward.groupwise else (shard.start, shard.stop)
+                indices, _ = plan.pairs(start, stop)
+                x_0 = pool_round.read(torch.arange(start, stop), ["x_0"])["x_0"]
                 texts = [plan.conditions[i] for i in indices]
                 scores = score_states(reference, reward, x_0, texts, plan.batch_size, device)
-                pool_round.write_rewards(name, shard, scores)
+                pool_round.write_rewards(name, shard, scores[shard.start - start : shard.stop - start])
                 bar.update(len(shard))
     return drawn
+
+
+def _scored_together(shard: Shard, draws: int) -> tuple[int, int]:
+    """The whole groups that a shard has a part in; more than itself where a pool was not made for groupwise rewards."""
+    return shard.start // draws * draws, -(-shard.stop // draws) * draws
 
 
 def _share(shards: Sequence[Shard], rank: int, world: int) -> list[Shard]:
