@@ -1,0 +1,136 @@
+"""Training molecules, addressed by position in an endless stream."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from graft_lightning.domains.base import Examples
+from graft_lightning.domains.molecules.dataset import CACHE, MoleculeSet, load_files
+from graft_lightning.domains.molecules.embedded import load_embedded
+from graft_lightning.domains.molecules.qm9 import edm_split
+from graft_lightning.domains.molecules.rotations import random_rotations, rotated
+from graft_lightning.processes.noise import Noise, hashed_seed
+from graft_lightning.types import State
+
+Part = Literal["train", "valid", "test", "all"]
+
+
+class MoleculeExamples(Examples):
+    """Molecules of one part of a set, in an endless sequence of shuffles; the condition is ``n=<number of atoms>``.
+
+    Args:
+        part: of EDM's split, or all.
+        rotate: whether each is turned at random, another way every time it comes, for networks that are not
+            equivariant.
+    """
+
+    def __init__(self, part: Part = "train", rotate: bool = False) -> None:
+        self.part, self.rotate = part, rotate
+
+    @abstractmethod
+    def load(self) -> MoleculeSet:
+        """The whole set, all parts of it."""
+
+    @cached_property
+    def molecules(self) -> MoleculeSet:
+        """The molecules of the part; loaded when first asked for."""
+        whole = self.load()
+        return whole if self.part == "all" else whole.subset(edm_split(len(whole))[self.part])
+
+    @cached_property
+    def width(self) -> int:
+        """Atoms per row of a batch: those of the largest molecule of all parts, so that all parts look alike."""
+        return self.load().width
+
+    def batch(self, positions: Sequence[int], seed: int) -> tuple[State, list[str]]:
+        length = len(self.molecules)
+        places = [divmod(position, length) for position in positions]
+        chosen = [int(_shuffle(length, seed, number)[offset]) for number, offset in places]
+        found = self.molecules.read(chosen, self.width)
+        if self.rotate:
+            seeds = torch.tensor([hashed_seed("rotation", seed, position) for position in positions])
+            found = rotated(found, random_rotations(Noise(seeds).normal(4)))
+        return found, [condition_of(count) for count in self.molecules.atom_counts[chosen].tolist()]
+
+
+class EmbeddedMolecules(MoleculeExamples):
+    """Molecules of the embedded set, which is built on first use and needs no file.
+
+    Args:
+        max_heavy: heavy atoms at most.
+        max_atoms: atoms at most, hydrogens included.
+        cache: folder of stored sets.
+        part: of EDM's split, or all.
+        rotate: whether each is turned at random.
+    """
+
+    def __init__(
+        self,
+        max_heavy: int = 6,
+        max_atoms: int = 12,
+        cache: str = str(CACHE),
+        part: Part = "train",
+        rotate: bool = False,
+    ) -> None:
+        super().__init__(part, rotate)
+        self.max_heavy, self.max_atoms, self.cache = max_heavy, max_atoms, cache
+
+    def load(self) -> MoleculeSet:
+        return load_embedded(self.max_heavy, self.max_atoms, self.cache)
+
+
+class MoleculeFiles(MoleculeExamples):
+    """Molecules of files: QM9, QM7, or any xyz and SD files.
+
+    Args:
+        paths: files, folders, archives.
+        exclusions: QM9's ``uncharacterized.txt``, with which the parts are those of EDM.
+        max_atoms: larger molecules are left out.
+        cache: folder of stored sets.
+        part: of EDM's split, or all.
+        rotate: whether each is turned at random.
+    """
+
+    def __init__(
+        self,
+        paths: list[str],
+        exclusions: str | None = None,
+        max_atoms: int | None = None,
+        cache: str = str(CACHE),
+        part: Part = "train",
+        rotate: bool = False,
+    ) -> None:
+        super().__init__(part, rotate)
+        self.paths, self.exclusions, self.max_atoms, self.cache = list(paths), exclusions, max_atoms, cache
+
+    def load(self) -> MoleculeSet:
+        return load_files([Path(path) for path in self.paths], self.cache, self.exclusions, self.max_atoms)
+
+
+def condition_of(count: int) -> str:
+    """The condition that asks for a number of atoms."""
+    return f"n={count}"
+
+
+def count_of(condition: str) -> int:
+    """The number of atoms that a condition asks for.
+
+    Raises:
+        ValueError: if it asks for none.
+    """
+    name, _, digits = condition.partition("=")
+    if name != "n" or not digits.isdecimal() or int(digits) < 1:
+        raise ValueError(f"condition {condition!r} is not understood; it should be n=<number of atoms>, such as n=18")
+    return int(digits)
+
+
+@lru_cache(maxsize=4)
+def _shuffle(length: int, seed: int, number: int) -> Tensor:
+    """Shuffle ``number`` of the stream; a batch touches two neighbours at most."""
+    generator = torch.Generator().manual_seed(hashed_seed("molecules", seed, number))
+    return torch.randperm(length, generator=generator)
