@@ -58,7 +58,10 @@ class Batch:
 
 @dataclass(frozen=True)
 class Draws:
-    """Samples to be drawn: the conditions, which draw of its condition each one is, and its seed (``(batch,)``)."""
+    """Samples to be drawn: the conditions, which draw of its condition each one is, and its seed (``(batch,)``).
+
+    The draw number -1 marks a sample that only keeps processes in step, and is not counted.
+    """
 
     conditions: list[str]
     draw: Tensor

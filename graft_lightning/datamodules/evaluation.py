@@ -31,9 +31,13 @@ def draws_of(conditions: Conditions, draws: int, seed: int, purpose: str) -> Dra
 class DrawLoader:
     """Batches of draws; batch j belongs to process j modulo the number of processes.
 
+    Every process gets as many batches as any other, since evaluation ends in a collective call, and sharded networks
+    make one at every step. Where there are not enough samples for that, the first one is drawn again with the draw
+    number -1, and is not to be counted.
+
     Args:
         draws: gives all of them; called once an epoch, so that nothing is loaded before it is needed.
-        batch_size: samples drawn at a time.
+        batch_size: samples drawn at a time, at most.
         rank: of this process.
         world: number of processes.
     """
@@ -44,14 +48,17 @@ class DrawLoader:
         self.rank, self.world = rank, world
 
     def __len__(self) -> int:
-        batches = -(-len(self.draws().conditions) // self.batch_size)
-        return -(-(batches - self.rank) // self.world)
+        return -(-len(self.draws().conditions) // (self.batch_size * self.world))
 
     def __iter__(self) -> Iterator[Draws]:
         every = self.draws()
-        for start in range(self.rank * self.batch_size, len(every.conditions), self.world * self.batch_size):
-            part = slice(start, start + self.batch_size)
-            yield Draws(every.conditions[part], every.draw[part], every.seeds[part])
+        count, batches = len(every.conditions), len(self) * self.world
+        for batch in range(self.rank, batches, self.world):
+            part = slice(batch * count // batches, (batch + 1) * count // batches)
+            if part.start == part.stop:
+                yield Draws(every.conditions[:1], torch.tensor([-1]), every.seeds[:1])
+            else:
+                yield Draws(every.conditions[part], every.draw[part], every.seeds[part])
 
 
 class HeldOutConditions(L.LightningDataModule):

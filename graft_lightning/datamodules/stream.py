@@ -34,12 +34,14 @@ class StreamLoader:
         self.steps_per_epoch = steps_per_epoch
         self.rank, self.world = rank, world
         self.steps_done = 0
+        self._into_epoch = 0
 
     def __len__(self) -> int:
         return self.steps_per_epoch
 
     def __iter__(self) -> Iterator[Batch]:
-        for _ in range(self.steps_done % self.steps_per_epoch, self.steps_per_epoch):
+        done, self._into_epoch = self._into_epoch, 0
+        for _ in range(done, self.steps_per_epoch):
             start = (self.steps_done * self.world + self.rank) * self.batch_size
             batch = self.read(range(start, start + self.batch_size))
             self.steps_done += 1  # before the yield: a checkpoint after this step must not repeat it
@@ -52,6 +54,7 @@ class StreamLoader:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continues after the steps of a saved state."""
         self.steps_done = int(state["steps_done"])
+        self._into_epoch = self.steps_done % self.steps_per_epoch
 
 
 class Shuffles:

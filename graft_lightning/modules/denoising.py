@@ -1,7 +1,7 @@
 """What pre-training and fine-tuning share: a reference, an objective, an optimiser, samples for evaluation."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import lightning as L
@@ -79,6 +79,14 @@ class DenoisingModule(L.LightningModule):
             for block in self.reference.blocks(self.network):
                 fully_shard(block, mesh=self.device_mesh["data_parallel"])
             fully_shard(self.network, mesh=self.device_mesh["data_parallel"])
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leaves out hyper-parameters that are objects: a module built in Python, not from a YAML, has such.
+
+        They could not be loaded again without trusting the file's code; `load_from_checkpoint` takes them as arguments.
+        """
+        if not _is_plain(checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {})):
+            del checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.trained_steps = int(checkpoint["global_step"])
@@ -168,3 +176,12 @@ class DenoisingModule(L.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": self.lr_scheduler(optimizer), "interval": "step"},
         }
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value is made of numbers, texts, lists and dictionaries alone."""
+    if isinstance(value, Mapping):
+        return all(map(_is_plain, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str)

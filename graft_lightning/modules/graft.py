@@ -7,6 +7,7 @@ from graft_lightning.processes.denoiser import Denoiser
 from graft_lightning.processes.stitched import Stitched
 from graft_lightning.rejection.collect import state_index
 from graft_lightning.rejection.reference import LoRA, Views, open_views
+from graft_lightning.types import SettingsError
 
 
 class PGraft(DenoisingModule):
@@ -71,24 +72,35 @@ class PGraft(DenoisingModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Stores the level beside the fraction, which means nothing without its grid; of adapters, only them."""
+        super().on_save_checkpoint(checkpoint)
         checkpoint["handoff_level"] = self.handoff_level
         if self.lora is not None:
-            trained = {f"network.{name}" for name, p in self.network.named_parameters() if p.requires_grad}
+            trained = self._trained_names()
             checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in trained}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses weights that were trained for another hand-off.
+        """Refuses weights that were trained for another hand-off, or, for adapters, that lack some.
 
         Raises:
-            ValueError: naming both levels.
+            SettingsError: naming both levels, or what is missing.
         """
         super().on_load_checkpoint(checkpoint)
         stored = checkpoint.get("handoff_level", self.handoff_level)
         if stored != self.handoff_level:
-            raise ValueError(
+            raise SettingsError(
                 f"the checkpoint was trained for the hand-off level t={stored:g}, "
                 f"but handoff={self.handoff} on this sampler's grid is t={self.handoff_level:g}"
             )
+        if self.lora is not None and (state := checkpoint.get("state_dict")):
+            missing = sorted(self._trained_names() - set(state))
+            if missing:
+                raise SettingsError(
+                    f"the checkpoint lacks {len(missing)} adapter weights that model.lora={self.lora} asks for, "
+                    f"{missing[0]} among them: it was trained without adapters, or with others"
+                )
+
+    def _trained_names(self) -> set[str]:
+        return {f"network.{name}" for name, p in self.network.named_parameters() if p.requires_grad}
 
 
 class Graft(PGraft):

@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import nn
 
+from graft_lightning.types import SettingsError
+
 DATA = Path(__file__).resolve().parents[3] / "data"
 """The folder of small files that ship with a checkout."""
 
@@ -33,7 +35,7 @@ def load_weights(network: nn.Module, path: Path, config: dict[str, Any], remake:
 
     Raises:
         FileNotFoundError: naming the file and the command.
-        ValueError: if the file belongs to another configuration; names the keys.
+        SettingsError: if the file belongs to another configuration; names the keys.
     """
     from safetensors import safe_open
     from safetensors.torch import load_file
@@ -47,5 +49,5 @@ def load_weights(network: nn.Module, path: Path, config: dict[str, Any], remake:
         listed = ", ".join(
             f"{key}: file {ours!r}, configuration {theirs!r}" for key, (ours, theirs) in different.items()
         )
-        raise ValueError(f"weights={path} belong to another network ({listed})")
+        raise SettingsError(f"weights={path} belong to another network ({listed})")
     network.load_state_dict(load_file(str(path)))

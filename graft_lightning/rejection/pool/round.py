@@ -34,6 +34,7 @@ class Round:
         conditions: texts; a condition's number is its place in this list.
         draws: trajectories per condition, M.
         kept_levels: levels of the kept states by state index n, counted from the data.
+        shard_size: trajectories in a shard; the last may have fewer.
         shards: all shards of the round, written or not.
         fingerprint: of the model that drew it.
 
@@ -52,9 +53,9 @@ class Round:
         self.draws: int = manifest["draws"]
         self.fingerprint: dict[str, Any] = manifest["fingerprint"]
         self.kept_levels = {int(n): KeptLevel(*level) for n, level in manifest["kept_levels"].items()}
-        size = manifest["shard_size"]
-        starts = range(0, len(self), size)
-        self.shards = [Shard(i, start, min(start + size, len(self))) for i, start in enumerate(starts)]
+        self.shard_size: int = manifest["shard_size"]
+        starts = range(0, len(self), self.shard_size)
+        self.shards = [Shard(i, start, min(start + self.shard_size, len(self))) for i, start in enumerate(starts)]
         self._files = ShardFiles(self.path, self.shards)
 
     def __len__(self) -> int:
