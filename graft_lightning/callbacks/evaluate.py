@@ -10,7 +10,7 @@ import lightning as L
 import torch
 from torchmetrics import Metric
 
-from graft_lightning.callbacks.figures import PICTURES, log_sheet, sheet_of
+from graft_lightning.callbacks.figures import PICTURES, log_layout, log_sheet, sheet_of
 from graft_lightning.modules.denoising import DenoisingModule
 from graft_lightning.modules.graft import PGraft
 from graft_lightning.rejection.reward import Reward, score
@@ -54,6 +54,7 @@ class Evaluate(L.Callback):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Evaluates the reference on the validation draws; a resumed run has that already."""
+        log_layout(trainer, self.names + [type(metric).__name__ for metric in self.metrics])
         folder = run_folder(trainer)
         if trainer.ckpt_path is None and trainer.is_global_zero:
             retire_records(folder)
@@ -71,7 +72,7 @@ class Evaluate(L.Callback):
         pl_module.train()
         self._base_pictures = self._pictures
         if not recorded:
-            self._finish(trainer, pl_module, "validate", "base")
+            self._finish(trainer, pl_module, "validate", "base", before=True)
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._reset(pl_module)
@@ -117,52 +118,50 @@ class Evaluate(L.Callback):
             if len(self._pictures) < PICTURES:
                 self._pictures.append((draws.conditions[i], samples[i : i + 1].cpu()))
 
-    def _finish(self, trainer: L.Trainer, module: DenoisingModule, stage: str, method: str) -> None:
-        """Gathers, logs and records one evaluation. Collective."""
+    def _finish(
+        self, trainer: L.Trainer, module: DenoisingModule, stage: str, method: str, before: bool = False
+    ) -> None:
+        """Gathers, logs and records one evaluation, ``before`` the fit or in one of Lightning's loops. Collective."""
         rows = gathered(self._rows)
         figures = {name: summarise(rows, i) for i, name in enumerate(self.names)}
         for metric in self.metrics:
             value = float(metric.compute())  # collective, inside torchmetrics
             figures[type(metric).__name__] = {"mean": value, "low": value, "high": value, "n": len(rows)}
-        prefix = "base/" if method == "base" and stage == "validate" else f"{stage}/"
         for name, figure in figures.items():
-            if prefix == "base/":
-                continue
-            module.log(f"{prefix}{name}", figure["mean"], prog_bar=name == next(iter(figures)), rank_zero_only=False)
+            if not before:  # for checkpoints and progress bars; Lightning's own step is one behind that of the interval
+                module.log(f"{stage}/{name}", figure["mean"], prog_bar=name == next(iter(figures)), logger=False)
         folder = run_folder(trainer)
         if not trainer.is_global_zero:
             return
-        curves = {f"{prefix}{name}/{end}": f[end] for name, f in figures.items() for end in ("low", "high")}
-        if prefix == "base/":
-            curves |= {f"{prefix}{name}": figure["mean"] for name, figure in figures.items()}
+        curves = {f"{stage}/{name}": figure["mean"] for name, figure in figures.items()}
+        curves |= {f"interval/{stage}/{name}/{end}": f[end] for name, f in figures.items() for end in ("low", "high")}
         for logger in trainer.loggers:
             logger.log_metrics(curves, step=trainer.global_step)
         record = {
             "stage": stage,
             "method": method,
-            "step": 0 if prefix == "base/" else self._steps(trainer, module),
+            "step": 0 if before else self._steps(trainer, module),
             "seed": trainer.datamodule.seed,  # type: ignore[attr-defined]
             "figures": figures,
             "scores": {name: table(rows, i) for i, name in enumerate(self.names)},
         }
         append_record(folder, record)
-        self._draw(trainer, module, prefix, folder)
+        self._draw(trainer, module, stage, folder / f"{'base' if before else stage}.png")
 
     @staticmethod
     def _steps(trainer: L.Trainer, module: DenoisingModule) -> int:
         return trainer.global_step or int(getattr(module, "trained_steps", 0))
 
-    def _draw(self, trainer: L.Trainer, module: DenoisingModule, prefix: str, folder: Path) -> None:
+    def _draw(self, trainer: L.Trainer, module: DenoisingModule, stage: str, file: Path) -> None:
         if not self._pictures:
             return
         texts, samples = zip(*self._pictures, strict=True)
-        file = folder / f"{prefix.strip('/')}.png"
-        log_sheet(trainer, f"{prefix}samples", sheet_of(module, torch.cat(samples), texts), file)
-        if self._base_pictures and prefix != "base/":
+        log_sheet(trainer, f"{stage}/samples", sheet_of(module, torch.cat(samples), texts), file)
+        if self._base_pictures and self._base_pictures is not self._pictures:
             pairs = zip(self._base_pictures, self._pictures, strict=False)
             both = [picture for (_, before), (_, after) in pairs for picture in (before, after)]
             captions = [f"{when}: {text}" for text in texts for when in ("base", "now")][: len(both)]
-            log_sheet(trainer, f"{prefix}base_and_now", sheet_of(module, torch.cat(both), captions))
+            log_sheet(trainer, f"{stage}/base_and_now", sheet_of(module, torch.cat(both), captions))
 
 
 def summarise(rows: Sequence[tuple[str, int, list[float]]], column: int) -> dict[str, float]:

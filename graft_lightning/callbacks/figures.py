@@ -58,6 +58,22 @@ def log_figure(trainer: L.Trainer, tag: str, figure: Any) -> None:
         board.experiment.add_figure(tag, figure, global_step=trainer.global_step)
 
 
+def log_layout(trainer: L.Trainer, names: Sequence[str]) -> None:
+    """The page CUSTOM SCALARS: what a reader wants first, held-out scores with their intervals, then the losses.
+
+    Args:
+        trainer: gives the TensorBoards.
+        names: of the held-out scores.
+    """
+    scores = {
+        name: ["Margin", [f"validate/{name}", f"interval/validate/{name}/low", f"interval/validate/{name}/high"]]
+        for name in names
+    }
+    losses = {"loss": ["Multiline", ["train/loss"]], "loss by noise level": ["Multiline", ["loss_by_level/.*"]]}
+    for board in boards(trainer):
+        board.experiment.add_custom_scalars({"Held-out conditions": scores, "Training": losses})
+
+
 def log_sheet(trainer: L.Trainer, tag: str, sheet: Tensor | None, file: Path | None = None) -> None:
     """A picture ``(3, height, width)`` uint8 to every TensorBoard of the trainer, and to a file for reports."""
     if sheet is None:

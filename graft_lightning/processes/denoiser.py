@@ -45,7 +45,7 @@ class Denoiser(ABC):
 
     def output_of(self, field: str | None) -> Output:
         """The output type of a field."""
-        return self.output if isinstance(self.output, str) else self.output[field]
+        return self.output if isinstance(self.output, str) else self.output[field]  # type: ignore[index]
 
 
 @dataclass(frozen=True)

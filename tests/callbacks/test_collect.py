@@ -1,0 +1,139 @@
+import json
+import logging
+
+import pytest
+import torch
+
+import graft_lightning.rejection.collect as collection
+from graft_lightning.modules import PGraft
+from graft_lightning.processes.noise import Noise, trajectory_seeds
+from graft_lightning.rejection.pool import TrajectoryPool
+from tests.runs import DRAWS, PROMPTS, launch
+
+SHORT = {"trainer.max_steps": 1, "trainer.limit_val_batches": 0, "evaluate.baseline": False}
+
+
+@pytest.fixture
+def sampled(monkeypatch):
+    """Counts the trajectories that the sampler is asked for in collection."""
+    counted, original = [], collection.draw
+
+    def draw(reference, denoiser, plan, start, stop, device):
+        counted.append(stop - start)
+        return original(reference, denoiser, plan, start, stop, device)
+
+    monkeypatch.setattr(collection, "draw", draw)
+    return counted
+
+
+@pytest.fixture
+def messages(monkeypatch):
+    """What the package logs."""
+    found = []
+    monkeypatch.setattr(logging.getLogger("graft_lightning.callbacks.collect"), "handle", found.append)
+    return lambda: [record.getMessage() for record in found]
+
+
+def record(folder, name="collected.json"):
+    return json.loads((folder / "run" / name).read_text())
+
+
+def test_one_pool_serves_every_rule_handoff_and_kind_of_state(tmp_path, sampled):
+    launch("fit", tmp_path, SHORT)
+    assert sum(sampled) == len(PROMPTS) * DRAWS
+    sampled.clear()
+
+    def rule(name, **arguments):
+        return {"data.acceptance": {"class_path": name, "init_args": arguments}}
+
+    for changes, accepted in (
+        (rule("TopK", k=1), 4),
+        (rule("TopK", k=3), 12),
+        (rule("BestOfN"), 4),
+        (rule("BestOfN", n=2), 8),
+        (rule("Quantile", q=0.5), 12),  # ranks 2, 3 and 4 of 4: F = 2/4 is not below q
+        (rule("Always"), 16),
+        (rule("RandomK", k=2), 8),
+        ({"model.handoff": 0.5}, 8),
+        ({"model.handoff": 0.5, "model.states": "x_0"}, 8),
+        ({"model.handoff": 0.5, "model.reverse": True}, 8),
+        ({"model.handoff": 0.125, "model.states": "x_0"}, 8),
+        ({"model.handoff": 0.0}, 8),
+        ({"collect.keep": [0.5], "model.handoff": 0.5}, 8),
+        ({"collect.batch_size": 5}, 8),
+    ):
+        launch("fit", tmp_path, {**SHORT, **changes})
+        found = record(tmp_path)
+        assert (found["newly_drawn"], found["accepted"]) == (0, accepted), changes
+    assert not sampled
+
+
+def test_a_pool_smaller_than_a_shard_is_used_again(tmp_path, sampled):
+    launch("fit", tmp_path, {**SHORT, "collect.batch_size": 256})
+    launch("fit", tmp_path, {**SHORT, "collect.batch_size": 64})
+    assert sum(sampled) == 16
+
+
+def test_a_second_reward_is_scored_on_what_is_there(tmp_path, sampled):
+    launch("fit", tmp_path, SHORT)
+    sampled.clear()
+    also = {"collect.also": [{"class_path": "tests.runs.Groupwise"}], "data.reward": "Groupwise"}
+    launch("fit", tmp_path, {**SHORT, **also, "collect.batch_size": 6})
+    assert not sampled
+    assert set(record(tmp_path)["rewards"]) == {"Ink", "Groupwise"}
+    assert record(tmp_path)["rewards"]["Groupwise"] == {"all": 1.5, "accepted": 2.5}  # ranks 0 .. 3, the best two
+
+
+def test_groups_are_never_cut(tmp_path):
+    launch("fit", tmp_path, {**SHORT, "collect.reward": {"class_path": "tests.runs.Groupwise"}, "collect.batch_size": 6})
+    assert record(tmp_path)["rewards"]["Groupwise"]["all"] == 1.5
+
+
+def test_rewards_that_failed_are_counted_and_never_accepted(tmp_path, messages):
+    acceptance = {"class_path": "Always"}
+    changes = {"collect.reward": {"class_path": "tests.runs.Failing"}, "data.acceptance": acceptance}
+    cli = launch("fit", tmp_path, {**SHORT, **changes})
+    selection = cli.datamodule.selection
+    failed = selection.rewards.isnan()
+    assert 0 < failed.sum() < failed.numel()
+    assert not (selection.accepted & failed).any()
+    assert record(tmp_path)["not_finite"] == selection.not_finite == int(failed.sum())
+    chosen = torch.cat(selection.members)
+    assert not failed.flatten()[chosen].any()
+    assert any(f"{int(failed.sum())} rewards are NaN" in text for text in messages())
+
+
+def test_conditions_without_signal_are_named_and_left_out(tmp_path, messages):
+    cli = launch("fit", tmp_path, {**SHORT, "collect.reward": {"class_path": "tests.runs.Indifferent"}})
+    assert cli.datamodule.selection.without_signal == [1]
+    assert "two ones" not in cli.datamodule.read(range(12)).conditions
+    assert any("1 conditions without signal" in text and "two ones" in text for text in messages())
+    assert record(tmp_path)["without_signal"] == 1
+
+
+def test_the_second_round_is_drawn_from_the_current_model(tmp_path):
+    keep_all = {"class_path": "ModelCheckpoint", "init_args": {"save_top_k": -1, "filename": "{step}"}}
+    cli = launch("fit", tmp_path, {"collect.rounds": 2, "trainer.callbacks": [keep_all]})
+    pool = TrajectoryPool.open(tmp_path / "pool")
+    first, second = pool.rounds()
+    assert first.complete
+    assert second.complete
+    assert first.fingerprint != second.fingerprint
+    assert not torch.equal(first.column("x_0"), second.column("x_0"))
+    assert not set(first.column("seed").flatten().tolist()) & set(second.column("seed").flatten().tolist())
+    assert record(tmp_path, "collected-1.json")["newly_drawn"] == 16
+    assert cli.datamodule._round.index == 1
+    module = PGraft.load_from_checkpoint(tmp_path / "run/checkpoints/step=5.ckpt")
+    texts, draws = [text for text in PROMPTS for _ in range(DRAWS)], list(range(DRAWS)) * len(PROMPTS)
+    reference = module.reference
+    seeds = trajectory_seeds(3, 1, texts, draws)
+    expected = reference.sampler.sample(
+        module.sampling_denoiser(), reference.process, reference.encode(texts, "cpu"), Noise(seeds), (1, 16, 16)
+    ).x_0
+    torch.testing.assert_close(second.column("x_0").flatten(0, 1), expected, rtol=0, atol=1e-5)
+    assert not torch.allclose(first.column("x_0").flatten(0, 1), expected, atol=1e-2)
+
+
+def test_the_stream_goes_on_in_the_second_round(tmp_path):
+    cli = launch("fit", tmp_path, {"collect.rounds": 2, "trainer.limit_val_batches": 0})
+    assert cli.trainer.train_dataloader.steps_done == 10

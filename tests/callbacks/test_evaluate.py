@@ -1,0 +1,123 @@
+import json
+import math
+
+import pytest
+import torch
+
+from graft_lightning.callbacks.evaluate import read_records, retire_records, summarise, table
+from graft_lightning.datamodules.evaluation import draws_of
+from graft_lightning.domains.base import Texts
+from graft_lightning.domains.base.diversity import Diversity
+from tests.runs import HELD_OUT, Ink, launch
+
+ROWS = [("b", 0, [1.0]), ("a", 1, [3.0]), ("a", 0, [2.0]), ("b", 1, [math.nan])]
+
+
+def test_summary_over_conditions_by_hand():
+    figure = summarise(ROWS, 0)
+    means = [2.5, 1.0]  # of a; of b, whose second draw could not be scored
+    half = 1.96 * math.sqrt(2 * 0.75**2) / math.sqrt(2)
+    assert figure == pytest.approx({"mean": 1.75, "low": 1.75 - half, "high": 1.75 + half, "n": 2})
+    assert sum(means) / 2 == figure["mean"]
+    assert summarise(ROWS[:1], 0) == {"mean": 1.0, "low": 1.0, "high": 1.0, "n": 1}
+    assert summarise(ROWS[3:], 0)["n"] == 0
+
+
+def test_scores_are_stored_by_condition_and_draw():
+    stored = table(sorted(ROWS, key=lambda row: row[:2]), 0)
+    assert stored[0] == [2.0, 3.0]
+    assert stored[1][0] == 1.0
+    assert math.isnan(stored[1][1])
+
+
+def test_of_repeated_records_the_last_counts_and_half_a_line_is_left_out(tmp_path):
+    lines = [{"stage": "validate", "method": "graft", "step": s, "n": n} for s, n in ((5, 1), (10, 2), (10, 3))]
+    text = "\n".join(map(json.dumps, lines)) + '\n{"stage": "valid'
+    (tmp_path / "evaluation.jsonl").write_text(text)
+    assert [(r["step"], r["n"]) for r in read_records(tmp_path)] == [(5, 1), (10, 3)]
+    retire_records(tmp_path)
+    assert read_records(tmp_path) == []
+
+
+def direct(cli, purpose, denoiser=None):
+    """Samples of the held-out draws, all at once, and their scores ``(conditions, draws)`` sorted by condition."""
+    module, data = cli.model, cli.datamodule
+    module.eval()
+    with torch.no_grad():
+        draws = draws_of(Texts(sorted(HELD_OUT)), data.eval_draws, data.seed, purpose)
+        samples = module.reference.decode(module.sample(draws, denoiser))
+    return samples, Ink()(samples, draws.conditions).reshape(len(HELD_OUT), -1), draws.conditions
+
+
+def assert_record(record, samples, scores, texts):
+    torch.testing.assert_close(torch.tensor(record["scores"]["Ink"]), scores, rtol=0, atol=1e-5)
+    assert record["figures"]["Ink"]["mean"] == pytest.approx(float(scores.mean()), abs=1e-5)
+    assert record["figures"]["Ink"]["n"] == len(HELD_OUT)
+    diversity = Diversity()
+    diversity.update(samples, texts)
+    assert record["figures"]["Diversity"]["mean"] == pytest.approx(float(diversity.compute()), rel=1e-4)
+
+
+def test_records_are_those_of_a_direct_computation(tmp_path):
+    cli = launch("fit", tmp_path)
+    records = {(r["method"], r["step"]): r for r in read_records(tmp_path / "run")}
+    assert set(records) == {("base", 0), ("pgraft@0.25", 5), ("pgraft@0.25", 10)}
+    assert_record(records["base", 0], *direct(cli, "validation", cli.model.opened().frozen))
+    assert_record(records["pgraft@0.25", 10], *direct(cli, "validation"))
+    assert records["base", 0]["scores"] != records["pgraft@0.25", 10]["scores"]
+    logged = float(cli.trainer.callback_metrics["validate/Ink"])
+    assert logged == pytest.approx(records["pgraft@0.25", 10]["figures"]["Ink"]["mean"], abs=1e-6)
+
+
+def test_an_untrained_model_is_evaluated_exactly_as_the_base(tmp_path):
+    base = launch("fit", tmp_path / "base", {"trainer.max_steps": 1, "trainer.limit_val_batches": 0})
+    expected = read_records(tmp_path / "base/run")[0]
+    assert expected["method"] == "base"
+    for name, changes in (
+        ("pgraft", {}),
+        ("reverse", {"model.reverse": True}),
+        ("lora", {"model.lora": {"rank": 2}}),
+        ("graft", {"model.handoff": 0.0}),
+    ):
+        launch("validate", tmp_path / name, changes)
+        (record,) = read_records(tmp_path / name / "run")
+        assert record["scores"] == expected["scores"], name
+        assert record["figures"] == expected["figures"]
+        assert record["step"] == 0
+    cli = launch("test", tmp_path / "pgraft")
+    tested = next(r for r in read_records(tmp_path / "pgraft/run") if r["stage"] == "test")
+    assert_record(tested, *direct(cli, "test", cli.model.opened().frozen))
+    assert tested["scores"] != expected["scores"]  # seeds of their own
+    assert base.datamodule.seed == cli.datamodule.seed
+
+
+def test_a_name_in_reports_can_be_given_and_trained_steps_are_those_of_the_checkpoint(tmp_path):
+    launch("fit", tmp_path, {"trainer.limit_val_batches": 0, "evaluate.baseline": False})
+    last = f"--ckpt_path={tmp_path}/run/checkpoints/last.ckpt"
+    launch("test", tmp_path, {"evaluate.method": "mine"}, last)
+    (record,) = read_records(tmp_path / "run")
+    assert (record["stage"], record["method"], record["step"]) == ("test", "mine", 10)
+
+
+def test_a_base_that_was_tested_in_this_folder_does_not_stand_for_its_validation(tmp_path):
+    launch("fit", tmp_path, {"trainer.max_steps": 5, "evaluate.baseline": False})
+    launch("test", tmp_path, {"evaluate.method": "base"})
+    launch("fit", tmp_path, {}, "--ckpt_path=last")
+    assert ("validate", "base") in {(r["stage"], r["method"]) for r in read_records(tmp_path / "run")}
+
+
+def test_without_held_out_conditions_nothing_is_evaluated(tmp_path):
+    cli = launch("fit", tmp_path, {"data.validation": None})
+    assert cli.trainer.global_step == 10
+    assert read_records(tmp_path / "run") == []
+
+
+def test_pictures_of_base_and_model_lie_in_the_folder(tmp_path):
+    from PIL import Image
+
+    launch("fit", tmp_path)
+    launch("test", tmp_path, None, f"--ckpt_path={tmp_path}/run/checkpoints/last.ckpt")
+    sizes = {name: Image.open(tmp_path / f"run/{name}.png").size for name in ("base", "validate", "test")}
+    assert len(set(sizes.values())) == 1
+
+

@@ -1,0 +1,97 @@
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from graft_lightning import __version__
+from graft_lightning.cli.main import HELP, main
+from tests.runs import arguments, launch, tiny_config
+
+LIGHT = """
+import sys
+from graft_lightning.cli.main import main
+main([{argument!r}])
+heavy = {{"lightning", "torch", "transformers", "diffusers", "matplotlib", "sklearn", "numpy"}} & set(sys.modules)
+assert not heavy, heavy
+"""
+
+
+@pytest.mark.parametrize("argument", ["--help", "-h", "--version"])
+def test_help_and_version_import_nothing_heavy(argument):
+    done = subprocess.run(
+        [sys.executable, "-c", LIGHT.format(argument=argument)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == (__version__ if argument == "--version" else HELP.strip())
+
+
+def test_no_command_shows_the_help(capsys):
+    main([])
+    assert capsys.readouterr().out.strip() == HELP.strip()
+
+
+def test_help_names_every_command():
+    from graft_lightning.cli.lightning import GraftCLI
+
+    assert {*GraftCLI.subcommands(), "sweep", "report"} <= set(HELP.split())
+
+
+@pytest.mark.parametrize("command", ["fit", "validate", "test", "predict", "plan", "diagnose"])
+def test_every_command_has_help(capsys, command):
+    with pytest.raises(SystemExit) as exit_:
+        main([command, "--help"])
+    assert exit_.value.code == 0
+    shown = capsys.readouterr().out
+    assert "--collect.draws" in shown
+    assert "--evaluate.rewards" in shown
+
+
+def test_an_unknown_command_is_refused(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(["fitt"])
+    assert exit_.value.code == 2
+    printed = capsys.readouterr().err
+    assert "fitt" in printed
+    assert "fit" in printed.replace("fitt", "")
+
+
+def test_the_printed_configuration_runs_as_it_is(capsys, tmp_path):
+    config = tiny_config(tmp_path)
+    with pytest.raises(SystemExit):
+        main(arguments("fit", tmp_path, config, "--print_config"))
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed["data"]["init_args"]["acceptance"]["init_args"] == {"k": 2}
+    assert printed["collect"]["rounds"] == 1
+    assert launch("fit", tmp_path, config=printed).trainer.global_step == 10
+
+
+def test_layers_are_merged_and_later_ones_win(tmp_path):
+    layer = tmp_path / "layer.yaml"
+    layer.write_text("data:\n  init_args:\n    acceptance:\n      class_path: Always\ntrainer:\n  max_steps: 1\n")
+    cli = launch("fit", tmp_path, {}, f"--config={layer}", "--data.batch_size=2", "--collect.draws=3")
+    assert type(cli.datamodule.acceptance).__name__ == "Always"
+    assert (cli.trainer.max_steps, cli.datamodule.batch_size, cli.datamodule.selection.rewards.shape[1]) == (1, 2, 3)
+
+
+def test_a_command_line_beats_a_checkpoint(tmp_path):
+    launch("fit", tmp_path, {"trainer.max_steps": 5})
+    last = f"--ckpt_path={tmp_path}/run/checkpoints/last.ckpt"
+    cli = launch("test", tmp_path, {"model.states": "x_0"}, last)
+    assert cli.model.states == "x_0"
+
+
+def test_option_names_must_be_written_out(capsys, tmp_path):
+    with pytest.raises(SystemExit):
+        main(arguments("fit", tmp_path, tiny_config(tmp_path), "--trainer.max_epoch=3"))
+    assert "max_epoch" in capsys.readouterr().err
+
+
+def test_messages_go_to_where_standard_error_is_now(capsys, tmp_path):
+    """A sweep redirects it cell by cell."""
+    short = {"trainer.max_steps": 1, "trainer.limit_val_batches": 0, "evaluate.baseline": False}
+    for _ in range(2):
+        launch("fit", tmp_path, short)
+        printed = capsys.readouterr().err
+        assert printed.count("round 0: 16 trajectories") == 1
+        assert "Logging error" not in printed

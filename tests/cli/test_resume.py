@@ -1,0 +1,150 @@
+"""A run that is interrupted, however, ends as one that was not: pool, order of examples, noise, optimiser, average."""
+
+import os
+import signal
+
+import pytest
+import torch
+
+from graft_lightning.rejection.pool import TrajectoryPool
+from graft_lightning.rejection.pool.round import Round
+from tests.runs import assert_same_weights, launch, weights_of
+
+EVERY_STEP = {"every_n_train_steps": 1, "save_last": True, "enable_version_counter": False}
+CHECKPOINT = [{"class_path": "ModelCheckpoint", "init_args": EVERY_STEP}]
+EMA = [{"class_path": "TrainableEMA"}]
+MILESTONES = {
+    "class_path": "torch.optim.lr_scheduler.MultiStepLR",
+    "init_args": {"milestones": [2, 4, 6, 8], "gamma": 0.5},
+}
+KINDS = {
+    "full": {},
+    "average": {"trainer.callbacks": CHECKPOINT + EMA},
+    "adapters": {"model.lora": {"rank": 2}},
+    "rounds": {"collect.rounds": 2},
+    "average of adapters in rounds, clipped, scheduled": {
+        "trainer.callbacks": EMA + CHECKPOINT,
+        "model.lora": {"rank": 2},
+        "model.lr_scheduler": MILESTONES,
+        "collect.rounds": 2,
+        "trainer.gradient_clip_val": 0.1,
+    },
+    "graft with accumulation": {"model.handoff": 0.0, "trainer.accumulate_grad_batches": 2, "trainer.max_steps": 6},
+}
+
+
+def run(folder, kind, *more, **settings):
+    return launch("fit", folder, {"trainer.callbacks": CHECKPOINT, **KINDS[kind], **settings}, *more)
+
+
+def last(folder):
+    return torch.load(folder / "run/checkpoints/last.ckpt")
+
+
+def assert_same_end(first, second):
+    """Two folders hold the same pool, and last checkpoints with the same weights, optimiser, average and place."""
+    for one, two in zip(*(TrajectoryPool.open(folder / "pool").rounds() for folder in (first, second)), strict=True):
+        for name in one.fields:
+            assert torch.equal(one.column(name), two.column(name))
+    one, two = last(first), last(second)
+    assert one["global_step"] == two["global_step"]
+    assert_same_weights(one["state_dict"], two["state_dict"])
+    assert_same_weights(one.get("raw_parameters", {}), two.get("raw_parameters", {}))
+    torch.testing.assert_close(one["optimizer_states"], two["optimizer_states"], rtol=0, atol=0)
+    assert one["lr_schedulers"] == two["lr_schedulers"]
+    loader = "fit_loop", "state_dict", "combined_loader"
+    place_1, place_2 = one["loops"], two["loops"]
+    for key in loader:
+        place_1, place_2 = place_1[key], place_2[key]
+    assert place_1 == place_2
+
+
+def records(folder):
+    return sorted((folder / "run/evaluation.jsonl").read_text().splitlines())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("steps", [3, 5], ids=["in an epoch", "between epochs"])
+def test_a_resumed_run_equals_one_that_was_not_interrupted(tmp_path, kind, steps):
+    run(tmp_path / "whole", kind)
+    run(tmp_path / "parts", kind, **{"trainer.max_steps": steps})
+    assert last(tmp_path / "parts")["global_step"] == steps
+    run(tmp_path / "parts", kind, "--ckpt_path=last")
+    assert_same_end(tmp_path / "whole", tmp_path / "parts")
+
+
+def killed(work) -> None:
+    """Does ``work`` in a forked process, which must die by SIGKILL."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status)
+    assert os.WTERMSIG(status) == signal.SIGKILL
+
+
+@pytest.mark.parametrize("step", [3, 5, 7])
+def test_a_run_that_was_killed_while_training(tmp_path, step):
+    callbacks = EMA + CHECKPOINT
+    kill = {"class_path": "tests.runs.KillAtStep", "init_args": {"step": step}}
+    run(tmp_path / "whole", "full", **{"trainer.callbacks": callbacks})
+    killed(lambda: run(tmp_path / "parts", "full", **{"trainer.callbacks": [kill, *callbacks]}))
+    run(tmp_path / "parts", "full", "--ckpt_path=last", **{"trainer.callbacks": callbacks})
+    assert_same_end(tmp_path / "whole", tmp_path / "parts")
+    assert records(tmp_path / "whole") == records(tmp_path / "parts")
+
+
+@pytest.mark.parametrize("when", ["before a shard is there", "after one", "while scoring"])
+def test_a_run_that_was_killed_while_collecting(tmp_path, monkeypatch, when):
+    method = "write_rewards" if when == "while scoring" else "write"
+    original = getattr(Round, method)
+
+    def and_die(self, *arguments):
+        if when != "before a shard is there":
+            original(self, *arguments)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    run(tmp_path / "whole", "full")
+    monkeypatch.setattr(Round, method, and_die)
+    killed(lambda: run(tmp_path / "parts", "full"))
+    monkeypatch.undo()
+    there = TrajectoryPool.open(tmp_path / "parts/pool").statistics()["trajectories"]
+    assert there == {"before a shard is there": 0, "after one": 8, "while scoring": 16}[when]
+    cli = run(tmp_path / "parts", "full", "--ckpt_path=last")  # there is none yet: the run begins, the pool goes on
+    assert_same_end(tmp_path / "whole", tmp_path / "parts")
+    assert records(tmp_path / "whole") == records(tmp_path / "parts")
+    collector = next(callback for callback in cli.trainer.callbacks if type(callback).__name__ == "Collect")
+    assert collector.drawn == 16 - there
+
+
+def test_a_run_that_was_killed_while_collecting_the_second_round(tmp_path, monkeypatch):
+    original = Round.write
+
+    def and_die(self, *arguments):
+        original(self, *arguments)
+        if self.index == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    run(tmp_path / "whole", "rounds")
+    monkeypatch.setattr(Round, "write", and_die)
+    killed(lambda: run(tmp_path / "parts", "rounds"))
+    monkeypatch.undo()
+    run(tmp_path / "parts", "rounds", "--ckpt_path=last")
+    assert_same_end(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_new_run_in_an_old_folder_does_not_mix_its_records_with_the_old_ones(tmp_path):
+    run(tmp_path, "full")
+    old = records(tmp_path)
+    run(tmp_path, "full", **{"trainer.max_steps": 5})
+    assert len(records(tmp_path)) == len(old) - 1
+    assert sorted((tmp_path / "run/earlier-evaluation.jsonl").read_text().splitlines()) == old
+
+
+def test_the_weights_of_a_run_do_not_depend_on_validation(tmp_path):
+    whole = run(tmp_path / "with", "full")
+    without = run(tmp_path / "without", "full", **{"trainer.limit_val_batches": 0, "evaluate.baseline": False})
+    assert_same_weights(weights_of(whole), weights_of(without))

@@ -1,0 +1,64 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from graft_lightning.domains.digits import CaptionedDigits, DigitPairJudge, DigitPairReward, DigitPrompts, DigitReference
+from graft_lightning.processes.noise import Noise
+from graft_lightning.rejection.reference import open_views
+from graft_lightning.types import SettingsError
+
+
+def test_the_shipped_weights_are_small_and_say_where_they_come_from() -> None:
+    path = DigitReference().path
+    assert path.stat().st_size <= 2_000_000
+    with safe_open(str(path), "pt") as file:
+        metadata = file.metadata()
+    assert json.loads(metadata["provenance"]) == {
+        "class": "DigitReference",
+        "method": "pretrained",
+        "seed": 0,
+        "steps": 4000,
+    }
+
+
+def test_the_shipped_weights_belong_to_the_default_network() -> None:
+    network = DigitReference().build()
+    fresh = DigitReference().build(pretrained=False)
+    assert {k: v.shape for k, v in network.state_dict().items()} == {k: v.shape for k, v in fresh.state_dict().items()}
+    with pytest.raises(SettingsError, match="depth: file 4, configuration 3"):
+        DigitReference(network={"depth": 3}).build()
+
+
+def test_absent_weights_are_named_with_the_command_that_makes_them(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="pretrain.yaml"):
+        DigitReference(weights=str(tmp_path / "none.safetensors")).build()
+
+
+def test_the_shipped_reference_draws_digits_and_half_follows_its_prompts() -> None:
+    """The figures that experiments and README start from: reward about 0.2, judge about 0.3 on held-out prompts."""
+    reference = DigitReference()
+    views = open_views(reference, reference.build())
+    texts = DigitPrompts("tune").texts() * 4
+    noise = Noise(torch.arange(len(texts)))
+    trajectory = reference.sampler.sample(
+        views.frozen, reference.process, reference.encode(texts, "cpu"), noise, reference.shape(texts)
+    )
+    pictures = reference.decode(trajectory.x_0)
+    assert 0.12 < DigitPairReward()(pictures, texts).mean() < 0.32
+    assert 0.18 < DigitPairJudge()(pictures, texts).mean() < 0.42
+
+
+def test_examples_are_a_function_of_the_position_and_hold_the_stated_shares() -> None:
+    examples = CaptionedDigits(wrong_captions=0.4, no_captions=0.1)
+    pictures, captions = examples.batch(range(2000), seed=3)
+    again, words = examples.batch([1500, 7], seed=3)
+    assert torch.equal(again, pictures[[1500, 7]])
+    assert words == [captions[1500], captions[7]]
+    empty = [not caption for caption in captions]
+    assert abs(sum(empty) / 2000 - 0.1) < 0.01
+    told = [i for i, none in enumerate(empty) if not none]
+    right = DigitPairJudge()((pictures[told] + 1) / 2, [captions[i] for i in told]).mean()
+    assert abs(right - 0.6) < 0.06, "60 % of the captions are right, give or take the judge's own errors"

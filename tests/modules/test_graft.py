@@ -1,0 +1,199 @@
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from graft_lightning.modules import Graft, PGraft, Pretrain
+from graft_lightning.processes.noise import Noise
+from graft_lightning.processes.samplers import DDIM
+from graft_lightning.rejection.reference import LoRA
+from graft_lightning.types import SettingsError
+from tests.fakes import Recorder, TinyReference
+from tests.runs import assert_same_weights, launch, tiny_config
+
+STEPS = 8
+
+
+def module_at(handoff: float, **settings) -> PGraft:
+    torch.manual_seed(0)
+    return PGraft(reference=TinyReference(DDIM(STEPS, eta=1.0)), handoff=handoff, **settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "method", "state", "loss_range"),
+    [
+        ({"handoff": 0.0}, "graft", "x_0", (0.0, 0.0, None)),
+        ({"handoff": 0.25}, "pgraft@0.25", 2, (0.25, 0.25, None)),
+        ({"handoff": 0.25, "states": "x_0"}, "pgraft@0.25", "x_0", (0.0, 0.25, None)),
+        ({"handoff": 0.75, "reverse": True}, "rpgraft@0.75", "x_0", (0.0, 0.0, 0.75)),
+        ({"handoff": 0.05}, "graft", "x_0", (0.0, 0.0, None)),  # nearest to state 0 of 8
+    ],
+)
+def test_what_is_trained_on_and_where(settings, method, state, loss_range):
+    module = module_at(**settings)
+    assert (module.method, module.training_state) == (method, state)
+    low, start, high = module.loss_range()
+    t_max = module.reference.process.t_max
+    assert (low, start, high) == pytest.approx([part if part is None else part * t_max for part in loss_range])
+
+
+def test_graft_is_p_graft_at_the_data():
+    graft, p_graft = Graft(reference=TinyReference()), module_at(0.0)
+    assert (graft.method, graft.training_state, graft.loss_range()) == (
+        p_graft.method,
+        p_graft.training_state,
+        p_graft.loss_range(),
+    )
+
+
+def test_constructors_build_no_network():
+    for module in (module_at(0.25), Pretrain(reference=TinyReference())):
+        assert not list(module.parameters())
+        with pytest.raises(RuntimeError, match="configure_model"):
+            module.opened()
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("n", [0, 2, 6])
+def test_the_fine_tuned_model_makes_exactly_the_steps_that_are_its_own(n, reverse):
+    if reverse and n == 0:
+        pytest.skip("RP-GRAFT at 0 trains nothing")
+    module = module_at(n / STEPS, reverse=reverse)
+    module.configure_model()
+    stitched = module.sampling_denoiser()
+    stitched.above, stitched.below = Recorder(stitched.above), Recorder(stitched.below)
+    reference = module.reference
+    condition = reference.encode(["left"] * 3, "cpu")
+    reference.sampler.sample(stitched, reference.process, condition, Noise(torch.arange(3)), (2,))
+    levels = reference.sampler.levels(reference.process)
+    fine_tuned, kept = (stitched.below, stitched.above) if reverse else (stitched.above, stitched.below)
+    assert (fine_tuned.inner is module.opened().trainable) and (kept.inner is module.opened().frozen)
+    assert stitched.above.levels == levels[:n:-1]
+    assert stitched.below.levels == levels[n:0:-1]
+
+
+@pytest.mark.parametrize("lora", [None, LoRA(rank=2)], ids=["full", "adapters"])
+def test_an_untrained_module_samples_as_the_reference_and_a_changed_one_only_above_the_handoff(lora):
+    module = module_at(0.5, lora=lora)
+    module.configure_model()
+    reference, frozen = module.reference, module.opened().frozen
+
+    def sample(denoiser):
+        condition = reference.encode(["left", "right"], "cpu")
+        keep = [reference.sampler.levels(reference.process)[4]]
+        return reference.sampler.sample(denoiser, reference.process, condition, Noise(torch.arange(2)), (2,), keep)
+
+    before = sample(frozen)
+    torch.testing.assert_close(sample(module.sampling_denoiser()).x_0, before.x_0, rtol=0, atol=0)
+    for parameter in module.network.parameters():
+        if parameter.requires_grad:
+            parameter.data += 0.3
+    after = sample(module.sampling_denoiser())
+    torch.testing.assert_close(sample(frozen).x_0, before.x_0, rtol=0, atol=0)
+    (handed_over,) = after.states.values()
+    assert not torch.allclose(handed_over, *before.states.values(), atol=1e-3)
+    condition = reference.encode(["left", "right"], "cpu")
+    level = reference.sampler.levels(reference.process)[4]
+    fresh = [
+        reference.sampler.resume(d, reference.process, condition, Noise(torch.arange(2)), handed_over, level).x_0
+        for d in (frozen, module.sampling_denoiser())
+    ]
+    torch.testing.assert_close(*fresh, rtol=0, atol=0)
+
+
+def test_only_the_trained_network_is_part_of_the_module():
+    full, adapters = module_at(0.25), module_at(0.25, lora=LoRA(rank=2))
+    for module in (full, adapters):
+        module.configure_model()
+        network = module.network
+        module.configure_model()
+        assert module.network is network
+        assert all(name.startswith("network.") for name, _ in module.named_parameters())
+    assert all(p.requires_grad for p in full.parameters())
+    assert full.opened().original is not full.network
+    assert not any(p.requires_grad for p in full.opened().original.parameters())
+    trained = {name for name, p in adapters.named_parameters() if p.requires_grad}
+    assert trained
+    assert all("lora_" in name for name in trained)
+
+
+def test_the_frozen_copy_follows_the_module():
+    module = module_at(0.25)
+    module.configure_model()
+    module.double()
+    assert {p.dtype for p in module.opened().original.parameters()} == {torch.float64}
+
+
+def test_a_checkpoint_of_adapters_holds_nothing_else(tmp_path):
+    cli = launch("fit", tmp_path, {"model.lora": {"rank": 2}, "trainer.max_steps": 2})
+    checkpoint = torch.load(tmp_path / "run/checkpoints/last.ckpt")
+    assert checkpoint["state_dict"].keys() == cli.model._trained_names()
+    assert checkpoint["handoff_level"] == pytest.approx(0.25 * cli.model.reference.process.t_max)
+    loaded = PGraft.load_from_checkpoint(tmp_path / "run/checkpoints/last.ckpt")
+    assert_same_weights(loaded.network.state_dict(), cli.model.network.state_dict())
+
+
+def test_a_module_made_in_python_can_be_saved_and_loaded(tmp_path):
+    import lightning as L
+
+    from tests.runs import NETWORK, tiny_reference
+    from graft_lightning.domains.digits import DigitReference
+
+    reference = DigitReference(weights=str(tiny_reference(tmp_path / "w.safetensors")), network=NETWORK)
+    module = PGraft(reference=reference, handoff=0.25)
+    trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    trainer.strategy.connect(module)
+    module.configure_model()
+    for parameter in module.parameters():
+        parameter.data += 0.1
+    trainer.save_checkpoint(tmp_path / "made.ckpt")
+    loaded = PGraft.load_from_checkpoint(tmp_path / "made.ckpt", reference=reference, handoff=0.25)
+    assert_same_weights(loaded.network.state_dict(), module.network.state_dict())
+    with pytest.raises(SettingsError, match=r"t=0\.25.*handoff=0\.5"):
+        PGraft.load_from_checkpoint(tmp_path / "made.ckpt", reference=reference, handoff=0.5)
+
+
+FRESH = """
+import sys, torch
+torch.set_num_threads(1)
+from graft_lightning.modules import Graft, PGraft, Pretrain
+from graft_lightning.rejection.fingerprint import digest
+from graft_lightning.processes.noise import Noise
+from graft_lightning.types import Draws
+for name, path in zip(sys.argv[1::2], sys.argv[2::2]):
+    module = {"Graft": Graft, "PGraft": PGraft, "Pretrain": Pretrain}[name].load_from_checkpoint(path)
+    draws = Draws(["two ones"], torch.tensor([0]), torch.tensor([5]))
+    with torch.no_grad():
+        print(name, module.method, module.trained_steps, digest(module.network.state_dict().values()),
+              f"{float(module.sample(draws).mean()):.5f}")
+"""
+
+
+@pytest.mark.slow
+def test_every_module_is_loaded_from_its_checkpoint_in_a_fresh_process(tmp_path):
+    from graft_lightning.rejection.fingerprint import digest
+    from graft_lightning.types import Draws
+
+    expected, arguments = [], []
+    short = {"trainer.max_steps": 2, "trainer.limit_val_batches": 0, "evaluate.baseline": False}
+    for name, changes in (
+        ("PGraft", {"model.handoff": 0.5, "model.states": "x_0"}),
+        ("Graft", {"model.handoff": ...}),
+        ("Pretrain", {"model.handoff": ..., "collect.reward": None}),
+    ):
+        config = tiny_config(tmp_path, {**short, **changes, "trainer.logger.name": name})
+        config["model"]["class_path"] = name
+        if name == "Pretrain":
+            examples = {"class_path": "CaptionedDigits"}
+            config["data"] = {"class_path": "PretrainingExamples", "init_args": {"examples": examples, "batch_size": 4}}
+        module = launch("fit", tmp_path, config=config).model
+        arguments += [name, str(tmp_path / name / "checkpoints/last.ckpt")]
+        draws = Draws(["two ones"], torch.tensor([0]), torch.tensor([5]))
+        module.eval()
+        with torch.no_grad():
+            mean = float(module.sample(draws).mean())
+        weights = digest(module.network.state_dict().values())
+        expected.append(f"{name} {module.method} 2 {weights} {mean:.5f}")
+    fresh = subprocess.run([sys.executable, "-c", FRESH, *arguments], capture_output=True, text=True, check=True)
+    assert fresh.stdout.split("\n")[:-1] == expected

@@ -1,0 +1,84 @@
+import json
+import math
+
+import pytest
+
+from graft_lightning.reports.comparison import collected, compare, curves, read_runs
+from graft_lightning.reports.document import written
+from graft_lightning.reports.statistics import best_of
+
+
+def write_run(folder, method, seed, scores, step=10, stage="test", judge=None):
+    """An evaluation by hand: scores by condition and draw."""
+    folder.mkdir(parents=True, exist_ok=True)
+    every = {"reward": scores, **({"judge": judge} if judge else {})}
+    means = {name: sum(sum(row) / len(row) for row in rows) / len(rows) for name, rows in every.items()}
+    figures = {name: {"mean": mean, "low": mean, "high": mean, "n": len(scores)} for name, mean in means.items()}
+    record = {"stage": stage, "method": method, "step": step, "seed": seed, "figures": figures, "scores": every}
+    with open(folder / "evaluation.jsonl", "a") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+@pytest.fixture
+def folders(tmp_path):
+    for seed, (base, graft) in enumerate([(0.2, 0.5), (0.3, 0.6), (0.4, 0.4)]):
+        write_run(tmp_path / f"seed-{seed}/base", "base", seed, [[base, base + 0.1], [base, base - 0.1]], step=0)
+        write_run(tmp_path / f"seed-{seed}/graft", "graft", seed, [[0.0, 0.0], [0.0, 0.0]], step=5)
+        write_run(tmp_path / f"seed-{seed}/graft", "graft", seed, [[graft, graft], [graft, graft]])
+    return tmp_path
+
+
+def test_intervals_over_seeds_of_the_last_step(folders):
+    table = compare(read_runs([folders]))
+    half = 4.303 * 0.1 / math.sqrt(3)
+    assert table["base"]["reward"] == pytest.approx({"mean": 0.3, "low": 0.3 - half, "high": 0.3 + half, "n": 3})
+    assert table["graft"]["reward"]["mean"] == pytest.approx(0.5)
+    assert table["graft"]["reward"]["n"] == 3
+
+
+def test_with_few_seeds_intervals_are_over_conditions(tmp_path):
+    write_run(tmp_path / "a", "graft", 0, [[0.1, 0.3], [0.6, 0.6], [0.4, 0.0]])
+    figure = compare(read_runs([tmp_path]))["graft"]["reward"]
+    half = 4.303 * math.sqrt(sum((m - 1 / 3) ** 2 for m in (0.2, 0.6, 0.2)) / 2 / 3)
+    assert figure == pytest.approx({"mean": 1 / 3, "low": 1 / 3 - half, "high": 1 / 3 + half, "n": 3})
+
+
+def test_best_of_n_is_chosen_by_reward_and_judged_by_all(tmp_path):
+    scores, judge = [[0.1, 0.9, 0.5], [0.2, 0.4, 0.3]], [[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]]
+    for seed in range(3):
+        write_run(tmp_path / str(seed), "base", seed, scores, judge=judge)
+    table = compare(read_runs([tmp_path]), best_of_n=(1, 2, 4))
+    assert table["best_of_1"]["reward"]["mean"] == pytest.approx(table["base"]["reward"]["mean"])
+    expected = sum(best_of(r, j, 2) for r, j in zip(scores, judge, strict=True)) / 2
+    assert table["best_of_2"]["judge"]["mean"] == pytest.approx(expected)
+    assert "best_of_4" not in table  # three draws do not give it
+
+
+def test_runs_of_another_stage_and_unfinished_lines_are_left_out(folders):
+    write_run(folders / "seed-0/graft", "graft", 0, [[9.0]], stage="validate", step=20)
+    with open(folders / "seed-0/graft/evaluation.jsonl", "a") as file:
+        file.write('{"stage": "test", "meth')
+    assert compare(read_runs([folders]))["graft"]["reward"]["mean"] == pytest.approx(0.5)
+
+
+def test_curves_over_steps(folders):
+    points = curves(read_runs([folders]), "reward", "test")["graft"]
+    assert [(step, round(figure["mean"], 6), figure["n"]) for step, figure in points] == [(5, 0.0, 3), (10, 0.5, 3)]
+
+
+def test_folders_without_runs_are_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match="has a run been evaluated"):
+        read_runs([tmp_path])
+
+
+def test_what_collections_recorded_is_found(tmp_path):
+    for chain in ("seed-0", "other"):
+        (tmp_path / chain / "graft").mkdir(parents=True)
+        (tmp_path / chain / "graft/collected.json").write_text(json.dumps({"round": 0, "chain": chain}))
+    assert [r["chain"] for r in collected([tmp_path], "seed")] == ["seed-0"]
+    assert len(collected([tmp_path])) == 2
+
+
+def test_figures_as_text():
+    assert written({"mean": 0.5, "low": 0.4, "high": 0.61, "n": 3}) == "0.500 [0.400, 0.610]"
+    assert written({"mean": 0.5, "low": math.nan, "high": math.nan, "n": 1}) == "0.500"

@@ -1,0 +1,76 @@
+import json
+
+import pytest
+
+from graft_lightning.cli.main import main
+from graft_lightning.reports.document import verdicts, write_report
+from tests.reports.test_comparison import write_run
+
+METRICS = {"reward": "reward"}
+
+
+def figure(low, high):
+    return {"mean": (low + high) / 2, "low": low, "high": high, "n": 3}
+
+
+@pytest.mark.parametrize(
+    ("base", "control", "verdict"),
+    [
+        ((0.1, 0.2), (0.2, 0.3), "**holds**"),
+        ((0.1, 0.5), (0.2, 0.3), "**does not hold** against base"),
+        ((0.1, 0.4), (0.2, 0.3), "**does not hold** against base"),  # ends that touch do not suffice
+        ((0.1, 0.5), (0.2, 0.6), "**does not hold** against base, control"),
+    ],
+)
+def test_a_claim_stands_only_where_the_intervals_are_apart(base, control, verdict):
+    table = {name: {"reward": figure(*ends)} for name, ends in
+             {"graft": (0.4, 0.6), "base": base, "control": control}.items()}  # fmt: skip
+    lines = verdicts(table, [{"better": "graft", "than": ["base", "control"]}], METRICS)
+    assert lines[0] == f"- graft above base, control (reward): {verdict}."
+    assert verdicts(table, [{"better": "missing", "than": ["base"]}], METRICS) == []
+
+
+def test_an_interval_that_is_not_known_supports_no_claim():
+    nan = float("nan")
+    table = {"graft": {"reward": figure(0.5, 0.6)}, "base": {"reward": {"mean": 0.1, "low": nan, "high": nan, "n": 1}}}
+    claims = [{"better": "graft", "than": ["base"]}, {"better": "base", "than": ["graft"]}]
+    assert all("does not hold" in line for line in verdicts(table, claims, METRICS)[:2])
+
+
+def test_a_report_of_two_runs(tmp_path):
+    for seed in range(3):
+        write_run(tmp_path / f"s{seed}/base", "base", seed, [[0.1 + 0.01 * seed] * 2] * 3, step=0)
+        write_run(tmp_path / f"s{seed}/graft", "graft", seed, [[0.5 + 0.01 * seed] * 2] * 3)
+    section = {"best_of_n": [2], "claims": [{"better": "graft", "than": ["base", "best_of_2"]}]}
+    path = write_report([tmp_path], tmp_path / "out", section)
+    report = json.loads((path.parent / "report.json").read_text())
+    assert report["graft"]["reward"] == pytest.approx(
+        {"mean": 0.51, "low": 0.51 - 4.303 * 0.01 / 3**0.5, "high": 0.51 + 4.303 * 0.01 / 3**0.5, "n": 3}
+    )
+    assert set(report) == {"base", "graft", "best_of_2"}
+    text = path.read_text()
+    assert "| graft | 0.510 [0.485, 0.535] |" in text
+    assert "graft above base, best_of_2 (reward): **holds**" in text
+    assert (path.parent / "comparison.png").stat().st_size > 1000
+
+
+def test_report_json_is_json(tmp_path):
+    """NaN is none of its values."""
+    write_run(tmp_path / "run", "graft", 0, [[0.5]])
+    write_report([tmp_path], tmp_path, {})
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    json.loads((tmp_path / "report.json").read_text(), parse_constant=refuse)
+
+
+def test_the_command(tmp_path, capsys):
+    write_run(tmp_path / "run", "graft", 0, [[0.5, 0.6], [0.1, 0.2]])
+    main(["report", str(tmp_path / "run"), "--out", str(tmp_path / "out"), "--title", "Mine"])
+    assert "report.md" in capsys.readouterr().out
+    assert (tmp_path / "out/report.md").read_text().startswith("# Mine")
+    with pytest.raises(SystemExit) as exit_:
+        main(["report", str(tmp_path / "nothing")])
+    assert exit_.value.code == 2
+    assert "has a run been evaluated" in capsys.readouterr().err

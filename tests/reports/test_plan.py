@@ -1,0 +1,102 @@
+import re
+
+import pytest
+
+from graft_lightning.rejection.reference import FrozenDenoiser, TrainableDenoiser
+from tests.runs import Ink, launch
+
+
+def numbers(text: str) -> dict[str, int]:
+    """The first number of the lines that count something."""
+    found = {}
+    for name in ("collection", "evaluation", "model calls", "reward calls", "gradient steps"):
+        match = re.search(rf"^  {name}\s+([\d,]+)", text, re.MULTILINE)
+        found[name] = int(match[1].replace(",", "")) if match else 0
+    return found
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """Samples through the network in sampling, and rewards given."""
+    counts = {"model calls": 0, "reward calls": 0}
+    for view in (FrozenDenoiser, TrainableDenoiser):
+
+        def call(self, x_t, t, condition, original=view.__call__):
+            import torch
+
+            if not torch.is_grad_enabled():
+                counts["model calls"] += len(t)
+            return original(self, x_t, t, condition)
+
+        monkeypatch.setattr(view, "__call__", call)
+
+    def reward(self, samples, conditions, original=Ink.__call__):
+        counts["reward calls"] += len(conditions)
+        return original(self, samples, conditions)
+
+    monkeypatch.setattr(Ink, "__call__", reward)
+    return counts
+
+
+HEUN = {"class_path": "graft_lightning.processes.samplers.Heun", "init_args": {"steps": 8}}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"model.reference.guidance_scale": 2.0},
+        {"model.reference.guidance_scale": 2.0, "model.handoff": 0.0, "model.guidance": "absorbed"},
+        {"model.reference.sampler": HEUN},
+        {"model.handoff": 0.0, "model.reference.sampler": HEUN},
+        {"collect.rounds": 2},
+        {"collect.also": [{"class_path": "tests.runs.Groupwise"}]},
+        {"trainer.max_steps": 8},
+        {"trainer.max_steps": -1, "trainer.max_epochs": 3},
+        {"evaluate.baseline": False},
+        {"trainer.check_val_every_n_epoch": 2},
+        {"trainer.limit_val_batches": 0},
+        {"data.validation": None},
+        {"data.drop_without_signal": False, "collect.draws": 3},
+    ],
+    ids=lambda changes: " ".join(changes) or "as it is",
+)
+def test_what_is_planned_is_what_happens(tmp_path, capsys, counted, changes):
+    launch("plan", tmp_path, changes, "--measure=false")
+    planned = numbers(capsys.readouterr().out)
+    assert counted == {"model calls": 0, "reward calls": 0}
+    cli = launch("fit", tmp_path, changes)
+    assert planned["gradient steps"] == cli.trainer.global_step
+    assert planned["model calls"] == counted["model calls"]
+    rounds = changes.get("collect.rounds", 1)
+    assert planned["collection"] == 4 * cli.trainer.collector.draws * rounds
+    pool = sum(path.stat().st_size for path in (tmp_path / "pool").rglob("*.safetensors"))
+    assert pool > 0
+
+
+def test_measuring_changes_nothing_and_gives_a_time(tmp_path, capsys):
+    launch("plan", tmp_path)
+    printed = capsys.readouterr().out
+    assert re.search(r"time\s+about \d", printed)
+    assert re.search(r"parameters\s+[\d,]+, of which", printed)
+    assert not (tmp_path / "pool").exists()
+
+
+def test_the_disk_that_is_planned_is_what_the_pool_takes(tmp_path, capsys):
+    launch("plan", tmp_path, {}, "--measure=false")
+    planned = float(re.search(r"disk\s+([\d.]+) KB", capsys.readouterr().out)[1])
+    launch("fit", tmp_path, {"trainer.max_steps": 1})
+    taken = sum(path.stat().st_size for path in (tmp_path / "pool").rglob("*.safetensors")) / 1000
+    assert planned == pytest.approx(taken, rel=0.1)
+
+
+def test_pretraining_collects_nothing(tmp_path, capsys):
+    from tests.runs import tiny_config
+
+    config = tiny_config(tmp_path, {"model.handoff": ..., "collect.reward": None})
+    config["model"]["class_path"] = "Pretrain"
+    config["data"] = {"class_path": "PretrainingExamples", "init_args": {"examples": {"class_path": "CaptionedDigits"}}}
+    launch("plan", tmp_path, config=config)
+    printed = capsys.readouterr().out
+    assert "collection       none" in printed
+    assert numbers(printed)["gradient steps"] == 10
