@@ -139,6 +139,14 @@ def test_failed_samples_are_flagged_left_out_and_never_numbers():
     assert torch.equal(going.noise[[0, 2]], found.noise[[0, 2]])
 
 
+def test_a_sample_that_failed_once_stays_flagged():
+    found = invert(
+        lambda x, t: folding(x, t) * (t < 0.6).unsqueeze(1), torch.tensor([[0.1], [0.6]]).double(), 2, keep_going=True
+    )
+    assert (found.residual[1] <= 1e-12).all()
+    assert found.converged.tolist() == [True, False]
+
+
 def test_parts_of_one_inversion_join_and_others_do_not():
     x_0 = torch.tensor([[0.1], [0.6], [0.2]]).double()
     whole, first, rest = (invert(folding, part, 2) for part in (x_0, x_0[:1], x_0[1:]))
