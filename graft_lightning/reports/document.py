@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,8 @@ def write_report(folders: Sequence[Path], out: Path, section: Mapping[str, Any])
         chosen = [
             run for run in runs if _within(run, folders, "") and run.folder.name.startswith(tuple(wanted["runs"]))
         ]
-        points = curves([_named_by_folder(run) for run in chosen], wanted["metric"], wanted.get("stage", "validate"))
+        named = [_named_by_folder(run, wanted["runs"]) for run in chosen]
+        points = curves(named, wanted["metric"], wanted.get("stage", "validate"))
         if points:
             picture = f"curves{number}.png"
             learning_curves(points, metrics.get(wanted["metric"], wanted["metric"]), out / picture)
@@ -85,11 +87,12 @@ def _within(run: Run, folders: Iterable[Path], prefix: str) -> bool:
     return False
 
 
-def _named_by_folder(run: Run) -> Run:
-    """The same run under the name of its folder: several settings of one method are told apart in curves."""
-    from dataclasses import replace
-
-    return run if run.method == "base" else replace(run, method=run.folder.name)
+def _named_by_folder(run: Run, beginnings: Sequence[str]) -> Run:
+    """The same run under the name of its folder, less what all have: settings of one method are told apart in curves."""
+    name = run.folder.name
+    for beginning in beginnings:
+        name = name.removeprefix(beginning).lstrip("-")
+    return run if run.method == "base" else replace(run, method=name)
 
 
 def ordered(table: Table, order: Sequence[str]) -> dict[str, Mapping[str, Figure]]:
@@ -166,9 +169,11 @@ def ceiling(folders: Iterable[Path], prefix: str) -> list[str]:
     if not records:
         return []
     lines = ["One-round ceiling, on the conditions that are trained on (mean over runs):", ""]
-    for name in records[0]["rewards"]:
-        before, after = (sum(r["rewards"][name][k] for r in records) / len(records) for k in ("all", "accepted"))
-        lines.append(f"- {name}: {before:.3f} of all samples, {after:.3f} of the accepted.")
+    for rule in dict.fromkeys(record["acceptance"] for record in records):
+        chosen = [record["rewards"] for record in records if record["acceptance"] == rule]
+        for name in chosen[0]:
+            before, after = (sum(rewards[name][k] for rewards in chosen) / len(chosen) for k in ("all", "accepted"))
+            lines.append(f"- {rule}, {name}: {before:.3f} of all samples, {after:.3f} of the accepted.")
     drawn = sum(record["newly_drawn"] for record in records)
     lines.append(f"- {len(records)} runs used these pools; {drawn} trajectories were drawn in all.")
     return lines

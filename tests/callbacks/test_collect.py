@@ -85,7 +85,9 @@ def test_a_second_reward_is_scored_on_what_is_there(tmp_path, sampled):
 
 
 def test_groups_are_never_cut(tmp_path):
-    launch("fit", tmp_path, {**SHORT, "collect.reward": {"class_path": "tests.runs.Groupwise"}, "collect.batch_size": 6})
+    launch(
+        "fit", tmp_path, {**SHORT, "collect.reward": {"class_path": "tests.runs.Groupwise"}, "collect.batch_size": 6}
+    )
     assert record(tmp_path)["rewards"]["Groupwise"]["all"] == 1.5
 
 

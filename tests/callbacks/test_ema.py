@@ -63,9 +63,7 @@ def test_evaluation_from_a_checkpoint_is_that_of_the_average(tmp_path):
     last = f"--ckpt_path={tmp_path}/run/checkpoints/last.ckpt"
     for command, changes in (("test", {}), ("validate", {"trainer.callbacks": callbacks})):
         loaded = launch(command, tmp_path, changes, last)
-        assert_same_weights(
-            {name: p.detach() for name, p in loaded.model.named_parameters() if p.requires_grad}, ended
-        )
+        assert_same_weights({name: p.detach() for name, p in loaded.model.named_parameters() if p.requires_grad}, ended)
 
 
 def test_a_checkpoint_of_an_interrupted_validation_keeps_both(tmp_path):

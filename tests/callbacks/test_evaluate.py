@@ -119,5 +119,3 @@ def test_pictures_of_base_and_model_lie_in_the_folder(tmp_path):
     launch("test", tmp_path, None, f"--ckpt_path={tmp_path}/run/checkpoints/last.ckpt")
     sizes = {name: Image.open(tmp_path / f"run/{name}.png").size for name in ("base", "validate", "test")}
     assert len(set(sizes.values())) == 1
-
-

@@ -51,15 +51,20 @@ def test_two_processes_do_what_one_does(tmp_path, changes):
     assert_same_pools(tmp_path / "one", tmp_path / "two")
     accepted = [json.loads((tmp_path / name / "run/collected.json").read_text()) for name in ("one", "two")]
     assert accepted[0]["accepted"] == accepted[1]["accepted"]
-    assert_same_weights(weights_of(one), weights_of(two), rtol=0, atol=2e-6 if "collect.rounds" not in changes else 1e-5)
+    assert_same_weights(
+        weights_of(one), weights_of(two), rtol=0, atol=2e-6 if "collect.rounds" not in changes else 1e-5
+    )
     assert_same_evaluations(tmp_path / "one", tmp_path / "two")
 
 
 def test_one_process_goes_on_where_two_stopped(tmp_path):
-    changes = {**SGD, "trainer.callbacks": [
-        {"class_path": "TrainableEMA"},
-        {"class_path": "ModelCheckpoint", "init_args": {"save_last": True, "enable_version_counter": False}},
-    ]}
+    changes = {
+        **SGD,
+        "trainer.callbacks": [
+            {"class_path": "TrainableEMA"},
+            {"class_path": "ModelCheckpoint", "init_args": {"save_last": True, "enable_version_counter": False}},
+        ],
+    }
     launch("fit", tmp_path / "one", changes)
     launch("fit", tmp_path / "two", {**changes, **TWO, "trainer.max_steps": 5})
     launch("fit", tmp_path / "two", changes, "--ckpt_path=last")

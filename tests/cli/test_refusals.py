@@ -7,8 +7,6 @@ from graft_lightning.domains.digits import DigitReference
 from tests.runs import NETWORK, arguments, changed, launch, tiny_config
 
 
-
-
 def refused(capfd, folder, config, *more, command="fit") -> str:
     """Runs a command that must be refused. Returns what it printed."""
     before = {path for path in folder.rglob("*.safetensors")}
@@ -46,7 +44,11 @@ def refused(capfd, folder, config, *more, command="fit") -> str:
         ("model.reference.network", {**NETWORK, "width": 64}, ["width", "32", "64"]),
         ("model.reference.sampler.steps", 0, ["steps=0"]),
         ("data.conditions", {"class_path": "TextFile", "init_args": {"path": "no.txt"}}, ["path=no.txt"]),
-        ("data.conditions", {"class_path": "DigitPrompts", "init_args": {"split": "trian"}}, ["split='trian'", "train"]),
+        (
+            "data.conditions",
+            {"class_path": "DigitPrompts", "init_args": {"split": "trian"}},
+            ["split='trian'", "train"],
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) and "." in value else "",
 )

@@ -24,7 +24,7 @@ def expected_acceptance_top_k(
     """
     cdf = torch.as_tensor(cdf, dtype=torch.float64)
     draws = torch.as_tensor(draws, dtype=torch.float64, device=cdf.device)
-    rejected = (draws - accept_k).clamp(min=0)
+    rejected = draws - accept_k
     if cdf_below is None:
         return binomial_tail(rejected, draws - 1, cdf)
     atom = cdf - cdf_below

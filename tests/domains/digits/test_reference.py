@@ -5,7 +5,13 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from graft_lightning.domains.digits import CaptionedDigits, DigitPairJudge, DigitPairReward, DigitPrompts, DigitReference
+from graft_lightning.domains.digits import (
+    CaptionedDigits,
+    DigitPairJudge,
+    DigitPairReward,
+    DigitPrompts,
+    DigitReference,
+)
 from graft_lightning.processes.noise import Noise
 from graft_lightning.rejection.reference import open_views
 from graft_lightning.types import SettingsError
