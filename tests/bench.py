@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -166,7 +167,7 @@ def main() -> None:
         share, bare = training(reference, data, folder)
         step = bare / TRAINING_STEPS
         print(f"training      {share:.3f} of a bare loop's throughput (goal 0.95; {step * 1e3:.1f} ms a step bare)")
-        read = statistics.median(seconds(lambda: data.read(range(64 * i, 64 * i + 64))) for i in range(50))
+        read = statistics.median(seconds(partial(data.read, range(64 * i, 64 * i + 64))) for i in range(50))
         print(f"pool read     {read * 1e3:.2f} ms a batch of 64, {read / step:.3f} of a training step")
     helping = statistics.median(_run("-m", "graft_lightning", "--help") for _ in range(3))
     importing = statistics.median(_run("-c", "import lightning") for _ in range(3))

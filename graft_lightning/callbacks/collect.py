@@ -260,7 +260,7 @@ class Collect(L.Callback):
         means = {name: _means(opened.rewards(name), selection) for name in self.rewards}
         record = {
             "round": opened.index,
-            "acceptance": type(trainer.datamodule.acceptance).__name__,  # type: ignore[attr-defined]
+            "acceptance": selection.rule,
             "draws": self.draws,
             "conditions": len(opened.conditions),
             "accepted": len(selection),

@@ -5,6 +5,7 @@ from typing import Any
 import lightning as L
 
 from graft_lightning.callbacks.collect import Collect
+from graft_lightning.callbacks.evaluate import Evaluate
 from graft_lightning.domains.base import Examples
 
 
@@ -19,9 +20,11 @@ class GraftTrainer(L.Trainer):
             datamodule: its data.
             measure: time a few steps of sampling, reward and training on this machine.
         """
-        from graft_lightning.reports.plan import make_plan
+        from graft_lightning.reports.plan import loop_of, make_plan
 
-        print(make_plan(model, datamodule, self.collector, self.max_steps, measure))  # type: ignore[arg-type]
+        evaluate = next(callback for callback in self.callbacks if isinstance(callback, Evaluate))  # type: ignore[attr-defined]
+        loop = loop_of(self, datamodule, bool(evaluate.baseline and evaluate.rewards and self.collector.reward))
+        print(make_plan(model, datamodule, self.collector, loop, measure))  # type: ignore[arg-type]
 
     def diagnose(
         self,

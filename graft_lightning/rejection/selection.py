@@ -21,6 +21,7 @@ class Selection:
         rewards: ``(conditions, draws)``.
         without_signal: indices of conditions whose finite rewards are all equal.
         not_finite: number of NaN or infinite rewards.
+        rule: name of the acceptance rule.
     """
 
     members: list[Tensor]
@@ -30,6 +31,7 @@ class Selection:
     rewards: Tensor
     without_signal: list[int] = field(default_factory=list)
     not_finite: int = 0
+    rule: str = ""
 
     def __len__(self) -> int:
         return sum(len(member) for member in self.members)
@@ -100,4 +102,5 @@ def select(
         rewards,
         silent.nonzero().squeeze(1).tolist(),
         int((~finite).sum()),
+        type(acceptance).__name__,
     )

@@ -17,6 +17,7 @@ from graft_lightning.datamodules.accepted import AcceptedTrajectories
 from graft_lightning.domains.base import Examples
 from graft_lightning.modules.graft import PGraft
 from graft_lightning.processes.noise import Noise, derived_seeds
+from graft_lightning.rejection.collect import kept_levels
 from graft_lightning.rejection.handoff import (
     Estimate,
     continue_from,
@@ -28,6 +29,7 @@ from graft_lightning.rejection.handoff import (
 )
 from graft_lightning.rejection.pool import Round
 from graft_lightning.rejection.selection import Selection
+from graft_lightning.types import SettingsError
 
 DECIDED = 0.1
 """A hand-off is recommended where no more than this share of the reward's variance is still open."""
@@ -57,7 +59,15 @@ def diagnose(
         What to print.
     """
     if collect.reward is None:
-        raise ValueError("collect.reward is not set: diagnose needs the reward that a run would maximise")
+        raise SettingsError("collect.reward is not set: diagnose needs the reward that a run would maximise")
+    sampler = module.reference.sampler
+    if not sampler.stochastic:
+        raise SettingsError(
+            f"model.reference.sampler={type(sampler).__name__} is deterministic: E[Var(r | X_t)] would be 0; "
+            "use DDPM, or DDIM with eta > 0"
+        )
+    if not kept_levels(module.reference, collect.keep):
+        raise SettingsError("collect.keep holds no level: there is no intermediate state to diagnose")
     collect.check(module, data)
     trainer.strategy.connect(module)
     trainer.strategy.setup_environment()
@@ -65,8 +75,6 @@ def diagnose(
     module.to(trainer.strategy.root_device).eval()
     selection = collect.collect(trainer, module, data, 0, module.opened().frozen)
     _, opened, _ = collect.open_round(module, data, 0, verify=False)
-    if not opened.kept_levels:
-        raise ValueError("collect.keep holds no level: there is no intermediate state to diagnose")
     total = within_condition_variance(selection.rewards)
     rows = [
         _level(module, collect, opened, selection, n, total, states, continuations, real)

@@ -73,9 +73,18 @@ def write_report(folders: Sequence[Path], out: Path, section: Mapping[str, Any])
             lines += [f"## {heading}", "", wanted.get("text", "").strip(), "", f"![{heading}]({picture})", ""]
     lines += pictures(folders, section.get("pictures", {}), out)
     lines += [section.get("outro", "").strip(), ""]
-    (out / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    (out / "report.json").write_text(json.dumps(_without_nan(report), indent=1) + "\n", encoding="utf-8")
     (out / "report.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
     return out / "report.md"
+
+
+def _without_nan(value: Any) -> Any:
+    """The same with None for NaN, which JSON does not know."""
+    if isinstance(value, Mapping):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and value != value else value
 
 
 def _within(run: Run, folders: Iterable[Path], prefix: str) -> bool:
@@ -88,7 +97,7 @@ def _within(run: Run, folders: Iterable[Path], prefix: str) -> bool:
 
 
 def _named_by_folder(run: Run, beginnings: Sequence[str]) -> Run:
-    """The same run under the name of its folder, less what all have: settings of one method are told apart in curves."""
+    """The same run under the name of its folder, less what all have, to tell settings of one method apart."""
     name = run.folder.name
     for beginning in beginnings:
         name = name.removeprefix(beginning).lstrip("-")

@@ -1,15 +1,19 @@
 """``plan``: what a configuration will cost, counted from its settings and timed on a few steps."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
+import lightning as L
 import torch
 from tensordict import TensorDictBase
 
 from graft_lightning.callbacks.collect import Collect
 from graft_lightning.datamodules.accepted import AcceptedTrajectories
 from graft_lightning.modules.denoising import DenoisingModule
+from graft_lightning.modules.graft import PGraft
 from graft_lightning.processes.denoiser import Guided
 from graft_lightning.processes.noise import Noise
 from graft_lightning.processes.samplers import Heun
@@ -21,52 +25,111 @@ REPEATS = 3
 """Timed calls; the fastest counts."""
 
 
-def make_plan(module: DenoisingModule, data: Any, collect: Collect, max_steps: int, measure: bool = True) -> str:
+@dataclass(frozen=True)
+class Loop:
+    """What a trainer will do: gradient steps, validations on the way, and whether the base is evaluated before."""
+
+    steps: int
+    validations: int
+    baseline: bool
+
+
+def loop_of(trainer: L.Trainer, data: Any, baseline: bool) -> Loop:
+    """Counts from a trainer's settings, as Lightning reads them.
+
+    Args:
+        trainer: gives max_steps, max_epochs and how often it validates.
+        data: gives steps_per_epoch.
+        baseline: whether the reference is evaluated first.
+    """
+    per_epoch = -(-data.steps_per_epoch // trainer.accumulate_grad_batches)
+    limits = [trainer.max_steps] if trainer.max_steps >= 0 else []
+    if trainer.max_epochs is not None and trainer.max_epochs >= 0:
+        limits.append(trainer.max_epochs * per_epoch)
+    steps = min(limits, default=1000 * per_epoch)  # Lightning's own default
+    every = trainer.check_val_every_n_epoch or 1
+    validations = steps // per_epoch // every if trainer.limit_val_batches else 0
+    return Loop(steps, validations if data.validation else 0, baseline and bool(data.validation))
+
+
+def make_plan(module: DenoisingModule, data: Any, collect: Collect, loop: Loop, measure: bool = True) -> str:
     """The costs of a configuration, as text.
 
     Args:
         module: the module; its reference is built if ``measure``.
         data: its datamodule.
         collect: settings of the collection; without a reward there is none.
-        max_steps: gradient steps.
+        loop: what the trainer will do.
         measure: time network, reward and training step on this machine.
     """
     reference = module.reference
-    calls = sampler_calls(module)
-    fit_steps = max(max_steps, 0)
     collecting = collect.reward is not None and isinstance(data, AcceptedTrajectories)
     conditions = data.conditions.texts() if collecting else [""]
-    drawn = len(conditions) * collect.draws * collect.rounds if collecting else 0
-    epochs = -(-fit_steps // data.steps_per_epoch)
+    per_round = len(conditions) * collect.draws if collecting else 0
+    drawn = per_round * collect.rounds
     held_out = len(data.validation.texts()) * data.eval_draws if data.validation else 0
-    evaluated = held_out * (epochs + 1)
+    evaluations = loop.validations + loop.baseline
+    of_base, of_tuned = base_calls(module), tuned_calls(module)
+    calls = per_round * (of_base + (collect.rounds - 1) * of_tuned)
+    calls += held_out * (loop.baseline * of_base + loop.validations * of_tuned)
+    if guided_in_training(module):
+        calls += loop.steps * data.batch_size  # the frozen unconditional half
+    examples = loop.steps * data.batch_size
     lines = [
         "What this configuration costs",
         f"  sampler          {type(reference.sampler).__name__}, {reference.sampler.steps} steps, "
-        f"{calls} network evaluations a sample",
+        f"{of_base} network evaluations a sample",
         f"  collection       {drawn:,} trajectories = {len(conditions):,} conditions x {collect.draws} draws "
         f"x {collect.rounds} rounds"
         if collecting
         else "  collection       none",
-        f"  evaluation       {evaluated:,} samples = {held_out:,} x {epochs + 1} evaluations",
-        f"  model calls      {(drawn + evaluated) * calls:,} samples through the network",
+        f"  evaluation       {held_out * evaluations:,} samples = {held_out:,} x {evaluations} evaluations",
+        f"  model calls      {calls:,} samples through the network, without gradient",
         f"  reward calls     {drawn * len(collect.rewards):,} in collection",
-        f"  gradient steps   {fit_steps:,} of {data.batch_size} examples = {fit_steps * data.batch_size:,} examples",
+        f"  gradient steps   {loop.steps:,} of {data.batch_size} examples = {examples:,} examples",
     ]
     if collecting:
         lines.append(f"  disk             {readable(pool_bytes(module, collect, conditions[0]) * drawn)} for the pool")
     if measure:
-        lines += _measured(module, data, collect, conditions, drawn, evaluated, calls, fit_steps)
+        lines += _measured(module, data, collect, conditions, drawn, calls, loop.steps)
     else:
         lines.append("  time             not measured")
     return "\n".join(lines)
 
 
-def sampler_calls(module: DenoisingModule) -> int:
-    """Network evaluations of one sample, guidance and two-stage steps counted."""
+def visited(module: DenoisingModule, boundaries: Sequence[float] = ()) -> list[tuple[float, int]]:
+    """Level and number of evaluations of every step of the sampler; two-stage steps that end at a boundary have one."""
     sampler = module.reference.sampler
-    steps = 2 * sampler.steps - 1 if isinstance(sampler, Heun) else sampler.steps
-    return steps * (1 if module.reference.guidance_scale == 1 else 2)
+    grid = sampler.levels(module.reference.process)
+    descent = sorted({*grid, *(t for t in boundaries if t < grid[-1])}, reverse=True)
+    ends = {descent[-1], *boundaries}
+    return [(t, 2 if isinstance(sampler, Heun) and t_next not in ends else 1) for t, t_next in pairwise(descent)]
+
+
+def base_calls(module: DenoisingModule) -> int:
+    """Network evaluations of one sample of the reference, guidance and two-stage steps counted."""
+    return sum(stages for _, stages in visited(module)) * _halves(module)
+
+
+def tuned_calls(module: DenoisingModule) -> int:
+    """The same of one sample of the model under training."""
+    if not isinstance(module, PGraft):
+        return base_calls(module)
+    s = module.handoff_level
+    total = 0
+    for t, stages in visited(module, (s,) if s > 0 else ()):
+        tuned = (t > s) != module.reverse
+        total += stages * (1 if tuned and module.guidance == "absorbed" else _halves(module))
+    return total
+
+
+def guided_in_training(module: DenoisingModule) -> bool:
+    """Whether a training step also calls the frozen unconditional model."""
+    return isinstance(module, PGraft) and module.guidance == "composed" and _halves(module) == 2
+
+
+def _halves(module: DenoisingModule) -> int:
+    return 1 if module.reference.guidance_scale == 1 else 2
 
 
 def pool_bytes(module: DenoisingModule, collect: Collect, condition: str) -> int:
@@ -84,7 +147,6 @@ def _measured(
     collect: Collect,
     conditions: list[str],
     drawn: int,
-    evaluated: int,
     calls: int,
     fit_steps: int,
 ) -> list[str]:
@@ -102,7 +164,7 @@ def _measured(
     t = torch.full((size,), module.reference.process.t_max, dtype=torch.float64)
     with torch.no_grad():
         each = fastest(lambda: views.frozen(x, t, encoded)) / size / (2 if isinstance(views.frozen, Guided) else 1)
-    sampling = each * calls
+    sampling = each * base_calls(module)
     lines = [
         f"  parameters       {parameters:,}, of which {trained:,} are trained; weights {readable(weights)}",
         f"  one sample       {sampling * 1e3:.2f} ms ({1 / sampling:.1f} a second), batches of {size}",
@@ -113,12 +175,11 @@ def _measured(
         judging = fastest(lambda: score(collect.reward, samples, texts)) / size  # type: ignore[arg-type]
         lines.append(f"  one reward       {judging * 1e3:.2f} ms")
     step = fastest(lambda: _train(module, x, texts, data.batch_size))
-    total = drawn * (sampling + judging * len(collect.rewards)) + evaluated * sampling + fit_steps * step
+    network, judge, train = calls * each, drawn * judging * len(collect.rewards), fit_steps * step
     lines += [
         f"  one training step {step * 1e3:.0f} ms",
-        f"  time             about {duration(total)} on this machine: "
-        f"collection {duration(drawn * (sampling + judging))}, "
-        f"training {duration(fit_steps * step)}, evaluation {duration(evaluated * sampling)}",
+        f"  time             about {duration(network + judge + train)} on this machine: "
+        f"sampling {duration(network)}, rewards {duration(judge)}, training {duration(train)}",
     ]
     return lines
 

@@ -33,13 +33,18 @@ def interval(values: Sequence[float]) -> Figure:
 def best_of(rewards: Sequence[float], values: Sequence[float], n: int) -> float:
     """Expected ``values`` of the draw with the highest reward among n of these draws, taken without replacement.
 
-    The unbiased estimate from M draws: the i-th smallest reward (from 0) wins with probability C(i, n - 1) / C(M, n).
+    The unbiased estimate from M draws: the i-th smallest reward (from 0) wins with probability C(i, n - 1) / C(M, n). A
+    draw without a finite reward never wins; groups of nothing else are left out.
 
     Args:
         rewards: of the M draws of one condition.
         values: what is averaged, the rewards themselves or a judge's.
         n: 1 is the plain mean.
     """
-    ordered = [value for _, value in sorted(zip(rewards, values, strict=True), key=lambda pair: pair[0])]
-    total = math.comb(len(ordered), n)
-    return sum(math.comb(i, n - 1) / total * value for i, value in enumerate(ordered))
+    pairs = list(zip(rewards, values, strict=True))
+    ordered = [value for _, value in sorted(pair for pair in pairs if math.isfinite(pair[0]))]
+    unscored = len(pairs) - len(ordered)
+    total = math.comb(len(pairs), n) - math.comb(unscored, n)
+    if not total:
+        return math.nan
+    return sum(math.comb(unscored + i, n - 1) / total * value for i, value in enumerate(ordered))

@@ -67,7 +67,7 @@ def test_evaluation_from_a_checkpoint_is_that_of_the_average(tmp_path):
 
 
 def test_a_checkpoint_of_an_interrupted_validation_keeps_both(tmp_path):
-    cli, seen, average = ema_run(tmp_path)
+    cli, _, average = ema_run(tmp_path)
     average.swap_out(cli.model)
     state = {name: p.detach().clone() for name, p in cli.model.named_parameters()}
     raw = {name: value + 1 for name, value in average.average.items()}

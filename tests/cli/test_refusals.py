@@ -9,13 +9,13 @@ from tests.runs import NETWORK, arguments, changed, launch, tiny_config
 
 def refused(capfd, folder, config, *more, command="fit") -> str:
     """Runs a command that must be refused. Returns what it printed."""
-    before = {path for path in folder.rglob("*.safetensors")}
+    before = set(folder.rglob("*.safetensors"))
     with pytest.raises(SystemExit) as exit_:
         main(arguments(command, folder, config, *more))
     printed = capfd.readouterr().err
     assert exit_.value.code == 2, printed
     assert "Traceback" not in printed
-    assert {path for path in folder.rglob("*.safetensors")} == before, "something was sampled"
+    assert set(folder.rglob("*.safetensors")) == before, "something was sampled"
     return printed
 
 

@@ -29,7 +29,9 @@ def test_processes_take_equally_many_batches_and_each_sample_once(count, size, w
     assert [len(part) for part in batches] == [len(loader) for loader in loaders]
     assert len({len(part) for part in batches}) == 1
     assert all(0 < len(batch.conditions) <= size for part in batches for batch in part)
-    counted = [s for part in batches for batch in part for s, d in zip(batch.seeds.tolist(), batch.draw) if d >= 0]
+    counted = [
+        s for part in batches for batch in part for s, d in zip(batch.seeds.tolist(), batch.draw, strict=True) if d >= 0
+    ]
     assert sorted(counted) == list(range(count))
 
 

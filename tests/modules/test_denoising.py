@@ -60,7 +60,7 @@ def test_samples_belong_to_their_seeds(module):
         together = module.sample(draws)
         for i in range(3):
             one = Draws(draws.conditions[i : i + 1], draws.draw[i : i + 1], draws.seeds[i : i + 1])
-            torch.testing.assert_close(module.sample(one), together[i : i + 1], rtol=0, atol=1e-6)
+            torch.testing.assert_close(module.sample(one), together[i : i + 1], rtol=1e-5, atol=1e-6)
 
 
 def test_pretraining_starts_from_scratch_or_goes_on():

@@ -13,7 +13,7 @@ class DigitTransformer(nn.Module):
     """Transformer over patches of the picture (DiT: Peebles and Xie, 2023).
 
     The prompt's tokens, one a slot, stand in front of the patches. Time scales, shifts and gates every block, from one
-    projection that all blocks share (PixArt: Chen et al., 2023) and a table per block. The network starts at output zero.
+    projection that all blocks share (PixArt: Chen et al., 2023) and a table per block. The output starts at zero.
     """
 
     def __init__(

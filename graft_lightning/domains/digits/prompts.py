@@ -83,8 +83,8 @@ def encode(prompts: Sequence[str]) -> Tensor:
     """Return what the prompts ask for as tokens (B, 4), int64: for each of `SLOTS` its digit, or `NOTHING`.
 
     The grammar stands in for the frozen text encoder of a large model: it is exact, so that all that pre-training and
-    fine-tuning have to learn is to do what they are told. A prompt with two layouts, *two threes*, names the digit in all
-    four slots; the null prompt "" names none.
+    fine-tuning have to learn is to do what they are told. A prompt with two layouts, *two threes*, names the digit in
+    all four slots; the null prompt "" names none.
 
     Raises:
         ValueError: if a prompt is not understood.

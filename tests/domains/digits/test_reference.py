@@ -39,7 +39,7 @@ def test_the_shipped_weights_belong_to_the_default_network() -> None:
 
 
 def test_absent_weights_are_named_with_the_command_that_makes_them(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="pretrain.yaml"):
+    with pytest.raises(FileNotFoundError, match=r"pretrain\.yaml"):
         DigitReference(weights=str(tmp_path / "none.safetensors")).build()
 
 
