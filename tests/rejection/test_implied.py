@@ -92,8 +92,10 @@ def test_best_of_n_is_top_1_of_n():
         assert torch.allclose(expected_acceptance_best_of_n(cdf, n), expected_acceptance_top_k(cdf, n, 1))
         found = expected_acceptance_best_of_n(cdf[1:], n, below[1:])
         assert torch.allclose(found, expected_acceptance_top_k(cdf[1:], n, 1, below[1:]), rtol=1e-6)
-        # a vanishing atom is continuous
+        # a vanishing atom is continuous, and so is none
         assert float(found[1]) == pytest.approx(0.7 ** (n - 1), rel=1e-5)
+        for none in (expected_acceptance_best_of_n(cdf, n, cdf), expected_acceptance_top_k(cdf, n, 1, cdf)):
+            assert torch.allclose(none, cdf ** (n - 1))
 
 
 def test_quantile_tends_to_its_threshold():
@@ -232,6 +234,7 @@ def test_what_is_counted():
     assert found.reward_before == pytest.approx((2 + 17 / 4) / 2)
     assert found.reward_after == pytest.approx((3 + 8) / 2)
     assert found.kl == pytest.approx((math.log(3) + math.log(2)) / 2)
+    assert found.kl_cap == pytest.approx((math.log(3) + math.log(4)) / 2)
     kept = implied(Threshold(2.5), rewards, drawn=drawn, drop_without_signal=False)
     assert (kept.without_signal, kept.dropped, kept.without_accepted) == (2, 0, 2)
     assert kept.expected_accepted == 7

@@ -25,12 +25,13 @@ def expected_acceptance_top_k(
     cdf = torch.as_tensor(cdf, dtype=torch.float64)
     draws = torch.as_tensor(draws, dtype=torch.float64, device=cdf.device)
     rejected = draws - accept_k
+    continuous = binomial_tail(rejected, draws - 1, cdf)
     if cdf_below is None:
-        return binomial_tail(rejected, draws - 1, cdf)
+        return continuous
     atom = cdf - cdf_below
     excess = _mean_excess(rejected, draws, cdf) - _mean_excess(rejected, draws, torch.as_tensor(cdf_below))
     # what is a difference of nearly equal numbers can leave [0, 1] by rounding
-    return torch.where(atom > 0, excess / (draws * atom), 0.0).clamp(0, 1)
+    return torch.where(atom > 0, excess / (draws * atom), continuous).clamp(0, 1)
 
 
 def expected_acceptance_best_of_n(cdf: Tensor, n: int, cdf_below: Tensor | None = None) -> Tensor:
