@@ -176,6 +176,16 @@ def test_adapters_come_back_after_an_error():
     assert any(p.requires_grad for p in views.network.parameters())
 
 
+def test_a_frozen_adapter_stays_frozen():
+    """Peft turns gradients on together with the adapter, also those that somebody has turned off."""
+    reference = TinyReference()
+    views = open_views(reference, reference.build(), LoRA(rank=2))
+    views.network.first.requires_grad_(False)
+    views.frozen(X, T, condition(reference))
+    assert not any(p.requires_grad for p in views.network.first.parameters())
+    assert any(p.requires_grad for p in views.network.second.parameters())
+
+
 def test_lora_scale_is_alpha_over_rank():
     reference = TinyReference()
     updates = []
