@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from graft_lightning.domains.base.pictures import to_pixels
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -26,8 +28,7 @@ def to_uint8(samples: Tensor) -> np.ndarray:
             f"samples of shape {tuple(samples.shape)} and type {samples.dtype} are no images; "
             "expected floats in [0, 1] of shape (batch, 3 or 1, height, width)"
         )
-    levels = (samples.detach().cpu().float() * 255).round().clamp(0, 255).to(torch.uint8)
-    return levels.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).contiguous().numpy()
+    return np.ascontiguousarray(to_pixels(samples))
 
 
 def to_pil(samples: Tensor) -> "list[Image]":

@@ -4,13 +4,15 @@ A set is named by its files and reads them when it is first asked. Prompts are k
 defines them (a leading blank changes the tokens of a question that quotes the prompt); plain lists are stripped.
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from graft_lightning.domains.base import Conditions
 
 
 @dataclass(frozen=True)
@@ -26,10 +28,11 @@ Overall = Callable[[Sequence[Prompt], Tensor], float]
 """Prompts and their scores to one figure."""
 
 
-class PromptSet(ABC):
+class PromptSet(Conditions):
     """An ordered set of prompts. Constructors read nothing; the first question does.
 
-    Scores are given as ``(prompts,)`` or, with several images a prompt, ``(prompts, images)``.
+    Scores are given in the order of `prompts` as ``(prompts,)`` or, with several images a prompt, ``(prompts,
+    images)``; or as a dictionary from text to the mean score of its images.
     """
 
     _read: list[Prompt] | None = None
@@ -49,24 +52,27 @@ class PromptSet(ABC):
         return self._read
 
     def texts(self) -> list[str]:
-        """The text of every prompt, in order; what a text-to-image model is conditioned on."""
-        return [prompt.text for prompt in self.prompts()]
+        """Every text once, in order of appearance: what a text-to-image model is asked for."""
+        return list(dict.fromkeys(prompt.text for prompt in self.prompts()))
 
     def tags(self) -> list[tuple[str, ...]]:
-        """The tags of every prompt, in order."""
+        """The tags of every prompt, in the order of `prompts`."""
         return [prompt.tags for prompt in self.prompts()]
 
     def __len__(self) -> int:
         return len(self.prompts())
 
-    def averages(self, scores: Sequence[float] | Tensor) -> dict[str, float]:
+    def averages(self, scores: Sequence[float] | Tensor | Mapping[str, float]) -> dict[str, float]:
         """The mean score under "overall" and under every tag, tags in order of appearance.
 
         A NaN score makes every mean that it belongs to NaN: a table must not hide what could not be judged.
 
         Raises:
             ValueError: if there is not one score, or one row of scores, a prompt.
+            KeyError: if a dictionary lacks a text.
         """
+        if isinstance(scores, Mapping):
+            scores = [scores[prompt.text] for prompt in self.prompts()]
         return averages(self.prompts(), scores, self.overall)
 
     def overall(self, prompts: Sequence[Prompt], scores: Tensor) -> float:

@@ -8,8 +8,8 @@ from typing import Any
 from graft_lightning.domains.text_to_image.prompts.base import Prompt, PromptSet, lines, read_text
 
 
-class TextFile(PromptSet):
-    """One prompt a line; surrounding blanks and empty lines are dropped.
+class PromptFile(PromptSet):
+    """Plain text, one prompt a line; surrounding blanks and empty lines are dropped.
 
     Args:
         path: the file.

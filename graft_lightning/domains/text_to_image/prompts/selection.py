@@ -17,8 +17,7 @@ class Selected(PromptSet):
         without_tags: drop prompts that carry any of these.
         min_words: fewest words, counted between blanks.
         max_words: most words.
-        unique: keep the first of several prompts with the same text. A trajectory's seed depends on the text, so that
-            equal prompts would be drawn the same images.
+        unique: keep the first of several prompts with the same text.
         first: keep this many of what is left.
     """
 

@@ -20,7 +20,7 @@ _WHERE = (
 class T2ICompBench(PromptSet):
     """Prompts of T2I-CompBench++, tagged with their category; 700 a category to train on, 300 to validate.
 
-    Some categories hold a prompt more than once (`Selected` has ``unique``).
+    Some categories hold a prompt more than once, which `texts` does not repeat.
 
     Args:
         folder: holds ``<category>_<split>.txt``, one prompt a line.

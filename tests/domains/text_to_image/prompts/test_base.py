@@ -33,6 +33,16 @@ def test_images_of_a_prompt_are_averaged_first():
     assert Skills().averages(scores) == {"overall": 3.0, "x": 1.5, "y": 2.0}
 
 
+def test_scores_by_text():
+    repeated = Skills()
+    repeated._read = [*repeated.read(), Prompt("d", "one", ("y",))]
+    assert repeated.texts() == ["one", "two", "three"]
+    assert len(repeated.tags()) == len(repeated) == 4
+    assert repeated.averages({"three": 6.0, "two": 2.0, "one": 1.0}) == {"overall": 2.5, "x": 1.5, "y": 1.5}
+    with pytest.raises(KeyError, match="three"):
+        repeated.averages({"one": 1.0, "two": 2.0})
+
+
 def test_what_could_not_be_judged_shows():
     means = Skills().averages([1.0, float("nan"), 6.0])
     assert all(math.isnan(mean) for mean in means.values())

@@ -1,12 +1,12 @@
 import pytest
 
-from graft_lightning.domains.text_to_image.prompts import JSONLines, MissingPromptsError, Prompt, TextFile
+from graft_lightning.domains.text_to_image.prompts import JSONLines, MissingPromptsError, Prompt, PromptFile
 
 
 def test_text_file(tmp_path):
     path = tmp_path / "prompts.txt"
     path.write_bytes("\ufeffa cat\r\n\r\n a d\u00f6g \nlast without line end".encode())
-    assert TextFile(str(path)).prompts() == [
+    assert PromptFile(str(path)).prompts() == [
         Prompt("0", "a cat"),
         Prompt("1", "a d\u00f6g"),
         Prompt("2", "last without line end"),
@@ -35,7 +35,7 @@ def test_json_lines_names_the_bad_line(tmp_path, line, message):
         JSONLines(str(path)).prompts()
 
 
-@pytest.mark.parametrize("kind", [TextFile, JSONLines])
+@pytest.mark.parametrize("kind", [PromptFile, JSONLines])
 def test_an_absent_file_says_what_to_do(tmp_path, kind):
     missing = kind(str(tmp_path / "absent.txt"))
     with pytest.raises(MissingPromptsError, match=r"absent\.txt' is absent; write one .* a line into it"):

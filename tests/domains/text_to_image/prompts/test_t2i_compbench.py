@@ -11,6 +11,7 @@ def test_official_counts(test_data, split, each):
     assert {tag: sum((tag,) == tags for tags in bench.tags()) for tag in CATEGORIES} == dict.fromkeys(CATEGORIES, each)
     assert all(text == text.strip() and text for text in bench.texts())
     assert len({prompt.id for prompt in bench.prompts()}) == 8 * each
+    assert len(bench.texts()) == {"train": 5559, "val": 2400}[split]
 
 
 @pytest.mark.parametrize(("split", "counts"), [("val_seen", [200, 200, 200]), ("val_unseen", [100, 100, 100])])
