@@ -136,9 +136,10 @@ def _map_log_density(flow: FlowSteps, x: Tensor, solver: Solver | None) -> MapDe
     value = standard_normal_log_density(z).double()
     folded = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     state = z
-    for k in range(flow.steps, 0, -1):
-        matrix = jacobian(lambda x_k, k=k: flow.step(x_k, k), state)  # type: ignore[misc]
-        sign, log_determinant = torch.linalg.slogdet(matrix.double())
+    for k in range(flow.steps if len(found) else 0, 0, -1):
+        # of the increment: a velocity without gradient is then an error, where the step's would look like identity
+        matrix = jacobian(lambda x_k, k=k: flow.increment(x_k, k), state).double()  # type: ignore[misc]
+        sign, log_determinant = torch.linalg.slogdet(torch.eye(matrix.shape[1]).to(matrix) - matrix)
         value = value - log_determinant
         folded[found] |= sign < 0
         with torch.no_grad():
@@ -183,15 +184,15 @@ def hutchinson_log_density(velocity: Velocity, x: Tensor, steps: int, seeds: Ten
     total = torch.zeros(len(x), probes, dtype=torch.float64, device=x.device)
     eta = 1 / steps
     for k in range(steps):
-        times = (
-            torch.full((len(x),), (k + shift) * eta, dtype=torch.float64, device=x.device) for shift in (0.25, 0.5)
-        )
         with torch.no_grad():
-            quarter, half = times
-            middle = x + eta / 2 * velocity(x, quarter)
-        linear = Linearised(lambda state, t=half: velocity(state, t), middle)  # type: ignore[misc]
+            middle = x + eta / 2 * _at(velocity, x, (k + 0.25) * eta)
+        linear = Linearised(lambda state, t=(k + 0.5) * eta: _at(velocity, state, t), middle)  # type: ignore[misc]
         for probe, sign in enumerate(signs):
             total[:, probe] += eta * (sign * linear.along(sign)).flatten(1).sum(1).double()
         x = x + eta * linear.value
     value = standard_normal_log_density(x).double() + total.mean(1)
     return FlowDensity(value, total.std(1) / probes**0.5 if probes > 1 else torch.full_like(value, torch.nan))
+
+
+def _at(velocity: Velocity, x: Tensor, t: float) -> Tensor:
+    return velocity(x, torch.full((len(x),), t, dtype=torch.float64, device=x.device))

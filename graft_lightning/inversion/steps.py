@@ -13,7 +13,8 @@ from torch import Tensor
 Velocity = Callable[[Tensor, Tensor], Tensor]
 """``v(x, t)``, dx/dt with t = 0 the data: states ``(batch, *shape)``, times ``(batch,)`` in (0, 1] and in float64, as
 samplers give them, velocities ``(batch, *shape)``. Samples must not influence each other and carry no memory: a solver
-calls it on those samples of a batch that are still open."""
+calls it on those samples of a batch that are still open. Newton-Krylov, eta L by power iteration and densities need it
+differentiable in x: not wrapped in ``torch.no_grad``, its network not made in ``torch.inference_mode``."""
 
 Method = Literal["euler", "heun"]
 

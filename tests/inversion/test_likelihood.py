@@ -110,6 +110,8 @@ def test_samples_without_a_pre_image_and_folds_are_not_known():
     found = map_log_density(fold, torch.tensor([[0.2], [1.0], [torch.nan]]).double())
     assert found.converged.tolist() == [True, False, False]
     assert found.log_density.isnan().tolist() == [False, True, True]
+    nothing = map_log_density(FlowSteps(lambda x, t: x.square() * t[0], 1), torch.tensor([[1.0], [2.0]]).double())
+    assert nothing.log_density.isnan().all()
     mirror = FlowSteps(lambda x, t: 3 * x, 1)  # -2 x turns the line round
     turned = map_log_density(mirror, torch.tensor([[0.5]]).double())
     assert turned.converged.all()
@@ -150,6 +152,22 @@ def test_hutchinson_is_unbiased_and_states_its_error():
     z = (many.log_density - exact) / many.standard_error
     assert abs(z.mean()) < 4 / 200**0.5 * 1.1
     assert 0.8 < z.std() < 1.4
+
+
+def test_densities_are_computed_where_gradients_are_off():
+    x, seeds = normals(4, 2), torch.arange(4)
+    flow = FlowSteps(bend, 3)
+    expected = map_log_density(flow, x).log_density, hutchinson_log_density(bend, x, 4, seeds).log_density
+    with torch.inference_mode():
+        x = normals(4, 2)
+        found = map_log_density(flow, x).log_density, hutchinson_log_density(bend, x, 4, seeds).log_density
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a.clone(), b)
+
+
+def test_a_velocity_without_gradient_is_an_error_and_not_the_identity():
+    with pytest.raises(RuntimeError, match="carries no gradient"):
+        map_log_density(FlowSteps(torch.no_grad()(bend), 3), normals(2, 2))
 
 
 def test_settings_out_of_range_are_named():
