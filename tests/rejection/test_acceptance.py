@@ -21,6 +21,7 @@ from graft_lightning.rejection.acceptance import (
     Threshold,
     TopK,
 )
+from graft_lightning.rejection.acceptance.groups import copies, finite_rewards
 from graft_lightning.rejection.acceptance.uniforms import fresh_uniforms
 from graft_lightning.rejection.implied import (
     expected_acceptance_best_of_n,
@@ -331,6 +332,12 @@ def test_only_finite_draws_count_as_copies():
     assert BinaryDeduplicated().probability(rewards, keys).tolist() == [[0.5, 0, 0.5, 0]]
 
 
+def test_what_is_not_finite_is_a_copy_of_nothing():
+    values, finite = finite_rewards(torch.tensor([[1.0, math.nan, math.nan, math.nan, 1.0]]))
+    assert copies(values, finite, torch.tensor([[3, 3, 4, -1, 3]]))[0].tolist() == [[2, 0, 0, 0, 2]]
+    assert copies(values, finite, None)[0].tolist() == [[1, 0, 0, 0, 1]]
+
+
 def test_the_best_copy_stands_for_its_key():
     """Of a key coarser than the reward, the lower draws are never accepted and take no share."""
     keys = torch.tensor([[1, 1, 1, 2, -1]])
@@ -357,6 +364,10 @@ def test_chain_acts_on_what_was_accepted_before():
     # a quantile of the two kept: without the chain F_hat would be 3/4 and 1
     assert Chain([TopK(2), Quantile(0.4)]).probability(rewards).tolist() == [[0, 0, 1, 1]]
     assert Chain([Threshold(2.5), RandomK(1)]).probability(rewards).tolist() == [[0, 0, 0.5, 0.5]]
+    # a coin before: the worse of two is left over when the better one fails
+    coin = Chain([ClassicalRejection(1.0, math.log(2.0)), TopK(1)]).probability(torch.zeros(1, 2))
+    assert coin.tolist() == [[pytest.approx(3 / 8, abs=SIGMAS * 0.031)] * 2]
+    assert float(coin.sum()) == pytest.approx(3 / 4, abs=SIGMAS * math.sqrt(3) / 4 / 16)
     pairs = Chain([Preference(1e-6), TopK(1)]).decide(rewards, None, uniforms((1, 4)))
     assert pairs.accepted.tolist() == [[False, False, False, True]]
 
@@ -527,7 +538,7 @@ def test_soft_acceptance_passes_everything_on():
         (lambda: Chain([SoftAcceptance(TopK(1))]), r"SoftAcceptance\(Chain\("),
         (lambda: Deduplicated(SoftAcceptance(TopK(1))), r"SoftAcceptance\(Deduplicated\("),
         (lambda: Deduplicated(Preference(1.0)), r"Chain\(\[Preference\(\.\.\.\), Deduplicated\(Always\(\)\)\]\)"),
-        (lambda: Deduplicated(Chain([BestOfN(2)])), r"neighbouring draws"),
+        (lambda: Deduplicated(Chain([TopK(2), BestOfN(2)])), r"neighbouring draws"),
     ],
 )
 def test_wrong_settings_are_refused(make, message):

@@ -194,6 +194,16 @@ def test_resampling_is_exact_where_nothing_is_random():
     assert torch.equal(mean_over_resamples(Always().sampled, rewards, None), rewards.isfinite().double())
 
 
+def test_a_chain_with_ranks_is_expected_over_other_groups():
+    """All pass the threshold, so it is the top-2 of other groups of the same law, not of this one."""
+    rewards = gaussian(4, 6)
+    expected = Chain([Threshold(-9.0), TopK(2)]).expected(rewards)
+    tolerance = 5 * math.sqrt(0.25 / (256 * 0.63))
+    assert torch.allclose(expected, TopK(2).expected(rewards), rtol=0, atol=tolerance)
+    certain = Chain([Threshold(0.0), ClassicalRejection(1.0, 2.0)])
+    assert torch.equal(certain.expected(rewards), certain.probability(rewards))
+
+
 def test_chain_and_wrappers_have_figures_too():
     keys = torch.randint(0, 15, (8, 20), generator=torch.Generator().manual_seed(2))
     rewards = keys.double().sin()
