@@ -24,7 +24,7 @@ class ForkedModelParallel(ModelParallelStrategy):
     """FSDP2 over two forked processes."""
 
     def __init__(self) -> None:
-        super().__init__(data_parallel_size=2, tensor_parallel_size=1)
+        super().__init__(data_parallel_size=2, tensor_parallel_size=1, save_distributed_checkpoint=False)
 
     def _configure_launcher(self) -> None:
         self._launcher = _ForkAndGather(self, start_method="fork")

@@ -57,6 +57,8 @@ class Collect(L.Callback):
         for name, value in (("draws", draws), ("batch_size", batch_size), ("rounds", rounds)):
             if value < 1:
                 raise ValueError(f"collect.{name}={value}; it must be at least 1")
+        if outside := [fraction for fraction in keep if not 0 <= fraction < 1]:
+            raise ValueError(f"collect.keep={list(keep)}: {outside[0]} lies outside [0, 1)")
         self.reward, self.also = reward, list(also or [])
         self.draws, self.keep, self.batch_size = draws, tuple(keep), batch_size
         self.rounds, self.epochs_per_round = rounds, epochs_per_round
@@ -93,6 +95,8 @@ class Collect(L.Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draws the next round, where one is due; not in ``on_train_epoch_start``, before which loaders are made."""
+        if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+            return  # max_steps ended the run inside an epoch: a run that goes on has to finish it first
         epochs = trainer.current_epoch + 1
         due = min(epochs // self.epochs_per_round, self.rounds - 1)
         if self.reward is not None and due > self.round_index:

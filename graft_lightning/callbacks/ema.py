@@ -102,6 +102,11 @@ class TrainableEMA(L.Callback):
 
 
 def _trained(module: L.LightningModule) -> list[tuple[str, torch.nn.Parameter]]:
+    """The trained parameters; those that a forward pass has left gathered are sharded again first (FSDP2)."""
+    for part in module.modules():
+        reshard = getattr(part, "reshard", None)
+        if callable(reshard):
+            reshard()
     return [(name, p) for name, p in module.named_parameters() if p.requires_grad]
 
 

@@ -39,7 +39,9 @@ class Parser(LightningArgumentParser):
         """Prints the message, without the usage text, and exits with 2."""
         if kwargs.get("ex") is not None or args:
             message = message or str(args[0] if args else kwargs["ex"])
-        known = [action.dest for action in self._actions]
+        message = "\n".join(line for line in message.splitlines() if not re.match(r"\s*(Given value|Subtypes)", line))
+        parsers = [self, *(p for a in self._actions for p in (getattr(a, "_name_parser_map", None) or {}).values())]
+        known = [action.dest for parser in parsers for action in parser._actions]
         for wrong in re.findall(r"[Oo]ption '([\w.]+)'|[Uu]nrecognized arguments: --([\w.]+)", message):
             name = next(part for part in wrong if part)
             close = difflib.get_close_matches(name, known, n=1) or difflib.get_close_matches(
@@ -81,7 +83,7 @@ class GraftCLI(LightningCLI):
         try:
             super().instantiate_classes()
         except ValueError as error:
-            raise SettingsError(str(error)) from error
+            raise SettingsError(innermost(str(error))) from error
 
     def _parse_ckpt_path(self) -> None:
         """Leaves the configuration as it was written: hyper-parameters of a checkpoint never override it in silence."""
@@ -115,11 +117,33 @@ def run_lightning(args: Sequence[str] | None = None) -> GraftCLI:
         raise SystemExit(2) from None
 
 
+def innermost(message: str) -> str:
+    """What a constructor said, out of the parser's account of every type that it tried in vain."""
+    if "Does not validate against any of the Union subtypes" not in message:
+        return message
+    lines = [line.strip().removeprefix("- ") for line in message.splitlines()]
+    about = ("Does not validate", "Subtypes:", "Errors:", "Given value", "Expected a <class 'NoneType'>")
+    return "\n".join(line for line in lines if line and not line.startswith(about)) or message
+
+
+class _CurrentStandardError(logging.StreamHandler):
+    """Writes to what standard error is now: a sweep sends it to the log of each cell in turn."""
+
+    @property
+    def stream(self) -> Any:
+        """Standard error."""
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, value: Any) -> None:
+        """Nothing is bound."""
+
+
 def _quieten() -> None:
     """Our own messages at INFO, one line each; Lightning's advertisements and known harmless warnings away."""
     root = logging.getLogger("graft_lightning")
     if not root.handlers:
-        handler = logging.StreamHandler()
+        handler = _CurrentStandardError()
         handler.setFormatter(logging.Formatter("%(message)s"))
         root.addHandler(handler)
         root.setLevel(logging.INFO)

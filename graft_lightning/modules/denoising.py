@@ -91,6 +91,12 @@ class DenoisingModule(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.trained_steps = int(checkpoint["global_step"])
 
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Builds the networks first, where a forked run hands its weights back to a process that never needed them."""
+        if self.views is None and any(name.startswith("network.") for name in state_dict):
+            self.configure_model()
+        return super().load_state_dict(state_dict, strict, assign)
+
     def opened(self) -> Views:
         """The views.
 

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from graft_lightning.types import SettingsError
+
 
 def describe(value: Any) -> Any:
     """A plain (JSON-able) description of an object: its class and its public attributes, recursively.
@@ -44,6 +46,11 @@ def digest(tensors: Any) -> str:
     """A digest of the values, shapes and types of tensors, 16 hexadecimal digits."""
     hasher = hashlib.blake2b(digest_size=8)
     for tensor in tensors:
+        if hasattr(tensor, "full_tensor"):
+            raise SettingsError(
+                "a pool cannot be drawn from sharded weights (adapters or later rounds under FSDP); "
+                "use trainer.strategy=ddp, full fine-tuning, or collect.rounds=1"
+            )
         flat = tensor.detach().to("cpu").contiguous()
         hasher.update(f"{tuple(flat.shape)}{flat.dtype}".encode())
         hasher.update(flat.reshape(-1).view(torch.uint8).numpy())

@@ -88,6 +88,9 @@ def test_sharded_training_gives_the_same_weights(tmp_path):
     assert_same_evaluations(tmp_path / "one", tmp_path / "two")
 
 
+@pytest.mark.xfail(
+    reason="refused with a message: sampling from sharded weights needs a collective call a step", strict=True
+)
 @pytest.mark.parametrize("changes", [{"model.lora": {"rank": 2}}, {"collect.rounds": 2}], ids=["adapters", "rounds"])
 def test_sharded_networks_also_fill_pools(tmp_path, changes):
     """Three shards for two processes: a sharded network needs both at every call."""

@@ -1,0 +1,154 @@
+"""Every YAML under experiments/ is parsed and built; slow: each is run, two steps long."""
+
+import contextlib
+import json
+import shutil
+from functools import cache
+from pathlib import Path
+
+import pytest
+import safetensors.torch  # before anything in it is replaced
+import torch
+import yaml
+
+from graft_lightning.callbacks import Collect
+from graft_lightning.cli.lightning import GraftCLI, run_lightning
+from graft_lightning.cli.sweep import Plan, arguments, read_plan
+from graft_lightning.domains.base.weights import DATA
+from graft_lightning.rejection.pool import TrajectoryPool
+
+ROOT = Path(__file__).parents[1]
+FILES = sorted(path.relative_to(ROOT) for path in (ROOT / "experiments").rglob("*.yaml"))
+TEXTS = {file: yaml.safe_load((ROOT / file).read_text(encoding="utf-8")) for file in FILES}
+SWEEPS = [file for file in FILES if "chains" in TEXTS[file]]
+RUNS = [file for file in FILES if "model" in TEXTS[file]]
+LAYERS = [file for file in FILES if file not in SWEEPS + RUNS]
+
+
+@cache
+def plan_of(file: Path) -> Plan:
+    with contextlib.chdir(ROOT):
+        return read_plan(file, Path("/nowhere"))
+
+
+@pytest.fixture(autouse=True)
+def at_the_root(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.fixture
+def built_only(monkeypatch):
+    """Commands end before anything is run."""
+    monkeypatch.setattr(GraftCLI, "_run_subcommand", lambda self, subcommand: None)
+
+
+def test_there_are_experiments_of_each_kind():
+    assert len(RUNS) >= 3
+    assert SWEEPS
+
+
+@pytest.mark.parametrize("file", RUNS, ids=str)
+def test_an_experiment_is_built_and_nothing_is_loaded(file, built_only, monkeypatch):
+    def load(*arguments, **keywords):
+        raise AssertionError("a constructor loads something")
+
+    monkeypatch.setattr(safetensors, "safe_open", load)
+    monkeypatch.setattr(safetensors.torch, "load_file", load)
+    monkeypatch.setattr(torch, "load", load)
+    cli = run_lightning(["fit", f"--config={file}"])
+    assert cli.model.views is None
+    assert not list(cli.model.parameters())
+    collect = next(callback for callback in cli.trainer.callbacks if isinstance(callback, Collect))
+    if collect.reward is not None:
+        collect.check(cli.model, cli.datamodule)
+    checkpoints = [vars(callback) for callback in cli.trainer.checkpoint_callbacks]
+    assert any(found["save_last"] for found in checkpoints), "`fit --ckpt_path last` would find nothing to go on from"
+
+
+@pytest.mark.parametrize("file", [*RUNS, *SWEEPS], ids=str)
+def test_an_experiment_says_how_it_is_run(file):
+    head = [line for line in (ROOT / file).read_text(encoding="utf-8").splitlines() if line.startswith("#")]
+    assert head, "its first lines say what it shows"
+
+
+def unique_cells() -> list:
+    """Every cell of every sweep once for each set of settings."""
+    found = {}
+    for file in SWEEPS:
+        for chain in plan_of(file).chains:
+            for cell in chain.cells:
+                key = json.dumps([str(file), cell.name, list(cell.config), cell.settings], sort_keys=True)
+                found.setdefault(key, pytest.param(chain, cell, id=f"{file.stem} {chain.name} {cell.name}"))
+    return list(found.values())
+
+
+@pytest.fixture(scope="module")
+def parser():
+    """The parser of the command line, built once."""
+    with contextlib.chdir(ROOT), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(GraftCLI, "_run_subcommand", lambda self, subcommand: None)
+        patch.setattr(GraftCLI, "instantiate_classes", lambda self: None)
+        return run_lightning(["fit", f"--config={RUNS[0]}"]).parser
+
+
+@pytest.mark.parametrize(("chain", "cell"), unique_cells())
+def test_the_command_lines_of_a_cell_are_understood(parser, tmp_path, chain, cell):
+    (tmp_path / "last.ckpt").touch()
+    for command in cell.commands:
+        parsed = parser.parse_args([command, *arguments(chain, cell, tmp_path, command)])[command]
+        assert parsed.seed_everything == chain.seed
+        assert parsed.trainer.logger.init_args.name == cell.name
+        assert "{" not in json.dumps(str(parsed.data.init_args.get("pool", "")))
+        assert (parsed.get("ckpt_path") is not None) == (command != "fit" and "fit" in cell.commands)
+
+
+@pytest.mark.parametrize("file", SWEEPS, ids=str)
+def test_layers_belong_to_a_sweep_and_reports_speak_of_its_cells(file):
+    plan = plan_of(file)
+    used = {config for chain in plan.chains for cell in chain.cells for config in cell.config}
+    assert all((ROOT / config).is_file() for config in used)
+    names = [cell.name for chain in plan.chains for cell in chain.cells]
+    for curve in plan.report.get("curves", {}).values():
+        assert any(name.startswith(tuple(curve["runs"])) for name in names), curve
+    for heading, prefix in plan.report.get("groups", {}).items():
+        assert any(chain.name.startswith(prefix) for chain in plan.chains), heading
+
+
+def test_every_layer_is_used_by_some_sweep():
+    used = {c for file in SWEEPS for chain in plan_of(file).chains for cell in chain.cells for c in cell.config}
+    assert {str(layer) for layer in LAYERS} <= used
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", RUNS, ids=str)
+def test_an_experiment_runs(file, tmp_path, monkeypatch):
+    """On a copy of the shipped weights: pre-training writes where its reference reads."""
+    weights = tmp_path / "reference.safetensors"
+    shutil.copyfile(DATA / "digits" / "reference.safetensors", weights)
+    before = (DATA / "digits" / "reference.safetensors").read_bytes()
+    text = TEXTS[file]
+    line = [
+        f"--config={file}",
+        "--config=tests/overrides/tiny.yaml",
+        f"--model.init_args.reference.init_args.weights={weights}",
+        f"--trainer.logger.init_args.save_dir={tmp_path}",
+        "--trainer.logger.init_args.name=run",
+        "--data.init_args.validation.init_args.limit=2",
+    ]
+    if "collect" in text:
+        line += [
+            f"--data.init_args.pool={tmp_path / 'pool'}",
+            "--data.init_args.conditions.init_args.limit=3",
+            "--data.init_args.test.init_args.limit=2",
+            "--collect.draws=10",
+        ]
+    fitted = run_lightning(["fit", *line])
+    assert fitted.trainer.global_step == 2
+    records = [json.loads(row) for row in (tmp_path / "run/evaluation.jsonl").read_text().splitlines()]
+    assert {row["method"] for row in records} == {fitted.model.method, *(["base"] if "collect" in text else [])}
+    assert all(figure["n"] > 0 for row in records for figure in row["figures"].values())
+    if "collect" in text:
+        assert TrajectoryPool.open(tmp_path / "pool").statistics()["trajectories"] == 30
+    run_lightning(["test", *line, f"--ckpt_path={tmp_path}/run/checkpoints/last.ckpt"])
+    run_lightning(["predict", *line, f"--ckpt_path={tmp_path}/run/checkpoints/last.ckpt"])
+    assert (DATA / "digits" / "reference.safetensors").read_bytes() == before
