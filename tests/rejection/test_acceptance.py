@@ -562,7 +562,7 @@ def test_wrong_settings_are_refused(make, message):
         (Chain([TopK(5), Preference(1.0)]), 11, r"multiple of 2"),
         (Always(), 0, r"M=0"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_wrong_numbers_of_draws_are_refused_before_sampling(rule, draws, message):
     with pytest.raises(ValueError, match=message):
