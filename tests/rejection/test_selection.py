@@ -57,7 +57,9 @@ def test_a_single_draw_per_condition_is_not_dropped():
 
 
 @pytest.mark.parametrize(
-    "rule", [TopK(4), BestOfN(), Always(), Threshold(-9.0), ClassicalRejection(1.0, -5.0)], ids=lambda value: type(value).__name__
+    "rule",
+    [TopK(4), BestOfN(), Always(), Threshold(-9.0), ClassicalRejection(1.0, -5.0)],
+    ids=lambda value: type(value).__name__,
 )
 def test_what_is_not_finite_is_counted_and_never_accepted(rule):
     rewards = torch.tensor([[NAN, 1.0, math.inf, 2.0], [0.0, -math.inf, 3.0, NAN]])
