@@ -95,7 +95,7 @@ class Collect(L.Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draws the next round, where one is due; not in ``on_train_epoch_start``, before which loaders are made."""
-        if trainer.fit_loop.epoch_loop.batch_progress.current.ready < trainer.num_training_batches:
+        if trainer.global_step % -(-int(trainer.num_training_batches) // trainer.accumulate_grad_batches):
             return  # max_steps ended the run inside an epoch: a run that goes on has to finish it first
         epochs = trainer.current_epoch + 1
         due = min(epochs // self.epochs_per_round, self.rounds - 1)
