@@ -93,11 +93,17 @@ class Collect(L.Callback):
             raise FileNotFoundError(f"{opened.path} lacks trajectories that this run was trained on; it cannot resume")
         self._select(module, data, opened)
 
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draws the round that a run was due to draw when it was stopped between two epochs."""
+        self._draw_if_due(trainer, pl_module)
+
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draws the next round, where one is due; not in ``on_train_epoch_start``, before which loaders are made."""
-        if trainer.global_step % -(-int(trainer.num_training_batches) // trainer.accumulate_grad_batches):
-            return  # max_steps ended the run inside an epoch: a run that goes on has to finish it first
-        epochs = trainer.current_epoch + 1
+        self._draw_if_due(trainer, pl_module)
+
+    def _draw_if_due(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # Whole epochs, by the optimiser's steps: max_steps may end a run inside one, which has to be finished first.
+        epochs = trainer.global_step // -(-int(trainer.num_training_batches) // trainer.accumulate_grad_batches)
         due = min(epochs // self.epochs_per_round, self.rounds - 1)
         if self.reward is not None and due > self.round_index:
             module, data = _both(trainer, pl_module)
