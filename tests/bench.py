@@ -30,9 +30,9 @@ from graft_lightning.rejection.fingerprint import describe
 from graft_lightning.rejection.pool import KeptLevel, TrajectoryPool
 from graft_lightning.rejection.reward import Reward
 
-REPEATS = 7
+REPEATS = 9
 SAMPLES, STEPS = 256, 20
-TRAINING_STEPS = 30
+TRAINING_STEPS = 60
 
 
 class Random(Reward):

@@ -3,7 +3,6 @@
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from graft_lightning.datamodules.evaluation import HeldOutConditions
 from graft_lightning.datamodules.stream import Positions, Shuffles, StreamLoader, noise_seeds
@@ -45,6 +44,7 @@ class AcceptedTrajectories(HeldOutConditions):
         self.batch_size, self.steps_per_epoch = batch_size, steps_per_epoch
         self.reward, self.drop_without_signal = reward, drop_without_signal
         self.selection: Selection | None = None
+        self._members: list[list[tuple[int, float]]] = []
         self._round: Round | None = None
         self._field: str = "x_0"
         self._shuffles: dict[tuple[str, int, int], Shuffles] = {}
@@ -64,6 +64,10 @@ class AcceptedTrajectories(HeldOutConditions):
             self.acceptance,
             self.drop_without_signal,
         )
+        self._members = [
+            list(zip(indices.tolist(), weights.tolist(), strict=True))
+            for indices, weights in zip(self.selection.members, self.selection.weights, strict=True)
+        ]
         self._round = pool_round
         self._field = "x_0" if state == "x_0" or state == 0 else f"states/{state}"
         self._shuffles = {}
@@ -78,19 +82,16 @@ class AcceptedTrajectories(HeldOutConditions):
         if self.selection is None or self._round is None:
             raise RuntimeError("no round has been collected yet: the callback `collect` fills the pool")
         indices, weights = zip(*map(self._member, positions), strict=True)
-        chosen = torch.stack(indices)
-        data = self._round.read(chosen, ["condition", self._field])
+        data = self._round.read(indices, ["condition", self._field])
         texts = [self._round.conditions[i] for i in data["condition"].tolist()]
         x = data[tuple(self._field.split("/"))]
-        return Batch(x, texts, noise_seeds(self.seed, positions), torch.stack(weights).float())
+        return Batch(x, texts, noise_seeds(self.seed, positions), torch.tensor(weights))
 
-    def _member(self, position: int) -> tuple[Tensor, Tensor]:
-        assert self.selection is not None
-        number = position // len(self.selection.members)
-        condition = self._shuffle("conditions", 0, len(self.selection.members))[position]
-        members = self.selection.members[condition]
-        chosen = self._shuffle("members", condition, len(members))[number]
-        return members[chosen], self.selection.weights[condition][chosen]
+    def _member(self, position: int) -> tuple[int, float]:
+        number = position // len(self._members)
+        condition = self._shuffle("conditions", 0, len(self._members))[position]
+        members = self._members[condition]
+        return members[self._shuffle("members", condition, len(members))[number]]
 
     def _shuffle(self, what: str, which: int, length: int) -> Shuffles:
         key = (what, which, length)

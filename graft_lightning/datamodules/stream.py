@@ -67,7 +67,7 @@ class Shuffles:
 
     def __init__(self, length: int, seed: int) -> None:
         self.length, self.seed = length, seed
-        self._recent: dict[int, Tensor] = {}
+        self._recent: dict[int, list[int]] = {}  # lists: an element of a tensor costs a microsecond
 
     def __getitem__(self, index: int) -> int:
         number, offset = divmod(index, self.length)
@@ -75,8 +75,8 @@ class Shuffles:
             generator = torch.Generator().manual_seed(hashed_seed("shuffle", self.seed, number))
             if len(self._recent) > 1:  # a batch touches two neighbours at most
                 self._recent.pop(min(self._recent))
-            self._recent[number] = torch.randperm(self.length, generator=generator)
-        return int(self._recent[number][offset])
+            self._recent[number] = torch.randperm(self.length, generator=generator).tolist()
+        return self._recent[number][offset]
 
 
 def noise_seeds(seed: int, positions: Positions) -> Tensor:

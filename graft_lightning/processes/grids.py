@@ -21,7 +21,12 @@ class Grid(ABC):
         """
 
 
-def _checked(levels: list[float], schedule: Schedule, steps: int) -> list[float]:
+def checked(levels: list[float], schedule: Schedule, steps: int) -> list[float]:
+    """The levels, if they increase.
+
+    Raises:
+        ValueError: if two of ``steps + 1`` levels coincide.
+    """
     if any(low >= high for low, high in pairwise(levels)):
         raise ValueError(f"steps={steps} is too many for the {schedule.t_max:g} levels of this schedule")
     return levels
@@ -41,7 +46,7 @@ class Uniform(Grid):
 
     def levels(self, schedule: Schedule, steps: int) -> list[float]:
         levels = [schedule.t_max * (n / steps) ** self.power for n in range(steps + 1)]
-        return _checked([float(round(t)) for t in levels] if schedule.discrete else levels, schedule, steps)
+        return checked([float(round(t)) for t in levels] if schedule.discrete else levels, schedule, steps)
 
 
 class Leading(Grid):
@@ -64,7 +69,7 @@ class Leading(Grid):
                 f"steps_offset={self.steps_offset} starts at the level {first:g} that takes the place of the data; "
                 "with set_alpha_to_one=False it must be at least 1"
             )
-        return _checked([first, *(n * ratio + self.steps_offset + 1.0 for n in range(steps))], schedule, steps)
+        return checked([first, *(n * ratio + self.steps_offset + 1.0 for n in range(steps))], schedule, steps)
 
 
 class Linspace(Grid):
@@ -72,7 +77,7 @@ class Linspace(Grid):
 
     def levels(self, schedule: Schedule, steps: int) -> list[float]:
         timesteps = torch.linspace(0, schedule.t_max - 1, steps, dtype=torch.float64).round()
-        return _checked([0.0, *(timesteps + 1).tolist()], schedule, steps)
+        return checked([0.0, *(timesteps + 1).tolist()], schedule, steps)
 
 
 class Shifted(Grid):
@@ -104,4 +109,4 @@ class Explicit(Grid):
     def levels(self, schedule: Schedule, steps: int) -> list[float]:
         if len(self.values) != steps + 1:
             raise ValueError(f"values holds {len(self.values)} levels; steps={steps} needs {steps + 1}")
-        return _checked(self.values, schedule, steps)
+        return checked(self.values, schedule, steps)

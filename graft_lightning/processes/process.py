@@ -8,6 +8,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from graft_lightning.processes.grids import Grid, Uniform
 from graft_lightning.processes.noise import Noise
 from graft_lightning.processes.paths import CategoricalPath, GaussianPath, Path, sample_classes
 from graft_lightning.processes.schedules import Schedule
@@ -63,12 +64,16 @@ class Process:
         paths: a path, where the state is a tensor; or paths by field, where it is a TensorDict. Fields of a state that
             have no path (a mask) are carried along unchanged.
         time_law: the law of the levels that the reference was trained on.
+        grid: what samplers without a grid of their own visit; uniform by default.
     """
 
-    def __init__(self, paths: Path | Mapping[str, Path], time_law: TimeLaw | None = None) -> None:
+    def __init__(
+        self, paths: Path | Mapping[str, Path], time_law: TimeLaw | None = None, grid: Grid | None = None
+    ) -> None:
         fields: Mapping[Any, Path] = {None: paths} if isinstance(paths, Path) else paths
         self.paths: dict[str | None, Path] = dict(fields)
         self.time_law = time_law or UniformTime()
+        self.grid = grid or Uniform()
         t_max = {path.schedule.t_max for path in self.paths.values()}
         discrete = {path.schedule.discrete for path in self.paths.values()}
         if len(t_max) != 1 or len(discrete) != 1:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from graft_lightning.processes.denoiser import Denoiser, Fields, Prediction, predict
-from graft_lightning.processes.grids import Grid, Uniform
+from graft_lightning.processes.grids import Grid
 from graft_lightning.processes.noise import Noise
 from graft_lightning.processes.paths import CategoricalPath, GaussianPath, sample_classes
 from graft_lightning.processes.process import Process, Shape
@@ -24,7 +24,7 @@ class Sampler(ABC):
 
     Args:
         steps: N, the number of steps.
-        grid: which levels are visited; uniform by default.
+        grid: which levels are visited; the process's own grid by default.
         clip_sample: bound of the predicted |x_0| (1 for pictures in [-1, 1]); none by default.
 
     Attributes:
@@ -37,7 +37,7 @@ class Sampler(ABC):
         if steps < 1:
             raise ValueError(f"steps={steps}; a sampler needs at least one step")
         self.steps = steps
-        self.grid = grid or Uniform()
+        self.grid = grid
         self.clip_sample = clip_sample
 
     @abstractmethod
@@ -59,7 +59,7 @@ class Sampler(ABC):
 
     def levels(self, process: Process) -> list[float]:
         """The level of every state n = 0 .. N; n = 0 is the data."""
-        return self.grid.levels(process.schedule, self.steps)
+        return (self.grid or process.grid).levels(process.schedule, self.steps)
 
     def sample(
         self,

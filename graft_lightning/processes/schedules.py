@@ -40,19 +40,21 @@ class TableSchedule(Schedule):
         if num_train_timesteps < 1:
             raise ValueError(f"num_train_timesteps={num_train_timesteps}; it must be at least 1")
         self.t_max = float(num_train_timesteps)
-        self._cumulative: Tensor | None = None
+        self._cumulative: dict[torch.device, Tensor] = {}
 
     @abstractmethod
     def table(self) -> Tensor:
         """alpha^2 at the levels 1 .. T, float64 ``(T,)``."""
 
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        if self._cumulative is None:
-            self._cumulative = torch.cat([torch.ones(1, dtype=torch.float64), self.table().double()])
         level = torch.as_tensor(t).round().long()
-        if level.numel() and (level.min() < 0 or level.max() > self.t_max):
+        if level.device not in self._cumulative:
+            squared = torch.cat([torch.ones(1, dtype=torch.float64), self.table().double()])
+            self._cumulative[level.device] = squared.to(level.device)
+        # Elsewhere than on the CPU the question would wait for all work that is under way.
+        if level.is_cpu and level.numel() and (level.min() < 0 or level.max() > self.t_max):
             raise ValueError(f"level t={level.tolist()} outside [0, {self.t_max:g}]")
-        alpha_squared = self._cumulative.to(level.device)[level]
+        alpha_squared = self._cumulative[level.device][level]
         return alpha_squared.sqrt(), (1 - alpha_squared).sqrt()
 
 

@@ -67,6 +67,11 @@ class Reference(ABC):
             FileNotFoundError: if the weights are absent; says where they come from.
         """
 
+    def skeleton(self) -> nn.Module:
+        """The network without weights (on torch's meta device): what counts parameters where weights are absent."""
+        with torch.device("meta"):
+            return self.build(pretrained=False)
+
     @abstractmethod
     def denoise(self, network: nn.Module, x_t: State, t: Tensor, condition: Any) -> State:
         """Calls the network in its own conventions (timesteps, argument names)."""

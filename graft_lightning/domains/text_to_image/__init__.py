@@ -1,1 +1,5 @@
-"""Text-to-image: prompts and rewards for any diffusers text-to-image pipeline."""
+"""Text-to-image: any diffusers text-to-image pipeline, with its prompts and rewards."""
+
+from graft_lightning.domains.text_to_image.reference import DiffusersReference
+
+__all__ = ["DiffusersReference"]
