@@ -1,0 +1,93 @@
+"""Text embeddings, computed once: in memory up to a limit, and on disk."""
+
+import json
+import logging
+import os
+from collections import OrderedDict
+from pathlib import Path
+
+from torch import Tensor
+
+from graft_lightning.processes.noise import hashed_seed
+from graft_lightning.rejection.fingerprint import digest
+
+log = logging.getLogger(__name__)
+
+Embedding = dict[str, Tensor]
+"""The embedding of one text: tensors by name, without batch axis."""
+
+
+class EmbeddingStore:
+    """Embeddings by text. A file that is damaged, or belongs to another text or model, is computed again.
+
+    Args:
+        folder: of the files; None keeps embeddings in memory alone.
+        model: fingerprint of the text encoders; part of every file's name and content.
+        memory: bytes that are kept in memory; of what exceeds it, the files are read again.
+    """
+
+    def __init__(self, folder: Path | None, model: str, memory: int = 2 * 1024**3) -> None:
+        self.folder, self.model, self.memory = folder, model, memory
+        self._kept: OrderedDict[str, Embedding] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, text: str) -> Embedding | None:
+        """The embedding of a text, None if it has to be computed."""
+        if text in self._kept:
+            self._kept.move_to_end(text)
+            return self._kept[text]
+        found = self._read(text)
+        if found is not None:
+            self._keep(text, found)
+        return found
+
+    def put(self, text: str, embedding: Embedding) -> None:
+        """Keeps an embedding, and writes its file atomically."""
+        from safetensors.torch import save_file
+
+        embedding = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in embedding.items()}
+        self._keep(text, embedding)
+        if self.folder is None:
+            return
+        file = self.file(text)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
+        save_file(embedding, str(partial), self._identity(text, embedding))
+        partial.replace(file)
+
+    def file(self, text: str) -> Path:
+        """Where the embedding of a text lies."""
+        assert self.folder is not None
+        return self.folder / self.model / f"{hashed_seed('text', self.model, text):016x}.safetensors"
+
+    def _identity(self, text: str, embedding: Embedding) -> dict[str, str]:
+        values = digest(embedding[name] for name in sorted(embedding))
+        return {"model": self.model, "text": json.dumps(text), "digest": values}
+
+    def _keep(self, text: str, embedding: Embedding) -> None:
+        self._kept[text] = embedding
+        self._bytes += _size(embedding)
+        while self.folder is not None and self._bytes > self.memory and len(self._kept) > 1:
+            self._bytes -= _size(self._kept.popitem(last=False)[1])
+
+    def _read(self, text: str) -> Embedding | None:
+        from safetensors import SafetensorError, safe_open
+
+        if self.folder is None or not self.file(text).is_file():
+            return None
+        file = self.file(text)
+        try:
+            with safe_open(str(file), "pt") as opened:
+                embedding = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+                stored = opened.metadata() or {}
+        except (SafetensorError, OSError, ValueError) as error:
+            log.warning("text embedding %s is damaged (%s); it is computed again", file, error)
+            return None
+        if stored != self._identity(text, embedding):
+            log.warning("text embedding %s is damaged, or not that of %r; it is computed again", file, text)
+            return None
+        return embedding
+
+
+def _size(embedding: Embedding) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in embedding.values())

@@ -1,0 +1,64 @@
+"""Stable Diffusion 3 and 3.5 (arXiv 2403.03206): a multimodal transformer and flow matching."""
+
+import math
+from typing import Any
+
+from torch import Tensor, nn
+
+from graft_lightning.domains.text_to_image.embeddings import Embedding
+from graft_lightning.domains.text_to_image.pipelines.base import Condition, Family, PipelineGrid, refused
+from graft_lightning.processes.denoiser import Output
+from graft_lightning.processes.paths import GaussianPath
+from graft_lightning.processes.process import LogitNormalTime, Process
+from graft_lightning.processes.schedules import RectifiedFlow
+
+
+class StableDiffusion3(Family):
+    """``StableDiffusion3Pipeline``; its T5 encoder may be left out."""
+
+    pipeline = "StableDiffusion3Pipeline"
+    network = "transformer"
+    network_class = "SD3Transformer2DModel"
+    text = ("tokenizer", "tokenizer_2", "tokenizer_3", "text_encoder", "text_encoder_2", "text_encoder_3")
+    lora_targets = (
+        *Family.lora_targets,
+        "attn.add_q_proj",
+        "attn.add_k_proj",
+        "attn.add_v_proj",
+        "attn.to_add_out",
+    )
+    sliced = False
+
+    @property
+    def output(self) -> Output:
+        return "flow"
+
+    def process(self) -> Process:
+        if self.scheduler.get("_class_name", "").startswith("FlowMatch") is False:
+            raise refused("scheduler", self.scheduler.get("_class_name"), "this transformer needs a flow-matching one")
+        if self.scheduler.get("use_dynamic_shifting"):
+            raise refused("use_dynamic_shifting", True, "a shift that depends on the size of images is not supported")
+        # What was trained is a logit-normal level, shifted; the shift adds its logarithm to the logit.
+        law = LogitNormalTime(mean=math.log(self.scheduler.get("shift", 1.0)))
+        config = {key: value for key, value in self.scheduler.items() if not key.startswith("_")}
+        grid = PipelineGrid("FlowMatchEulerDiscreteScheduler", config)
+        return Process(GaussianPath(RectifiedFlow()), law, grid)
+
+    def denoise(self, network: nn.Module, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        dtype = next(network.parameters()).dtype
+        timesteps = self.scheduler.get("num_train_timesteps", 1000)
+        answer = network(
+            hidden_states=x_t.to(dtype),
+            timestep=(t * timesteps).float(),
+            encoder_hidden_states=condition["prompt"].to(dtype),
+            pooled_projections=condition["pooled"].to(dtype),
+            return_dict=False,
+        )
+        return answer[0].to(x_t.dtype)
+
+    def embed(self, pipeline: Any, texts: list[str], device: Any) -> Embedding:
+        # The pipeline also takes the model's own dimension of T5 embeddings from its transformer, which is not loaded.
+        prompt, _, pooled, _ = pipeline.encode_prompt(
+            texts, texts, texts, device=device, do_classifier_free_guidance=False
+        )
+        return {"prompt": prompt, "pooled": pooled}

@@ -1,0 +1,283 @@
+"""The reference of any text-to-image pipeline of diffusers that `pipelines` knows."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from graft_lightning.domains.base import PictureReference, contact_sheet
+from graft_lightning.domains.text_to_image.embeddings import EmbeddingStore
+from graft_lightning.domains.text_to_image.pipelines import Family, family_of
+from graft_lightning.domains.text_to_image.pipelines.base import Condition
+from graft_lightning.domains.text_to_image.source import Source
+from graft_lightning.processes.denoiser import Output
+from graft_lightning.processes.noise import hashed_seed
+from graft_lightning.processes.process import Process, Shape
+from graft_lightning.processes.samplers import DDIM, Sampler
+from graft_lightning.rejection.fingerprint import describe
+from graft_lightning.types import SettingsError, State
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+SHEET_SIDE = 192
+"""Largest width of one image on a contact sheet."""
+
+
+class DiffusersReference(PictureReference):
+    """Stable Diffusion 1.x, 2.x, XL, 3.x and what was fine-tuned from them.
+
+    States are latents of the pipeline's VAE. Process, grid and output type come from the pipeline's own scheduler
+    configuration. Text embeddings are computed once, and kept; text encoders and VAE are on the device only while they
+    work.
+
+    Args:
+        model: a folder written by ``save_pretrained``, an id on huggingface.co, or a single ``.safetensors`` file.
+        sampler: 50 steps of DDIM by default (of Euler's method, for a flow); without a grid of its own it visits the
+            levels of the pipeline's scheduler.
+        guidance_scale: classifier-free guidance; 1 is none.
+        dtype: of all weights. Adapters are trained in float32 whatever it is; for full fine-tuning choose "fp32".
+        height: of the images, in pixels; the model's own by default.
+        width: likewise.
+        gradient_checkpointing: recompute activations in the backward pass: less memory, about a third more time.
+        attention_slicing: compute attention in slices: less memory, slower; for U-Nets without fused attention.
+        text_cache: folder of text embeddings, shared by all runs of a model; in memory alone by default.
+        offload: keep text encoders and VAE on the CPU between their turns.
+        vae_batch_size: images decoded at a time.
+        without: parts that are left out, e.g. text_encoder_3 and tokenizer_3 (T5) of Stable Diffusion 3.
+        config: for a single file, the folder or id of a pipeline of the same architecture.
+        variant: of the weight files, e.g. "fp16".
+    """
+
+    def __init__(
+        self,
+        model: str,
+        sampler: Sampler | None = None,
+        guidance_scale: float = 7.5,
+        dtype: Literal["fp32", "fp16", "bf16"] = "fp32",
+        height: int | None = None,
+        width: int | None = None,
+        gradient_checkpointing: bool = False,
+        attention_slicing: bool = False,
+        text_cache: str | None = None,
+        offload: bool = True,
+        vae_batch_size: int = 4,
+        without: list[str] | None = None,
+        config: str | None = None,
+        variant: str | None = None,
+    ) -> None:
+        super().__init__(sampler or DDIM(), guidance_scale)
+        if dtype not in DTYPES:
+            raise SettingsError(f"dtype={dtype!r}; it must be one of {', '.join(DTYPES)}")
+        if vae_batch_size < 1:
+            raise SettingsError(f"vae_batch_size={vae_batch_size}; it must be at least 1")
+        self.model, self.dtype, self.height, self.width = model, dtype, height, width
+        self.gradient_checkpointing, self.attention_slicing = gradient_checkpointing, attention_slicing
+        self.text_cache, self.offload, self.vae_batch_size = text_cache, offload, vae_batch_size
+        self.without = list(without or [])
+        self._source = Source(model, config, variant)
+        self._parts: dict[str, Any] = {}
+
+    # ---- what the pipeline's configuration says
+
+    @cached_property
+    def family(self) -> Family:
+        """The kind of pipeline.
+
+        Raises:
+            SettingsError: if it is not supported; names those that are.
+            ModelUnavailableError: if its configuration cannot be had; says what to do.
+        """
+        index = self._source.index()
+        kind = family_of(index.get("_class_name", "model without _class_name"), self.model)
+        return kind(index, self._source.config("scheduler"))
+
+    @property
+    def output(self) -> Output:  # type: ignore[override]
+        """The network's output type."""
+        return self.family.output
+
+    @property
+    def lora_targets(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The attention projections."""
+        return self.family.lora_targets
+
+    @cached_property
+    def process(self) -> Process:
+        return self.family.process()
+
+    @cached_property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the images, in pixels.
+
+        Raises:
+            SettingsError: if the VAE cannot make such images.
+        """
+        factor, side = self.vae_factor, self._network_config["sample_size"]
+        sides = (side, side) if isinstance(side, int) else side
+        size = (self.height or sides[0] * factor, self.width or sides[1] * factor)
+        multiple = factor * self._network_config.get("patch_size", 1)
+        if size[0] % multiple or size[1] % multiple:
+            raise SettingsError(f"height={size[0]} and width={size[1]} must be multiples of {multiple}")
+        return size
+
+    @property
+    def vae_factor(self) -> int:
+        """Pixels per latent pixel."""
+        return 2 ** (len(self._source.config("vae")["block_out_channels"]) - 1)
+
+    @property
+    def _network_config(self) -> dict[str, Any]:
+        return self._source.config(self.family.network)
+
+    def shape(self, conditions: Sequence[str]) -> Shape:
+        height, width = self.size
+        return (self._network_config["in_channels"], height // self.vae_factor, width // self.vae_factor)
+
+    # ---- the network
+
+    def build(self, pretrained: bool = True) -> nn.Module:
+        """The U-Net or transformer, in evaluation mode.
+
+        Raises:
+            ModelUnavailableError: if the weights cannot be had; says what to do.
+        """
+        network = self._pretrained() if pretrained else self._fresh()
+        if self.gradient_checkpointing:
+            network.enable_gradient_checkpointing()
+        if self.attention_slicing:
+            if not self.family.sliced:
+                raise SettingsError(f"attention_slicing: {self.family.network_class} has none; set it to false")
+            network.set_attention_slice("auto")
+        return network.eval()
+
+    def _pretrained(self) -> Any:
+        return self._source.load(self.family.network, self.family.network_class, torch_dtype=DTYPES[self.dtype])
+
+    def _fresh(self) -> Any:
+        import diffusers
+
+        kind = getattr(diffusers, self.family.network_class)
+        config = {name: value for name, value in self._network_config.items() if not name.startswith("_")}
+        return kind(**config).to(DTYPES[self.dtype])
+
+    def denoise(self, network: nn.Module, x_t: State, t: Tensor, condition: Any) -> State:
+        assert isinstance(x_t, Tensor)
+        return self.family.denoise(network, x_t, t, condition)
+
+    def blocks(self, network: nn.Module) -> list[nn.Module]:
+        """What diffusers itself keeps together when it splits a model, the innermost alone."""
+        names = set(getattr(network, "_no_split_modules", None) or [])
+        found = [module for module in network.modules() if type(module).__name__ in names]
+        return [module for module in found if not any(inner in found for inner in list(module.modules())[1:])]
+
+    # ---- text and images
+
+    def encode(self, conditions: Sequence[str], device: torch.device | str) -> Condition:
+        unique = list(dict.fromkeys(conditions))
+        embeddings = {text: self._store.get(text) for text in unique}
+        missing = [text for text, embedding in embeddings.items() if embedding is None]
+        embeddings |= self._embed(missing, device) if missing else {}
+        index = torch.tensor([unique.index(text) for text in conditions], device=device)
+        first: Any = embeddings[unique[0]]
+        stacked = {name: torch.stack([embeddings[text][name] for text in unique]).to(device)[index] for name in first}  # type: ignore[index]
+        return self.family.condition(stacked, *self.size)
+
+    @cached_property
+    def _store(self) -> EmbeddingStore:
+        parts = [self._source.fingerprint(part) for part in self._text_parts]
+        model = "-".join([self.family.pipeline, self.dtype, *self.without, *parts])
+        key = f"{hashed_seed('text encoders', model):016x}"
+        return EmbeddingStore(Path(self.text_cache) if self.text_cache else None, key)
+
+    @property
+    def _text_parts(self) -> list[str]:
+        return [part for part in self.family.text if part not in self.without]
+
+    def _embed(self, texts: list[str], device: torch.device | str) -> dict[str, Any]:
+        with self._text_encoders(device) as pipeline:
+            for low in range(0, len(texts), 32):
+                part = texts[low : low + 32]
+                embedded = self.family.embed(pipeline, part, device)
+                for row, text in enumerate(part):
+                    self._store.put(text, {name: values[row] for name, values in embedded.items()})
+        return {text: self._store.get(text) for text in texts}
+
+    @contextmanager
+    def _text_encoders(self, device: torch.device | str) -> Iterator[Any]:
+        if "text" not in self._parts:
+            index = self._source.index()
+            absent = [name for name in index if name[0] != "_" and isinstance(index[name], list)]
+            absent = [name for name in absent if name not in self._text_parts]
+            pipeline = self._source.load_pipeline(
+                self.family.pipeline, absent, torch_dtype=DTYPES[self.dtype], **self._stand_ins()
+            )
+            self._parts["text"] = pipeline
+        pipeline = self._parts["text"]
+        encoders = [getattr(pipeline, name) for name in self._text_parts if "encoder" in name]
+        with working(encoders, device, self.offload):
+            yield pipeline
+
+    def _stand_ins(self) -> dict[str, Any]:
+        """Where T5 is left out, the pipeline asks its transformer for the dimension of the zeros that replace it."""
+        return {self.family.network: self.skeleton()} if self.without else {}
+
+    def decode(self, x_0: State) -> Tensor:
+        """Images ``(batch, 3, height, width)`` in [0, 1], float32."""
+        assert isinstance(x_0, Tensor)
+        vae = self._vae
+        config = vae.config
+        images = []
+        with working([vae], x_0.device, self.offload):
+            for part in x_0.split(self.vae_batch_size):
+                z = part.float() / config.scaling_factor + (config.shift_factor or 0.0)
+                images.append(vae.decode(z.to(vae.dtype), return_dict=False)[0].float())
+        return (torch.cat(images) / 2 + 0.5).clamp(0, 1)
+
+    @property
+    def _vae(self) -> Any:
+        if "vae" not in self._parts:
+            # Where half precision overflows in the decoder, the configuration says so.
+            upcast = self.dtype == "fp16" and self._source.config("vae").get("force_upcast", False)
+            dtype = torch.float32 if upcast else DTYPES[self.dtype]
+            self._parts["vae"] = self._source.load("vae", "AutoencoderKL", torch_dtype=dtype).requires_grad_(False)
+        return self._parts["vae"]
+
+    def draw(self, samples: Tensor, captions: Sequence[str] | None = None, columns: int = 8) -> Tensor:
+        side = max(samples.shape[-2:])
+        if side > SHEET_SIDE:
+            samples = nn.functional.interpolate(samples.float(), scale_factor=SHEET_SIDE / side, mode="area")
+        return contact_sheet(samples, captions, columns)
+
+    # ---- identity
+
+    def fingerprint(self, network: nn.Module) -> dict[str, Any]:
+        """By the files that the weights come from, so that sharded weights need not be put together."""
+        return {
+            "reference": f"{type(self).__module__}.{type(self).__qualname__}",
+            "weights": self._source.fingerprint(self.family.network),
+            "vae": self._source.fingerprint("vae"),
+            "text": self._store.model,
+            "dtype": self.dtype,
+            "size": list(self.size),
+            "process": describe(self.process),
+            "sampler": describe(self.sampler),
+            "guidance_scale": self.guidance_scale,
+        }
+
+
+@contextmanager
+def working(modules: list[nn.Module], device: torch.device | str, offload: bool) -> Iterator[None]:
+    """Modules on a device while they work, without gradients, in their own precision; afterwards on the CPU again."""
+    kind = torch.device(device).type
+    for module in modules:
+        module.to(device)
+    try:
+        with torch.no_grad(), torch.autocast(kind, enabled=False):
+            yield
+    finally:
+        if offload and kind != "cpu":
+            for module in modules:
+                module.to("cpu")

