@@ -1,8 +1,9 @@
 """Callbacks: the only place where references, data and models meet."""
 
+from graft_lightning.callbacks.alarms import Alarms
 from graft_lightning.callbacks.collect import Collect
 from graft_lightning.callbacks.ema import TrainableEMA
 from graft_lightning.callbacks.evaluate import Evaluate
 from graft_lightning.callbacks.files import SaveReference, WriteSamples
 
-__all__ = ["Collect", "Evaluate", "SaveReference", "TrainableEMA", "WriteSamples"]
+__all__ = ["Alarms", "Collect", "Evaluate", "SaveReference", "TrainableEMA", "WriteSamples"]

@@ -10,7 +10,19 @@ import lightning as L
 import torch
 from torchmetrics import Metric
 
-from graft_lightning.callbacks.figures import PICTURES, log_layout, log_sheet, sheet_of
+from graft_lightning.callbacks.alarms import (
+    ALARMS,
+    Alarms,
+    Gap,
+    base_figures,
+    curves_of,
+    figures_of,
+    gaps,
+    raised,
+    tell,
+)
+from graft_lightning.callbacks.figures import PICTURES, boards, log_layout, log_sheet, sheet_of
+from graft_lightning.callbacks.sample_facts import Facts, change, facts_of
 from graft_lightning.modules.denoising import DenoisingModule
 from graft_lightning.modules.graft import PGraft
 from graft_lightning.rejection.reward import Reward, score
@@ -18,6 +30,9 @@ from graft_lightning.types import Draws
 
 RECORDS = "evaluation.jsonl"
 """One line an evaluation, in the run's folder; reports are made from these files."""
+
+BASE_SAMPLES = 2
+"""Samples of each process that are compared with the base's of the same seeds."""
 
 
 class Evaluate(L.Callback):
@@ -28,6 +43,8 @@ class Evaluate(L.Callback):
         metrics: torchmetrics over all samples, called ``update(samples, conditions)``: diversity, distances.
         method: the name in reports; the model's own by default.
         baseline: also evaluate the reference once when a fit starts.
+        alarms: when an evaluation warns: of a reward that is exploited, of samples that are blank, repeated or alike,
+            of fine-tuning without effect.
     """
 
     def __init__(
@@ -36,11 +53,16 @@ class Evaluate(L.Callback):
         metrics: list[Metric] | None = None,
         method: str | None = None,
         baseline: bool = True,
+        alarms: Alarms | None = None,
     ) -> None:
         self.rewards = list(rewards or [])
         self.metrics = list(metrics or [])
         self.method = method
         self.baseline = baseline
+        self.alarms = alarms or Alarms()
+        self._facts: list[Facts] = []
+        self._first: tuple[Draws, Any] | None = None
+        self._base_first: Any = None
         self._rows: list[tuple[str, int, list[float]]] = []
         self._pictures: list[tuple[str, Any]] = []
         self._base_pictures: list[tuple[str, Any]] = []
@@ -71,6 +93,7 @@ class Evaluate(L.Callback):
             self._take(pl_module, draws, pl_module.reference.decode(pl_module.sample(draws, pl_module.opened().frozen)))
         pl_module.train()
         self._base_pictures = self._pictures
+        self._base_first = self._first[1] if self._first else None
         if not recorded:
             self._finish(trainer, pl_module, "validate", "base", before=True)
 
@@ -100,13 +123,16 @@ class Evaluate(L.Callback):
     # ---- work
 
     def _reset(self, module: L.LightningModule) -> None:
-        self._rows, self._pictures = [], []
+        self._rows, self._pictures, self._facts, self._first = [], [], [], None
         for reward in self.rewards:
             reward.to(module.device)
         for metric in self.metrics:
             metric.to(module.device).reset()
 
     def _take(self, module: DenoisingModule, draws: Draws, samples: Any) -> None:
+        if self._first is None:
+            few = Draws(draws.conditions[:BASE_SAMPLES], draws.draw[:BASE_SAMPLES], draws.seeds[:BASE_SAMPLES])
+            self._first = few, samples[:BASE_SAMPLES].cpu()
         if (draws.draw < 0).all():
             return  # repeated to keep processes in step
         scores = [score(reward, samples, draws.conditions).tolist() for reward in self.rewards]
@@ -114,6 +140,8 @@ class Evaluate(L.Callback):
         self._rows += [(text, number, list(values)) for text, number, *values in rows]
         for metric in self.metrics:
             metric.update(samples, draws.conditions)
+        if self.alarms.on:
+            self._facts += facts_of(module.reference, samples, draws.conditions, draws.draw.tolist())
         for i in (draws.draw == 0).nonzero().squeeze(1).tolist():
             if len(self._pictures) < PICTURES:
                 self._pictures.append((draws.conditions[i], samples[i : i + 1].cpu()))
@@ -130,6 +158,8 @@ class Evaluate(L.Callback):
         for name, figure in figures.items():
             if not before:  # for checkpoints and progress bars; Lightning's own step is one behind that of the interval
                 module.log(f"{stage}/{name}", figure["mean"], prog_bar=name == next(iter(figures)), logger=False)
+        facts = gathered(self._facts)
+        changes = gathered([(trainer.global_rank, 0, self._change(trainer, module, stage, before))])
         folder = run_folder(trainer)
         if not trainer.is_global_zero:
             return
@@ -146,7 +176,37 @@ class Evaluate(L.Callback):
             "scores": {name: table(rows, i) for i, name in enumerate(self.names)},
         }
         append_record(folder, record)
+        if self.alarms.on:
+            known = [value for _, _, value in changes if value is not None]
+            self._watch(trainer, folder, record, figures_of(facts, max(known) if known else None))
         self._draw(trainer, module, stage, folder / f"{'base' if before else stage}.png")
+
+    def _change(self, trainer: L.Trainer, module: DenoisingModule, stage: str, before: bool) -> float | None:
+        """How far the first samples of this process are from the base's; None where nothing has been trained."""
+        trained = isinstance(module, PGraft) and not before and self._steps(trainer, module) > 0
+        if not (self.alarms.on and trained and self._first):
+            return None
+        draws, samples = self._first
+        base = self._base_first if stage == "validate" else None
+        if base is None:
+            base = module.reference.decode(module.sample(draws, module.opened().frozen))
+        return change(samples, base)
+
+    def _watch(self, trainer: L.Trainer, folder: Path, record: dict[str, Any], figures: dict[str, float]) -> None:
+        """Compares an evaluation with the base's, logs what it finds and warns."""
+        base: dict[str, float] = {}
+        found: list[Gap] = []
+        if record["method"] != "base":
+            base = base_figures(folder)
+            reward = getattr(trainer.datamodule, "reward", None) or next(iter(self.names), "")  # type: ignore[attr-defined]
+            same = [r for r in read_records(folder) if (r["stage"], r["method"]) == (record["stage"], "base")]
+            if same and self.alarms.judges:
+                found = gaps(reward, record["scores"], same[-1]["scores"])
+        lines = raised(self.alarms, figures, base, found)
+        for logger in trainer.loggers:
+            logger.log_metrics(curves_of(figures, base, found, len(lines)), step=trainer.global_step)
+        where = {name: record[name] for name in ("stage", "method", "step")}
+        tell(folder, {**where, "figures": figures, "alarms": lines}, boards(trainer))
 
     @staticmethod
     def _steps(trainer: L.Trainer, module: DenoisingModule) -> int:
@@ -215,9 +275,10 @@ def append_record(folder: Path, record: dict[str, Any]) -> None:
 
 def retire_records(folder: Path) -> None:
     """Sets the records of an earlier fit in the same folder aside: a report must not mix the two."""
-    file = folder / RECORDS
-    if file.is_file():
-        file.replace(folder / f"earlier-{RECORDS}")
+    for name in (RECORDS, ALARMS):
+        file = folder / name
+        if file.is_file():
+            file.replace(folder / f"earlier-{name}")
 
 
 def read_records(folder: Path) -> list[dict[str, Any]]:

@@ -230,7 +230,7 @@ class DiffusersReference(PictureReference):
         vae = self._vae
         config = vae.config
         images = []
-        with working([vae], x_0.device, self.offload):
+        with working([vae], x_0.device, self.offload):  # type: ignore[arg-type]
             for part in x_0.split(self.vae_batch_size):
                 z = part.float() / config.scaling_factor + (config.shift_factor or 0.0)
                 images.append(vae.decode(z.to(vae.dtype), return_dict=False)[0].float())

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import tempfile
+import warnings
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -129,7 +130,9 @@ class Source:
                 f"; Stability AI took this model down, a copy is {self.model.replace('stabilityai', 'sd2-community')}"
             )
         try:
-            return loaded(load, self.model, _WHAT, **options)
+            with warnings.catch_warnings():  # the older of the two names for the type works in every version so far
+                warnings.filterwarnings("ignore", message=".*torch_dtype.*")
+                return loaded(load, self.model, _WHAT, **options)
         except ModelUnavailableError as error:
             raise ModelUnavailableError(f"{error}{hint}") from error
 

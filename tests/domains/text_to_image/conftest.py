@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.domains.text_to_image import tiny_models
+from tests.domains.text_to_image import tiny_models, tiny_pipelines
 
 
 @pytest.fixture(scope="session")
@@ -15,5 +15,19 @@ def model_folder(tmp_path_factory):
             folders[name] = tmp_path_factory.mktemp(name)
             getattr(tiny_models, name)(folders[name])
         return str(folders[name])
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pipeline_folder(tmp_path_factory):
+    """Folder of a pipeline of `tiny_pipelines`, by name; not to be written to."""
+    folders = {}
+
+    def folder(name):
+        if name not in folders:
+            folders[name] = tmp_path_factory.mktemp("pipelines") / name
+            tiny_pipelines.PIPELINES[name](folders[name])
+        return folders[name]
 
     return folder

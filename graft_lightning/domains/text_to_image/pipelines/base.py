@@ -15,8 +15,8 @@ from graft_lightning.processes.process import Process
 from graft_lightning.processes.schedules import Schedule
 from graft_lightning.types import SettingsError
 
-Condition = Tensor | TensorDict
-"""Encoded prompts, with ``batch`` rows."""
+Condition = TensorDict
+"""Encoded prompts: what the network is conditioned on, with ``batch`` rows."""
 
 
 class Family(ABC):
@@ -38,7 +38,7 @@ class Family(ABC):
     pipeline: str
     network: str = "unet"
     network_class: str = "UNet2DConditionModel"
-    text: tuple[str, ...]
+    text: tuple[str, ...] = ()
     lora_targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")
     sliced: bool = True
 

@@ -19,7 +19,7 @@ class StableDiffusion3(Family):
     pipeline = "StableDiffusion3Pipeline"
     network = "transformer"
     network_class = "SD3Transformer2DModel"
-    text = ("tokenizer", "tokenizer_2", "tokenizer_3", "text_encoder", "text_encoder_2", "text_encoder_3")
+    text: tuple[str, ...] = ("tokenizer", "tokenizer_2", "tokenizer_3", "text_encoder", "text_encoder_2", "text_encoder_3")
     lora_targets = (
         *Family.lora_targets,
         "attn.add_q_proj",
@@ -34,8 +34,9 @@ class StableDiffusion3(Family):
         return "flow"
 
     def process(self) -> Process:
-        if self.scheduler.get("_class_name", "").startswith("FlowMatch") is False:
-            raise refused("scheduler", self.scheduler.get("_class_name"), "this transformer needs a flow-matching one")
+        kind = self.scheduler.get("_class_name", "FlowMatchEulerDiscreteScheduler")
+        if not kind.startswith("FlowMatch"):
+            raise refused("scheduler", kind, "this transformer needs one of flow matching")
         if self.scheduler.get("use_dynamic_shifting"):
             raise refused("use_dynamic_shifting", True, "a shift that depends on the size of images is not supported")
         # What was trained is a logit-normal level, shifted; the shift adds its logarithm to the logit.
@@ -57,7 +58,6 @@ class StableDiffusion3(Family):
         return answer[0].to(x_t.dtype)
 
     def embed(self, pipeline: Any, texts: list[str], device: Any) -> Embedding:
-        # The pipeline also takes the model's own dimension of T5 embeddings from its transformer, which is not loaded.
         prompt, _, pooled, _ = pipeline.encode_prompt(
             texts, texts, texts, device=device, do_classifier_free_guidance=False
         )

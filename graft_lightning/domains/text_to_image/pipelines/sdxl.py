@@ -14,12 +14,12 @@ class StableDiffusionXL(StableDiffusion):
     """``StableDiffusionXLPipeline``, the base model without refiner."""
 
     pipeline = "StableDiffusionXLPipeline"
-    text = ("tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2")
+    text: tuple[str, ...] = ("tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2")
 
     def __init__(self, index: Config, scheduler: Config) -> None:
         Family.__init__(self, index, scheduler)  # this pipeline takes its scheduler as it is
 
-    def arguments(self, condition: Any, dtype: Any) -> dict[str, Any]:
+    def arguments(self, condition: Condition, dtype: Any) -> dict[str, Any]:
         added = {"text_embeds": condition["pooled"].to(dtype), "time_ids": condition["time_ids"].to(dtype)}
         return {"encoder_hidden_states": condition["prompt"].to(dtype), "added_cond_kwargs": added}
 

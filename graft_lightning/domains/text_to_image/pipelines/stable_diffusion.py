@@ -23,7 +23,7 @@ class StableDiffusion(Family):
     """``StableDiffusionPipeline``."""
 
     pipeline = "StableDiffusionPipeline"
-    text = ("tokenizer", "text_encoder")
+    text: tuple[str, ...] = ("tokenizer", "text_encoder")
 
     def __init__(self, index: Config, scheduler: Config) -> None:
         # The pipeline's constructor changes outdated configurations in the same way.
@@ -49,7 +49,7 @@ class StableDiffusion(Family):
         answer = network(x_t.to(dtype), (t - 1).long(), **self.arguments(condition, dtype), return_dict=False)
         return answer[0].to(x_t.dtype)
 
-    def arguments(self, condition: Any, dtype: Any) -> dict[str, Any]:
+    def arguments(self, condition: Condition, dtype: Any) -> dict[str, Any]:
         """The condition as arguments of the U-Net."""
         return {"encoder_hidden_states": condition["prompt"].to(dtype)}
 
