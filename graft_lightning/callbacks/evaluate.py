@@ -26,7 +26,7 @@ from graft_lightning.callbacks.sample_facts import Facts, change, facts_of
 from graft_lightning.modules.denoising import DenoisingModule
 from graft_lightning.modules.graft import PGraft
 from graft_lightning.rejection.reward import Reward, score
-from graft_lightning.types import Draws
+from graft_lightning.types import Draws, SettingsError
 
 RECORDS = "evaluation.jsonl"
 """One line an evaluation, in the run's folder; reports are made from these files."""
@@ -73,6 +73,20 @@ class Evaluate(L.Callback):
         return [reward.name for reward in self.rewards]
 
     # ---- hooks
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Refuses batches that would cut the group of a reward in two.
+
+        Raises:
+            SettingsError: naming both keys.
+        """
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        draws, batch = getattr(data, "eval_draws", 1), getattr(data, "eval_batch_size", 1)
+        if draws > batch and (groupwise := [reward.name for reward in self.rewards if reward.groupwise]):
+            raise SettingsError(
+                f"evaluate.rewards: {groupwise[0]} looks at all draws of a condition, but data.eval_draws={draws} do not "
+                f"fit into data.eval_batch_size={batch}"
+            )
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Evaluates the reference on the validation draws; a resumed run has that already."""
@@ -150,6 +164,8 @@ class Evaluate(L.Callback):
         self, trainer: L.Trainer, module: DenoisingModule, stage: str, method: str, before: bool = False
     ) -> None:
         """Gathers, logs and records one evaluation, ``before`` the fit or in one of Lightning's loops. Collective."""
+        for reward in self.rewards:
+            reward.to("cpu")  # its memory is needed for training
         rows = gathered(self._rows)
         figures = {name: summarise(rows, i) for i, name in enumerate(self.names)}
         for metric in self.metrics:

@@ -139,6 +139,10 @@ class _CurrentStandardError(logging.StreamHandler):
         """Nothing is bound."""
 
 
+def _no_advertisement(record: logging.LogRecord) -> bool:
+    return "\N{ELECTRIC LIGHT BULB}" not in record.getMessage()
+
+
 def _quieten() -> None:
     """Our own messages at INFO, one line each; Lightning's advertisements and known harmless warnings away."""
     root = logging.getLogger("graft_lightning")
@@ -148,8 +152,12 @@ def _quieten() -> None:
         root.addHandler(handler)
         root.setLevel(logging.INFO)
         root.propagate = False
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
+        for bound in [h for h in logging.getLogger(name).handlers if type(h) is logging.StreamHandler]:
+            logging.getLogger(name).removeHandler(bound)
+            logging.getLogger(name).addHandler(_CurrentStandardError())
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.trainer.setup"):
-        logging.getLogger(name).addFilter(lambda record: "\N{ELECTRIC LIGHT BULB}" not in record.getMessage())
+        logging.getLogger(name).addFilter(_no_advertisement)  # added once, however often it is asked for
     for message in (
         ".*does not have many workers.*",
         ".*treespec.*",

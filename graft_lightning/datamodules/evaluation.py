@@ -40,21 +40,27 @@ class DrawLoader:
         batch_size: samples drawn at a time, at most.
         rank: of this process.
         world: number of processes.
+        group: draws of one condition, which stay in one batch where they fit: some rewards look at all of them.
     """
 
-    def __init__(self, draws: Callable[[], Draws], batch_size: int, rank: int = 0, world: int = 1) -> None:
+    def __init__(
+        self, draws: Callable[[], Draws], batch_size: int, rank: int = 0, world: int = 1, group: int = 1
+    ) -> None:
         self.draws = draws
         self.batch_size = batch_size
         self.rank, self.world = rank, world
+        self.group = group if group <= batch_size else 1
 
     def __len__(self) -> int:
-        return -(-len(self.draws().conditions) // (self.batch_size * self.world))
+        groups = len(self.draws().conditions) // self.group
+        return -(-groups // (self.batch_size // self.group * self.world))
 
     def __iter__(self) -> Iterator[Draws]:
         every = self.draws()
-        count, batches = len(every.conditions), len(self) * self.world
+        groups, batches = len(every.conditions) // self.group, len(self) * self.world
         for batch in range(self.rank, batches, self.world):
-            part = slice(batch * count // batches, (batch + 1) * count // batches)
+            start, stop = (end * groups // batches * self.group for end in (batch, batch + 1))
+            part = slice(start, stop)
             if part.start == part.stop:
                 yield Draws(every.conditions[:1], torch.tensor([-1]), every.seeds[:1])
             else:
@@ -106,7 +112,9 @@ class HeldOutConditions(L.LightningDataModule):
     def _held_out(self, conditions: Conditions | None, purpose: str, draws: int) -> DrawLoader | list[Any]:
         if conditions is None:
             return []
-        return DrawLoader(partial(draws_of, conditions, draws, self.seed, purpose), self.eval_batch_size, *self.place)
+        return DrawLoader(
+            partial(draws_of, conditions, draws, self.seed, purpose), self.eval_batch_size, *self.place, draws
+        )
 
 
 def global_seed() -> int:

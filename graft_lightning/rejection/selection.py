@@ -42,14 +42,17 @@ class Selection:
         return float(self.accepted.float().mean())
 
     def mean_reward(self) -> tuple[float, float]:
-        """Mean finite reward of all draws and of the accepted ones: where a round starts, and its ceiling.
+        """Mean finite reward of all draws, and of the accepted ones by weight: where a round starts, and its ceiling.
 
         Both are means over conditions, the second over those that accepted anything.
         """
         finite = torch.where(self.rewards.isfinite(), self.rewards, torch.nan)
-        before = finite.nanmean(1).nanmean()
-        after = torch.where(self.accepted, finite, torch.nan).nanmean(1).nanmean()
-        return float(before), float(after)
+        flat = finite.flatten()
+        of_accepted = [
+            (weights * flat[members]).nansum() / weights[flat[members].isfinite()].sum()
+            for members, weights in zip(self.members, self.weights, strict=True)
+        ]
+        return float(finite.nanmean(1).nanmean()), float(torch.stack(of_accepted).nanmean())
 
 
 def decision_uniforms(seeds: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from graft_lightning.reports.statistics import Figure, best_of, interval
+from graft_lightning.reports.statistics import Figure, best_of, finite_mean, interval
 
 RECORDS = "evaluation.jsonl"
 COLLECTED = "collected.json"
@@ -101,8 +101,8 @@ def _row(runs: Sequence[Run]) -> dict[str, Figure]:
         values = [run.values[name] for run in runs if name in run.values]
         scores = [run.scores[name] for run in runs if name in run.scores]
         if len(values) < FEW and scores:
-            conditions = zip(*[[sum(draws) / len(draws) for draws in run] for run in scores], strict=True)
-            row[name] = interval([sum(means) / len(means) for means in conditions])
+            conditions = zip(*[[finite_mean(draws) for draws in run] for run in scores], strict=True)
+            row[name] = interval([finite_mean(means) for means in conditions])
         else:
             row[name] = interval(values)
     return row
@@ -117,7 +117,7 @@ def _best(run: Run, n: int) -> Run | None:
         name: [[best_of(reward, row, n)] for reward, row in zip(rewards, rows, strict=True)]
         for name, rows in run.scores.items()
     }
-    values = {name: sum(row[0] for row in rows) / len(rows) for name, rows in scores.items()}
+    values = {name: finite_mean([row[0] for row in rows]) for name, rows in scores.items()}
     return replace(run, method=f"best_of_{n}", values=values, scores=scores)
 
 

@@ -30,6 +30,12 @@ def interval(values: Sequence[float]) -> Figure:
     return {"mean": mean, "low": mean - half, "high": mean + half, "n": count}
 
 
+def finite_mean(values: Sequence[float]) -> float:
+    """The mean of the values that are finite; NaN if none is."""
+    finite = [value for value in values if math.isfinite(value)]
+    return sum(finite) / len(finite) if finite else math.nan
+
+
 def best_of(rewards: Sequence[float], values: Sequence[float], n: int) -> float:
     """Expected ``values`` of the draw with the highest reward among n of these draws, taken without replacement.
 

@@ -48,3 +48,19 @@ def test_the_seed_is_that_of_the_run(monkeypatch):
     monkeypatch.setenv("PL_GLOBAL_SEED", "11")
     assert HeldOutConditions().seed == 11
     assert HeldOutConditions(seed=2).seed == 2
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+@pytest.mark.parametrize("draws", [1, 3, 4])
+def test_the_draws_of_a_condition_stay_together(world, draws):
+    every = draws_of(Texts(list("abcdefg")), draws, 0, "test")
+    batches = [b for r in range(world) for b in DrawLoader(lambda: every, 8, r, world, draws)]
+    counted = [b for b in batches if (b.draw >= 0).all()]
+    assert all(len(b.conditions) <= 8 for b in counted)
+    assert sorted(t for b in counted for t in set(b.conditions)) == list("abcdefg")  # each in one batch alone
+    assert sum(len(b.conditions) for b in counted) == 7 * draws
+
+
+def test_more_draws_than_a_batch_holds_are_cut():
+    every = draws_of(Texts(["a", "b"]), 5, 0, "test")
+    assert [len(b.conditions) for b in DrawLoader(lambda: every, 4, group=5)] == [3, 3, 4]

@@ -77,7 +77,9 @@ def test_soft_acceptance_weighs_with_the_probability():
     rewards = torch.tensor([[0.0, -1.0, -2.0]])
     selection = chosen(rewards, SoftAcceptance(ClassicalRejection(1.0, 0.0)))
     assert selection.members[0].tolist() == [0, 1, 2]
-    torch.testing.assert_close(selection.weights[0], rewards[0].double().exp())
+    weights = rewards[0].double().exp()
+    torch.testing.assert_close(selection.weights[0], weights)
+    assert selection.mean_reward() == pytest.approx((-1.0, float((weights * rewards[0]).sum() / weights.sum())))
 
 
 def test_nothing_accepted_is_refused_and_counted():

@@ -61,6 +61,12 @@ def test_runs_of_another_stage_and_unfinished_lines_are_left_out(folders):
     assert compare(read_runs([folders]))["graft"]["reward"]["mean"] == pytest.approx(0.5)
 
 
+def test_draws_without_a_score_are_left_out(tmp_path):
+    write_run(tmp_path / "a", "base", 0, [[0.2, math.nan], [0.4, 0.6], [math.nan, math.nan]])
+    figure = compare(read_runs([tmp_path]))["base"]["reward"]
+    assert (figure["mean"], figure["n"]) == (pytest.approx(0.35), 2)
+
+
 def test_curves_over_steps(folders):
     points = curves(read_runs([folders]), "reward", "test")["graft"]
     assert [(step, round(figure["mean"], 6), figure["n"]) for step, figure in points] == [(5, 0.0, 3), (10, 0.5, 3)]
