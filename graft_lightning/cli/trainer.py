@@ -23,7 +23,7 @@ class GraftTrainer(L.Trainer):
         from graft_lightning.reports.plan import loop_of, make_plan
 
         evaluate = next(callback for callback in self.callbacks if isinstance(callback, Evaluate))  # type: ignore[attr-defined]
-        loop = loop_of(self, datamodule, bool(evaluate.baseline and evaluate.rewards and self.collector.reward))
+        loop = loop_of(self, datamodule, evaluate, self.collector.reward is not None)
         print(make_plan(model, datamodule, self.collector, loop, measure))  # type: ignore[arg-type]
 
     def diagnose(

@@ -11,6 +11,7 @@ import torch
 from tensordict import TensorDictBase
 
 from graft_lightning.callbacks.collect import Collect
+from graft_lightning.callbacks.evaluate import BASE_SAMPLES, Evaluate
 from graft_lightning.datamodules.accepted import AcceptedTrajectories
 from graft_lightning.modules.denoising import DenoisingModule
 from graft_lightning.modules.graft import PGraft
@@ -27,20 +28,29 @@ REPEATS = 3
 
 @dataclass(frozen=True)
 class Loop:
-    """What a trainer will do: gradient steps, validations on the way, and whether the base is evaluated before."""
+    """What a trainer will do.
+
+    Attributes:
+        steps: gradient steps.
+        validations: evaluations on the way.
+        baseline: whether the base is evaluated before.
+        redrawn: samples of the base that every validation draws again, to see whether training has an effect.
+    """
 
     steps: int
     validations: int
     baseline: bool
+    redrawn: int = 0
 
 
-def loop_of(trainer: L.Trainer, data: Any, baseline: bool) -> Loop:
+def loop_of(trainer: L.Trainer, data: Any, evaluate: Evaluate, collecting: bool) -> Loop:
     """Counts from a trainer's settings, as Lightning reads them.
 
     Args:
         trainer: gives max_steps, max_epochs and how often it validates.
         data: gives steps_per_epoch.
-        baseline: whether the reference is evaluated first.
+        evaluate: whether it evaluates the reference first.
+        collecting: whether there is a pool, without which nothing is fine-tuned.
     """
     per_epoch = -(-data.steps_per_epoch // trainer.accumulate_grad_batches)
     limits = [trainer.max_steps] if trainer.max_steps >= 0 else []
@@ -49,7 +59,12 @@ def loop_of(trainer: L.Trainer, data: Any, baseline: bool) -> Loop:
     steps = min(limits, default=1000 * per_epoch)  # Lightning's own default
     every = trainer.check_val_every_n_epoch or 1
     validations = steps // per_epoch // every if trainer.limit_val_batches else 0
-    return Loop(steps, validations if data.validation else 0, baseline and bool(data.validation))
+    if not data.validation:
+        return Loop(steps, 0, False)
+    baseline = bool(collecting and evaluate.baseline and evaluate.rewards)
+    redrawn = BASE_SAMPLES * trainer.world_size if collecting and evaluate.alarms.on and not baseline else 0
+    held_out = len(data.validation.texts()) * data.eval_draws
+    return Loop(steps, validations, baseline, min(redrawn, held_out))
 
 
 def make_plan(module: DenoisingModule, data: Any, collect: Collect, loop: Loop, measure: bool = True) -> str:
@@ -72,6 +87,7 @@ def make_plan(module: DenoisingModule, data: Any, collect: Collect, loop: Loop, 
     of_base, of_tuned = base_calls(module), tuned_calls(module)
     calls = per_round * (of_base + (collect.rounds - 1) * of_tuned)
     calls += held_out * (loop.baseline * of_base + loop.validations * of_tuned)
+    calls += loop.validations * loop.redrawn * of_base
     if guided_in_training(module):
         calls += loop.steps * data.batch_size  # the frozen unconditional half
     examples = loop.steps * data.batch_size

@@ -1,0 +1,222 @@
+"""Alarms against reward hacking and against runs that do nothing, raised by every evaluation unless switched off."""
+
+import json
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from graft_lightning.callbacks.sample_facts import Facts, blank_share, diversity, duplicate_share
+
+log = logging.getLogger(__name__)
+
+ALARMS = "alarms.jsonl"
+"""One line an evaluation, in the run's folder: what was watched, and the alarms that it raised."""
+
+
+@dataclass(frozen=True)
+class Alarms:
+    """When an evaluation raises an alarm. An alarm warns; it stops nothing.
+
+    Args:
+        on: False watches nothing.
+        diversity: least distance between samples of one condition, as a share of the base's.
+        blank: greatest share of pictures of one colour, and of samples with values that are not finite, above the
+            base's.
+        duplicates: greatest share of samples that repeat another, above the base's.
+        change: least relative distance from the base's samples of the same seeds; below it, fine-tuning has no effect.
+        judges: compare the rise of the training reward with that of every other score.
+    """
+
+    on: bool = True
+    diversity: float = 0.5
+    blank: float = 0.01
+    duplicates: float = 0.05
+    change: float = 1e-3
+    judges: bool = True
+
+
+Scores = Mapping[str, Sequence[Sequence[float]]]
+"""Per-sample scores by name, condition and draw, the training reward first."""
+
+
+def figures_of(rows: Sequence[Facts], change: float | None) -> dict[str, float]:
+    """What is watched of the samples of one evaluation.
+
+    Args:
+        rows: of all samples.
+        change: relative distance from the base's samples; None where unknown.
+    """
+    if not rows:
+        return {}
+    figures = {"blank": blank_share(rows), "duplicates": duplicate_share(rows)}
+    spread = diversity(rows)
+    if spread is not None:
+        figures["diversity"] = spread
+    if change is not None:
+        figures["change"] = change
+    return figures
+
+
+def raised(
+    limits: Alarms, figures: Mapping[str, float], base: Mapping[str, float], gaps: Sequence["Gap"]
+) -> dict[str, str]:
+    """The alarms of one evaluation: name -> one line.
+
+    Args:
+        limits: when they are raised.
+        figures: of this evaluation.
+        base: figures of the base; empty where unknown, and shares are then measured from zero.
+        gaps: of every judge.
+    """
+    lines = {}
+    for name, of_what in (("blank", "of one colour or not finite"), ("duplicates", "repetitions of another")):
+        share, before = figures.get(name, 0.0), base.get(name, 0.0)
+        if share > before + getattr(limits, name):
+            compared = f", of the base's {before:.1%}" if base else ""
+            lines[name] = f"{share:.1%} of the samples are {of_what}{compared}"
+    if "diversity" in figures and base.get("diversity", 0.0) > 0:
+        share = figures["diversity"] / base["diversity"]
+        if share < limits.diversity:
+            lines["diversity"] = (
+                f"samples of one condition are {share:.0%} as far apart as the base's ({figures['diversity']:.3g}, "
+                f"the base {base['diversity']:.3g})"
+            )
+    if figures.get("change", math.inf) <= limits.change:
+        lines["change"] = (
+            f"fine-tuning has no effect: the same seeds give the base's samples, "
+            f"to {figures['change']:.1e} of their size"
+        )
+    for gap in gaps:
+        if gap.alarming:
+            lines[f"gap/{gap.judge}"] = gap.line()
+    return lines
+
+
+@dataclass(frozen=True)
+class Gap:
+    """How far a judge stays behind the training reward; means over conditions with 95 % intervals (mean, low, high).
+
+    Attributes:
+        reward: name of the training reward.
+        judge: name of the other score.
+        reward_rise: rise of the reward from the base, in its own units.
+        judge_rise: rise of the judge.
+        behind: the reward's rise less the judge's, each in standard deviations of the base's samples, condition by
+            condition.
+    """
+
+    reward: str
+    judge: str
+    reward_rise: tuple[float, float, float]
+    judge_rise: tuple[float, float, float]
+    behind: tuple[float, float, float]
+
+    @property
+    def alarming(self) -> bool:
+        """The reward surely rises, the judge does not surely, and is surely behind."""
+        return self.reward_rise[1] > 0 and not self.judge_rise[1] > 0 and self.behind[1] > 0
+
+    def line(self) -> str:
+        """The alarm."""
+        reward, judge = ("{:+.3f} [{:+.3f}, {:+.3f}]".format(*rise) for rise in (self.reward_rise, self.judge_rise))
+        return f"{self.reward} rises by {reward}, but {self.judge} by {judge}: the reward may be exploited"
+
+
+def gaps(reward: str, now: Scores, base: Scores) -> list[Gap]:
+    """The gap of every score but the training reward; of none where conditions differ or scores are constant.
+
+    Args:
+        reward: name of the training reward.
+        now: scores of this evaluation.
+        base: scores of the base on the same conditions.
+    """
+    found = []
+    for judge in now:
+        if judge == reward or not {reward, judge} <= base.keys() & now.keys():
+            continue
+        rises = {name: _rises(now[name], base[name]) for name in (reward, judge)}
+        units = {name: _deviation(base[name]) for name in (reward, judge)}
+        if len(rises[reward]) < 2 or len(now[reward]) != len(base[reward]) or not all(units.values()):
+            continue
+        behind = [r / units[reward] - j / units[judge] for r, j in zip(rises[reward], rises[judge], strict=True)]
+        found.append(Gap(reward, judge, *map(_interval, (rises[reward], rises[judge], behind))))
+    return found
+
+
+def _rises(now: Sequence[Sequence[float]], base: Sequence[Sequence[float]]) -> list[float]:
+    """Rise of the mean score, condition by condition; NaN where a condition has no finite score."""
+    return [_mean(after) - _mean(before) for after, before in zip(now, base, strict=False)]
+
+
+def _mean(values: Sequence[float]) -> float:
+    finite = [value for value in values if math.isfinite(value)]
+    return sum(finite) / len(finite) if finite else math.nan
+
+
+def _deviation(table: Sequence[Sequence[float]]) -> float:
+    values = [value for row in table for value in row if math.isfinite(value)]
+    mean = _mean(values)
+    return math.sqrt(sum((value - mean) ** 2 for value in values) / len(values)) if values else 0.0
+
+
+def _interval(values: Sequence[float]) -> tuple[float, float, float]:
+    finite = [value for value in values if math.isfinite(value)]
+    if len(finite) < 2:
+        return (_mean(finite), math.nan, math.nan)
+    mean = _mean(finite)
+    half = 1.96 * math.sqrt(sum((value - mean) ** 2 for value in finite) / (len(finite) - 1) / len(finite))
+    return mean, mean - half, mean + half
+
+
+def curves_of(figures: Mapping[str, float], base: Mapping[str, float], found: Sequence[Gap], count: int) -> Any:
+    """Scalars for loggers, by tag."""
+    curves = {f"alarms/{name}": value for name, value in figures.items() if name != "diversity"}
+    if "diversity" in figures and base.get("diversity"):
+        curves["alarms/diversity_share"] = figures["diversity"] / base["diversity"]
+    for gap in found:
+        for end, value in zip(("mean", "low", "high"), gap.behind, strict=True):
+            curves[f"alarms/gap/{gap.judge}/{end}"] = value
+    return {**curves, "alarms/raised": float(count)}
+
+
+def tell(folder: Path, record: Mapping[str, Any], loggers: Sequence[Any] = ()) -> None:
+    """Warns of every alarm, one line each, to the log and as text to TensorBoard, and adds the record to the folder.
+
+    Args:
+        folder: of the run.
+        record: stage, method, step, figures and alarms.
+        loggers: of the trainer's TensorBoards.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ALARMS, "a", encoding="utf-8") as file:
+        file.write(json.dumps(record) + "\n")
+    for name, line in record["alarms"].items():
+        log.warning("alarm (%s, step %d, %s): %s", record["stage"], record["step"], name, line)
+    if record["alarms"]:
+        text = "\n".join(f"- **{name}**: {line}" for name, line in record["alarms"].items())
+        for board in loggers:
+            board.experiment.add_text("alarms", text, global_step=record["step"])
+
+
+def read_alarms(folder: Path) -> list[dict[str, Any]]:
+    """The records of a run; of several of the same stage, method and step the last, as a resumed run repeats itself."""
+    file = folder / ALARMS
+    if not file.is_file():
+        return []
+    records = {}
+    for line in file.read_text(encoding="utf-8").splitlines():
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            continue  # the line that a killed run did not finish
+        records[(record["stage"], record["method"], record["step"])] = record
+    return list(records.values())
+
+
+def base_figures(folder: Path) -> dict[str, float]:
+    """What was watched of the base in this run, in whatever stage; empty where it was not evaluated."""
+    found = [record["figures"] for record in read_alarms(folder) if record["method"] == "base"]
+    return dict(found[-1]) if found else {}

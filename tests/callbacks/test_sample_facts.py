@@ -1,0 +1,88 @@
+import pytest
+import torch
+from tensordict import TensorDict
+
+from graft_lightning.callbacks.sample_facts import (
+    SKETCH,
+    Facts,
+    blank,
+    change,
+    diversity,
+    duplicate_share,
+    facts_of,
+    sketch,
+)
+from graft_lightning.domains.base.diversity import mean_pairwise_distance
+from tests.fakes import GaussianReference
+
+
+def pictures(count, seed=0):
+    return torch.rand(count, 3, 16, 16, generator=torch.Generator().manual_seed(seed))
+
+
+def rows(samples, conditions):
+    return facts_of(GaussianReference(), samples, conditions, list(range(len(conditions))))
+
+
+def test_one_colour_is_blank_and_two_are_not():
+    samples = pictures(5)
+    samples[0] = 0.0
+    samples[1] = torch.tensor([0.9, 0.1, 0.4])[:, None, None]  # every channel constant
+    samples[2, 0, 3, 3] = torch.nan
+    samples[3] = 0.0
+    samples[3, 1, :, :8] = 1.0
+    assert blank(samples).tolist() == [True, True, True, False, False]
+
+
+def test_only_pictures_can_be_of_one_colour():
+    assert blank(torch.tensor([[1.0, 1.0], [torch.inf, 0.0]])).tolist() == [False, True]
+
+
+def test_sketches_keep_distances_and_small_samples():
+    small = torch.randn(4, 2)
+    assert torch.equal(sketch(small), small)
+    large = torch.randn(30, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    assert sketch(large).shape == (30, SKETCH)
+    exact, kept = mean_pairwise_distance(large), mean_pairwise_distance(sketch(large))
+    assert float(kept) == pytest.approx(float(exact), rel=0.03)
+    assert torch.equal(sketch(large)[3:4], sketch(large[3:4]))
+
+
+def test_diversity_by_hand():
+    samples = torch.tensor([[0.0, 0.0], [3.0, 4.0], [1.0, 0.0], [1.0, 2.0], [9.0, 9.0]])
+    found = rows(samples, ["a", "a", "b", "b", "alone"])
+    assert diversity(found) == pytest.approx((5.0 + 2.0) / 2)
+    assert diversity(found[4:]) is None
+
+
+def test_repetitions_by_content_whatever_their_condition():
+    samples = pictures(6)
+    samples[3] = samples[0]
+    samples[5] = samples[0] + 1e-4
+    assert duplicate_share(rows(samples, list("abcdef"))) == pytest.approx(2 / 6)
+    assert duplicate_share(rows(pictures(6), ["a"] * 6)) == 0
+
+
+def test_a_common_background_is_no_repetition():
+    samples = torch.ones(8, 3, 64, 64)
+    for i in range(8):
+        samples[i, :, 8 * i : 8 * i + 2, :2] = 0.0  # four pixels each: 0.2 % of the length of an all-white picture
+    assert duplicate_share(rows(samples, ["a"] * 8)) == 0
+
+
+def test_keys_go_before_content():
+    found = [Facts("a", i, False, key, 1.0, torch.zeros(2)) for i, key in enumerate([5, 5, 7, 9, -1, -1])]
+    assert duplicate_share(found) == pytest.approx(1 / 4)
+
+
+def test_change_is_relative_to_the_base():
+    base = torch.tensor([[1.0, -1.0], [1.0, -1.0]])
+    assert change(base, base) == 0
+    assert change(base * 1.1, base) == pytest.approx(0.1)
+    assert change(base[:1], base) is None
+    mixed = TensorDict({"x": base, "c": torch.tensor([[0, 1], [1, 0]])}, batch_size=2)
+    other = mixed.clone()
+    assert change(mixed, other) == 0
+    other["c"] = torch.tensor([[0, 1], [1, 1]])
+    assert change(other, mixed) > 0.1
+    assert change("text", "text") is None
