@@ -189,7 +189,7 @@ def open_views(
 
 
 def add_adapter(network: nn.Module, lora: LoRA, default_targets: tuple[str, ...]) -> nn.Module:
-    """Adds a low-rank adapter in place; everything else stays frozen. Returns the network."""
+    """Adds a low-rank adapter in place, float32 at least; everything else stays frozen. Returns the network."""
     from peft import LoraConfig, inject_adapter_in_model  # heavy: only runs that use adapters pay for it
 
     config = LoraConfig(
@@ -199,7 +199,11 @@ def add_adapter(network: nn.Module, lora: LoRA, default_targets: tuple[str, ...]
         lora_dropout=lora.dropout,
         init_lora_weights="gaussian",
     )
-    return inject_adapter_in_model(config, network)
+    network = inject_adapter_in_model(config, network)
+    for name, parameter in network.named_parameters():
+        if ".lora_" in name and parameter.dtype in (torch.float16, torch.bfloat16):
+            parameter.data = parameter.data.float()  # small updates would be rounded away
+    return network
 
 
 @contextmanager

@@ -134,6 +134,19 @@ class TestGuidance:
         torch.testing.assert_close(joint, separate, rtol=1e-12, atol=1e-12)
         assert (len(recorder.levels), recorder.trajectories) == (1, 8)
 
+    def test_conditions_may_have_fields(self):
+        """Text and added conditions come as TensorDicts: the null condition is repeated and joined all the same."""
+        fields = ModuleDenoiser(lambda x, t, condition: self.network(x, t, condition["class"]), "v_prediction")
+        condition = TensorDict({"class": self.condition, "size": torch.zeros(4, 6)}, [4])
+        guided = Guided(self.plain, self.plain, 3.0, self.null)(self.x_t, self.t, self.condition)
+
+        def null(device):
+            return TensorDict({"class": self.null(device), "size": torch.zeros(1, 6)}, [1])
+
+        for joint in (False, True):
+            found = Guided(fields, fields, 3.0, null, joint)(self.x_t, self.t, condition)
+            torch.testing.assert_close(found, guided, rtol=1e-12, atol=1e-12)
+
     def test_scale_1_does_not_ask_the_unconditional_model(self):
         recorder = Recorder(self.plain)
         found = Guided(self.plain, recorder, 1.0, self.null)(self.x_t, self.t, self.condition)

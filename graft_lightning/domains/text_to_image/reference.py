@@ -161,7 +161,8 @@ class DiffusersReference(PictureReference):
 
         kind = getattr(diffusers, self.family.network_class)
         config = {name: value for name, value in self._network_config.items() if not name.startswith("_")}
-        return kind(**config).to(DTYPES[self.dtype])
+        network = kind(**config)
+        return network if self.dtype == "fp32" else network.to(DTYPES[self.dtype])
 
     def denoise(self, network: nn.Module, x_t: State, t: Tensor, condition: Any) -> State:
         assert isinstance(x_t, Tensor)
@@ -239,9 +240,7 @@ class DiffusersReference(PictureReference):
     @property
     def _vae(self) -> Any:
         if "vae" not in self._parts:
-            # Where half precision overflows in the decoder, the configuration says so.
-            upcast = self.dtype == "fp16" and self._source.config("vae").get("force_upcast", False)
-            dtype = torch.float32 if upcast else DTYPES[self.dtype]
+            dtype = torch.float32 if self.dtype == "fp16" and self.family.upcast_vae else DTYPES[self.dtype]
             self._parts["vae"] = self._source.load("vae", "AutoencoderKL", torch_dtype=dtype).requires_grad_(False)
         return self._parts["vae"]
 

@@ -94,7 +94,7 @@ class Source:
         import diffusers
 
         kind = getattr(diffusers, class_name)
-        options |= dict.fromkeys(absent)
+        options = dict.fromkeys(absent) | options
         if self.is_file:
             return self._loaded(kind.from_single_file, config=self._description(), **options)
         return self._loaded(kind.from_pretrained, variant=self.variant, **options)
@@ -156,10 +156,15 @@ def _read(file: Path) -> Config:
     return json.loads(file.read_text(encoding="utf-8"))
 
 
-@lru_cache(maxsize=256)
 def _digest_of_file(file: Path) -> str:
     """A digest of the content; the hub's cache already names its files by theirs."""
     if file.parent.name == "blobs":
         return file.name
+    state = file.stat()
+    return _digest_of_state(file, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _digest_of_state(file: Path, size: int, changed: int) -> str:
     with open(file, "rb") as stream:
         return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=8)).hexdigest()

@@ -33,6 +33,7 @@ class Family(ABC):
         text: names of the parts that make text embeddings.
         lora_targets: names of the attention projections.
         sliced: whether the network can compute attention in slices.
+        upcast_vae: whether its VAE overflows in fp16, and decodes in fp32.
     """
 
     pipeline: str
@@ -41,6 +42,7 @@ class Family(ABC):
     text: tuple[str, ...] = ()
     lora_targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")
     sliced: bool = True
+    upcast_vae: bool = False
 
     def __init__(self, index: Config, scheduler: Config) -> None:
         self.index, self.scheduler = index, scheduler

@@ -19,7 +19,14 @@ class StableDiffusion3(Family):
     pipeline = "StableDiffusion3Pipeline"
     network = "transformer"
     network_class = "SD3Transformer2DModel"
-    text: tuple[str, ...] = ("tokenizer", "tokenizer_2", "tokenizer_3", "text_encoder", "text_encoder_2", "text_encoder_3")
+    text: tuple[str, ...] = (
+        "tokenizer",
+        "tokenizer_2",
+        "tokenizer_3",
+        "text_encoder",
+        "text_encoder_2",
+        "text_encoder_3",
+    )
     lora_targets = (
         *Family.lora_targets,
         "attn.add_q_proj",

@@ -15,6 +15,7 @@ class StableDiffusionXL(StableDiffusion):
 
     pipeline = "StableDiffusionXLPipeline"
     text: tuple[str, ...] = ("tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2")
+    upcast_vae = True
 
     def __init__(self, index: Config, scheduler: Config) -> None:
         Family.__init__(self, index, scheduler)  # this pipeline takes its scheduler as it is
