@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from graft_lightning.reports.alarms import alarms_of
 from graft_lightning.reports.charts import bars, learning_curves
 from graft_lightning.reports.comparison import Run, collected, compare, curves, read_runs
 from graft_lightning.reports.statistics import Figure
@@ -71,6 +72,10 @@ def write_report(folders: Sequence[Path], out: Path, section: Mapping[str, Any])
             learning_curves(points, metrics.get(wanted["metric"], wanted["metric"]), out / picture)
             report.setdefault("curves", {})[heading] = {m: [{"step": s, **f} for s, f in p] for m, p in points.items()}
             lines += [f"## {heading}", "", wanted.get("text", "").strip(), "", f"![{heading}]({picture})", ""]
+    raised = alarms_of(folders)
+    if raised:
+        report["alarms"] = raised
+        lines += ["## Alarms", "", *(f"- {where}: {what}" for where, found in raised.items() for what in found), ""]
     lines += pictures(folders, section.get("pictures", {}), out)
     lines += [section.get("outro", "").strip(), ""]
     (out / "report.json").write_text(json.dumps(_without_nan(report), indent=1) + "\n", encoding="utf-8")

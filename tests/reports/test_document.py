@@ -74,3 +74,23 @@ def test_the_command(tmp_path, capsys):
         main(["report", str(tmp_path / "nothing")])
     assert exit_.value.code == 2
     assert "has a run been evaluated" in capsys.readouterr().err
+
+
+def test_alarms_of_the_last_evaluation_are_listed(tmp_path):
+    write_run(tmp_path / "s0/graft", "graft", 0, [[0.5, 0.5]] * 3)
+    write_run(tmp_path / "s1/graft", "graft", 1, [[0.5, 0.5]] * 3)
+    rows = [
+        ("validate", "base", 0, {"blank": "the base's own"}),
+        ("validate", "graft", 5, {"change": "of an earlier step"}),
+        ("validate", "graft", 10, {"diversity": "half as far apart"}),
+        ("test", "graft", 10, {}),
+    ]
+    lines = [json.dumps({"stage": s, "method": m, "step": n, "figures": {}, "alarms": a}) for s, m, n, a in rows]
+    (tmp_path / "s0/graft/alarms.jsonl").write_text("\n".join(lines) + '\n{"stage": "te')
+    path = write_report([tmp_path], tmp_path / "out", {})
+    expected = {"s0/graft, validate of graft at step 10": ["half as far apart"]}
+    assert json.loads((path.parent / "report.json").read_text())["alarms"] == expected
+    assert "## Alarms" in path.read_text()
+    assert "- s0/graft, validate of graft at step 10: half as far apart" in path.read_text()
+    (tmp_path / "s0/graft/alarms.jsonl").unlink()
+    assert "Alarms" not in write_report([tmp_path], tmp_path / "out", {}).read_text()
