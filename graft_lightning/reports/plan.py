@@ -1,4 +1,4 @@
-"""``plan``: what a configuration will cost, counted from its settings and timed on a few steps."""
+"""``plan``: what a configuration will cost, counted from its settings and measured on a few steps."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -11,6 +11,7 @@ import torch
 from tensordict import TensorDictBase
 
 from graft_lightning.callbacks.collect import Collect
+from graft_lightning.callbacks.ema import TrainableEMA
 from graft_lightning.callbacks.evaluate import BASE_SAMPLES, Evaluate
 from graft_lightning.datamodules.accepted import AcceptedTrajectories
 from graft_lightning.modules.denoising import DenoisingModule
@@ -20,6 +21,7 @@ from graft_lightning.processes.noise import Noise
 from graft_lightning.processes.samplers import Heun
 from graft_lightning.rejection.collect import kept_levels
 from graft_lightning.rejection.reward import score
+from graft_lightning.reports.memory import activation_bytes, memory_of, recomputes, size_of, skeleton_views
 from graft_lightning.types import Batch, State
 
 REPEATS = 3
@@ -35,12 +37,14 @@ class Loop:
         validations: evaluations on the way.
         baseline: whether the base is evaluated before.
         redrawn: samples of the base that every validation draws again, to see whether training has an effect.
+        averaged: whether a moving average of the trained weights is kept.
     """
 
     steps: int
     validations: int
     baseline: bool
     redrawn: int = 0
+    averaged: bool = False
 
 
 def loop_of(trainer: L.Trainer, data: Any, evaluate: Evaluate, collecting: bool) -> Loop:
@@ -59,12 +63,13 @@ def loop_of(trainer: L.Trainer, data: Any, evaluate: Evaluate, collecting: bool)
     steps = min(limits, default=1000 * per_epoch)  # Lightning's own default
     every = trainer.check_val_every_n_epoch or 1
     validations = steps // per_epoch // every if trainer.limit_val_batches else 0
+    averaged = any(isinstance(callback, TrainableEMA) for callback in trainer.callbacks)  # type: ignore[attr-defined]
     if not data.validation:
-        return Loop(steps, 0, False)
+        return Loop(steps, 0, False, averaged=averaged)
     baseline = bool(collecting and evaluate.baseline and evaluate.rewards)
     redrawn = BASE_SAMPLES * trainer.world_size if collecting and evaluate.alarms.on and not baseline else 0
     held_out = len(data.validation.texts()) * data.eval_draws
-    return Loop(steps, validations, baseline, min(redrawn, held_out))
+    return Loop(steps, validations, baseline, min(redrawn, held_out), averaged)
 
 
 def make_plan(module: DenoisingModule, data: Any, collect: Collect, loop: Loop, measure: bool = True) -> str:
@@ -106,11 +111,70 @@ def make_plan(module: DenoisingModule, data: Any, collect: Collect, loop: Loop, 
     ]
     if collecting:
         lines.append(f"  disk             {readable(pool_bytes(module, collect, conditions[0]) * drawn)} for the pool")
+    reason = "" if measure else "not asked for"
     if measure:
-        lines += _measured(module, data, collect, conditions, drawn, calls, loop.steps)
-    else:
-        lines.append("  time             not measured")
+        try:
+            module.configure_model()
+            lines += _measured(module, data, collect, conditions, drawn, calls, loop.steps)
+        except OSError as error:  # weights that are not here
+            reason = str(error).partition("\n")[0]
+    lines += _memory(module, data, conditions, loop.averaged, reason)
+    if reason:
+        lines.append(f"  time             not measured: {reason}")
     return "\n".join(lines)
+
+
+def _memory(module: DenoisingModule, data: Any, conditions: Sequence[str], averaged: bool, reason: str) -> list[str]:
+    """What training keeps in memory and leaves on disk; activations only where the network could be built."""
+    views = module.views or skeleton_views(module)
+    if views is None:
+        return [f"  memory           not measured: {reason}"]
+    memory = memory_of(module, views, averaged)
+    trained = sum(p.numel() for p in views.network.parameters() if p.requires_grad)
+    network = sum(p.numel() for p in views.original.parameters()) - memory.adapters * trained
+    optimiser = (
+        "of the optimiser not measured" if memory.optimiser is None else f"{readable(memory.optimiser)} optimiser"
+    )
+    what = [
+        f"{readable(memory.original)} weights ({memory.dtype})",
+        f"{readable(memory.trained)} {'adapters' if memory.adapters else 'trained copy'}" if memory.trained else "",
+        f"{readable(memory.gradients)} gradients",
+        optimiser,
+        f"{readable(memory.average)} average" if memory.average else "",
+    ]
+    lines = [
+        f"  parameters       {network:,} in the network, {trained:,} trained",
+        f"  memory           {readable(memory.resident)} in training = {' + '.join(filter(None, what))}",
+    ]
+    if memory.checkpoint is not None:
+        lines.append(f"  checkpoint       {readable(memory.checkpoint)}")
+    if reason:
+        return [*lines, f"  activations      not measured: {reason}"]
+    x, encoded = _start(module, conditions, 2)
+    fields: Any = encoded.values() if isinstance(encoded, TensorDictBase) else [encoded]
+    one = size_of(fields)
+    held = [*views.original.parameters(), *views.network.parameters(), *views.network.buffers()]
+    texts = _texts(conditions, 2)
+    whole, each = activation_bytes(lambda count: _train(module, x, texts, count), held, data.batch_size)
+    least = "at least " if recomputes(views.network) else ""
+    return [
+        *lines,
+        f"  activations      {least}{readable(whole)} in a step of {data.batch_size} examples, {readable(each)} each",
+        f"  encoded texts    {readable(one / 2 * len(set(conditions)))} for {len(set(conditions)):,} conditions",
+    ]
+
+
+def _texts(conditions: Sequence[str], size: int) -> list[str]:
+    return [conditions[i % len(conditions)] for i in range(size)]
+
+
+def _start(module: DenoisingModule, conditions: Sequence[str], size: int) -> tuple[State, Any]:
+    """Pure noise and encoded conditions of a batch."""
+    reference, texts = module.reference, _texts(conditions, size)
+    noise = Noise(torch.arange(size), module.device)
+    carried = reference.carried(texts, module.device)
+    x = reference.process.prior(reference.shape(texts), noise, carried)
+    return x, reference.encode(texts, module.device)
 
 
 def visited(module: DenoisingModule, boundaries: Sequence[float] = ()) -> list[tuple[float, int]]:
@@ -166,23 +230,15 @@ def _measured(
     calls: int,
     fit_steps: int,
 ) -> list[str]:
-    module.configure_model()
     views = module.opened()
-    parameters = sum(p.numel() for p in views.original.parameters())
-    trained = sum(p.numel() for p in views.network.parameters() if p.requires_grad)
-    weights = sum(p.numel() * p.element_size() for p in views.original.parameters())
     size = min(collect.batch_size, 64)
-    texts = (conditions * size)[:size]
-    encoded = module.reference.encode(texts, module.device)
-    noise = Noise(torch.arange(size), module.device)
-    carried = module.reference.carried(texts, module.device)
-    x = module.reference.process.prior(module.reference.shape(texts), noise, carried)
+    texts = _texts(conditions, size)
+    x, encoded = _start(module, conditions, size)
     t = torch.full((size,), module.reference.process.t_max, dtype=torch.float64)
     with torch.no_grad():
         each = fastest(lambda: views.frozen(x, t, encoded)) / size / (2 if isinstance(views.frozen, Guided) else 1)
     sampling = each * base_calls(module)
     lines = [
-        f"  parameters       {parameters:,}, of which {trained:,} are trained; weights {readable(weights)}",
         f"  one sample       {sampling * 1e3:.2f} ms ({1 / sampling:.1f} a second), batches of {size}",
     ]
     judging = 0.0

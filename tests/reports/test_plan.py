@@ -78,7 +78,8 @@ def test_measuring_changes_nothing_and_gives_a_time(tmp_path, capsys):
     launch("plan", tmp_path)
     printed = capsys.readouterr().out
     assert re.search(r"time\s+about \d", printed)
-    assert re.search(r"parameters\s+[\d,]+, of which", printed)
+    assert re.search(r"parameters\s+[\d,]+ in the network, [\d,]+ trained", printed)
+    assert re.search(r"activations\s+[\d.]+ [KM]B in a step of 4 examples", printed)
     assert not (tmp_path / "pool").exists()
 
 
@@ -100,3 +101,30 @@ def test_pretraining_collects_nothing(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "collection       none" in printed
     assert numbers(printed)["gradient steps"] == 10
+
+
+def test_memory_and_checkpoint_are_what_a_run_leaves(tmp_path, capsys):
+    cli = launch("plan", tmp_path, {}, "--measure=false")
+    printed = capsys.readouterr().out
+    weights = sum(p.numel() * 4 for p in cli.model.reference.build().parameters())
+    stated = re.search(r"memory\s+([\d.]+) (KB|MB) in training = ([\d.]+) (KB|MB) weights \(fp32\)", printed)
+    unit = {"KB": 1e3, "MB": 1e6}
+    assert float(stated[3]) * unit[stated[4]] == pytest.approx(weights, rel=0.01)
+    assert float(stated[1]) * unit[stated[2]] == pytest.approx(
+        5 * weights, rel=0.01
+    )  # two copies, gradients, 2 moments
+    assert "activations      not measured" in printed
+    launch("fit", tmp_path)
+    checkpoint = re.search(r"checkpoint\s+([\d.]+) (KB|MB)", printed)
+    taken = (tmp_path / "run/checkpoints/last.ckpt").stat().st_size
+    assert float(checkpoint[1]) * unit[checkpoint[2]] == pytest.approx(taken, rel=0.2)
+
+
+def test_where_weights_are_absent_nothing_is_measured_and_all_else_is_said(tmp_path, capsys):
+    changes = {"model.reference.weights": str(tmp_path / "absent.safetensors"), "model.lora": {"rank": 2}}
+    launch("plan", tmp_path, changes)
+    printed = capsys.readouterr().out
+    assert re.search(r"time\s+not measured: .*absent", printed)
+    assert re.search(r"activations\s+not measured: .*absent", printed)
+    assert "adapters" in printed
+    assert numbers(printed)["collection"] == 16
