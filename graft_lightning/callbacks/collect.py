@@ -1,6 +1,5 @@
 """Collection: the callback that has the reference fill the pool, before training and, with several rounds, between."""
 
-import contextlib
 import json
 import logging
 from collections.abc import Sequence
@@ -12,13 +11,14 @@ import torch
 
 from graft_lightning.callbacks.evaluate import run_folder
 from graft_lightning.callbacks.figures import accepted_figure, log_figure, log_pictures
+from graft_lightning.callbacks.filling import filling
 from graft_lightning.datamodules.accepted import AcceptedTrajectories
 from graft_lightning.modules.graft import PGraft
 from graft_lightning.processes.denoiser import Denoiser
 from graft_lightning.processes.noise import Noise
 from graft_lightning.rejection.collect import Plan, fill, kept_levels, shard_size
 from graft_lightning.rejection.fingerprint import describe, digest
-from graft_lightning.rejection.pool import KeptLevel, PoolError, Round, TrajectoryPool
+from graft_lightning.rejection.pool import KeptLevel, Round, TrajectoryPool
 from graft_lightning.rejection.reward import Reward, score
 from graft_lightning.rejection.selection import Selection
 from graft_lightning.types import SettingsError
@@ -89,6 +89,8 @@ class Collect(L.Callback):
             self.collect(trainer, module, data, 0, module.opened().frozen)
             return
         opened = TrajectoryPool.open(data.pool, verify=False).round(self.round_index)
+        # Refuses the pool of another reference.
+        TrajectoryPool.create(data.pool, module.reference_fingerprint(), data.seed, verify=False)
         if not opened.complete:
             raise FileNotFoundError(f"{opened.path} lacks trajectories that this run was trained on; it cannot resume")
         self._select(module, data, opened)
@@ -138,9 +140,16 @@ class Collect(L.Callback):
             raise ValueError(f"data.reward={data.reward!r} is not collected; collected are {', '.join(self.rewards)}")
 
     def open_round(
-        self, module: PGraft, data: AcceptedTrajectories, index: int, verify: bool = True
+        self, module: PGraft, data: AcceptedTrajectories, index: int, verify: bool = True, model: str = "reference"
     ) -> tuple[TrajectoryPool, Round, Plan]:
         """The pool of these settings and one of its rounds, made if absent.
+
+        Args:
+            module: gives the reference.
+            data: gives conditions, seed and folder.
+            index: of the round.
+            verify: take the checksums of what is there.
+            model: what the round is drawn from: "reference", or a digest of the trained weights.
 
         Raises:
             PoolMismatch: if the folder holds the pool of another reference; names each differing key.
@@ -150,8 +159,7 @@ class Collect(L.Callback):
         levels = kept_levels(reference, self.keep)
         schedule = reference.process.schedule
         kept = {n: KeptLevel(t, float(schedule.log_snr(torch.tensor(t)))) for n, t in levels.items()}
-        pool = TrajectoryPool.create(data.pool, reference.fingerprint(module.opened().original), data.seed, verify)
-        model = "reference" if index == 0 else digest(p for p in module.network.parameters() if p.requires_grad)
+        pool = TrajectoryPool.create(data.pool, module.reference_fingerprint(), data.seed, verify)
         texts = data.conditions.texts()
         size = shard_size(self.batch_size, self.draws, list(self.rewards.values()))
         for existing in pool.rounds():
@@ -168,21 +176,17 @@ class Collect(L.Callback):
         """Fills a round and hands it to the datamodule."""
         before = self.drawn
         module.eval()
-        with contextlib.ExitStack() as held:
-            error = None
-            if trainer.is_global_zero:
-                try:
-                    pool, opened, _ = self.open_round(module, data, index)
-                    held.enter_context(pool.locked())  # before any other process of this run begins
-                    self._try_rewards(module, opened)
-                except (PoolError, SettingsError) as found:
-                    error = found
-            error = trainer.strategy.broadcast(error)
-            if error is not None:
-                raise error  # on all processes: none is left waiting
-            _, opened, plan = self.open_round(module, data, index, verify=False)
+        # Outside of what one process does alone: sharded weights are gathered by all.
+        model = "reference" if index == 0 else digest(p for p in module.network.parameters() if p.requires_grad)
+
+        def opens(verify: bool) -> tuple[TrajectoryPool, Round]:
+            nonlocal plan
+            pool, opened, plan = self.open_round(module, data, index, verify, model)
+            return pool, opened
+
+        plan: Plan
+        with filling(trainer, opens, lambda opened: self._try_rewards(module, opened)) as opened:
             self._fill(trainer, module, opened, plan, denoiser)
-            trainer.strategy.barrier("pool filled")
         module.train()
         selection = self._select(module, data, opened)
         folder = run_folder(trainer)
@@ -229,6 +233,7 @@ class Collect(L.Callback):
             module.device,
             trainer.global_rank,
             trainer.world_size,
+            module.in_step and (module.lora is not None or denoiser is not module.opened().frozen),
         )
 
     def _tell(

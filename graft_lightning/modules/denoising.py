@@ -39,6 +39,8 @@ class DenoisingModule(L.LightningModule):
     """
 
     network: nn.Module
+    has_base = False
+    """Whether there is a model to compare with, from the same seeds (`sample_base`)."""
 
     def __init__(
         self,
@@ -54,11 +56,17 @@ class DenoisingModule(L.LightningModule):
         self.lr_scheduler = lr_scheduler
         self.views: Views | None = None
         self.trained_steps = 0
+        self._fingerprint: dict[str, Any] | None = None
 
     @property
     @abstractmethod
     def method(self) -> str:
         """The name under which reports list this model."""
+
+    @property
+    def decoder(self) -> Reference:
+        """The reference whose samples are made, shown and written."""
+        return self.reference
 
     @abstractmethod
     def open_views(self) -> Views:
@@ -74,6 +82,7 @@ class DenoisingModule(L.LightningModule):
         self.views = self.open_views()
         self.network = self.views.network
         if self.device_mesh is not None:
+            self.reference_fingerprint()  # as long as every process has the whole weights
             from torch.distributed.fsdp import fully_shard
 
             for block in self.reference.blocks(self.network):
@@ -96,6 +105,17 @@ class DenoisingModule(L.LightningModule):
         if self.views is None and any(name.startswith("network.") for name in state_dict):
             self.configure_model()
         return super().load_state_dict(state_dict, strict, assign)
+
+    def reference_fingerprint(self) -> dict[str, Any]:
+        """`Reference.fingerprint` of the weights that the reference was built with."""
+        if self._fingerprint is None:
+            self._fingerprint = self.reference.fingerprint(self.opened().original)
+        return self._fingerprint
+
+    @property
+    def in_step(self) -> bool:
+        """Whether processes hold the trained network in parts, so that each needs the others at every call."""
+        return self.views is not None and self.device_mesh is not None
 
     def opened(self) -> Views:
         """The views.
@@ -165,14 +185,22 @@ class DenoisingModule(L.LightningModule):
         )
         return trajectory.x_0
 
+    def sample_base(self, draws: Draws) -> State:
+        """What the model to compare with makes of the same draws.
+
+        Raises:
+            TypeError: where there is none (`has_base`).
+        """
+        raise TypeError(f"{type(self).__name__} has no model to compare with")
+
     def validation_step(self, batch: Draws, batch_idx: int) -> Any:
-        return self.reference.decode(self.sample(batch))
+        return self.decoder.decode(self.sample(batch))
 
     def test_step(self, batch: Draws, batch_idx: int) -> Any:
-        return self.reference.decode(self.sample(batch))
+        return self.decoder.decode(self.sample(batch))
 
     def predict_step(self, batch: Draws, batch_idx: int) -> Any:
-        return self.reference.decode(self.sample(batch))
+        return self.decoder.decode(self.sample(batch))
 
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer([p for p in self.network.parameters() if p.requires_grad])

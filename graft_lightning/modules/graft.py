@@ -7,7 +7,7 @@ from graft_lightning.processes.denoiser import Denoiser
 from graft_lightning.processes.stitched import Stitched
 from graft_lightning.rejection.collect import state_index
 from graft_lightning.rejection.reference import LoRA, Views, open_views
-from graft_lightning.types import SettingsError
+from graft_lightning.types import Draws, SettingsError, State
 
 
 class PGraft(DenoisingModule):
@@ -23,6 +23,8 @@ class PGraft(DenoisingModule):
         lora: low-rank adapters in place of full fine-tuning.
         arguments: of `DenoisingModule`.
     """
+
+    has_base = True
 
     def __init__(
         self,
@@ -69,6 +71,9 @@ class PGraft(DenoisingModule):
         views = self.opened()
         above, below = (views.frozen, views.trainable) if self.reverse else (views.trainable, views.frozen)
         return Stitched(above, below, self.handoff_level)
+
+    def sample_base(self, draws: Draws) -> State:
+        return self.sample(draws, self.opened().frozen)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Stores the level beside the fraction, which means nothing without its grid; of adapters, only them."""

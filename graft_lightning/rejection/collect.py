@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from graft_lightning.processes.denoiser import Denoiser
 from graft_lightning.processes.noise import Noise, trajectory_seeds
+from graft_lightning.rejection.filling import fill_shards, share
 from graft_lightning.rejection.pool import Round, Shard
 from graft_lightning.rejection.reference import Reference
 from graft_lightning.rejection.reward import Reward, score
@@ -101,7 +102,9 @@ def _batch(reference: Reference, denoiser: Denoiser, plan: Plan, start: int, sto
         keep=list(plan.keep.values()),
         carried=reference.carried(texts, device),
     )
-    keys = reference.keys(reference.decode(trajectory.x_0))
+    # A decoder may cost as much as a step of the sampler: it is not run for a reference that has no keys.
+    keyed = type(reference).keys is not Reference.keys
+    keys = reference.keys(reference.decode(trajectory.x_0)) if keyed else None
     data = {
         "condition": torch.tensor(indices),
         "draw": torch.tensor(draws),
@@ -143,6 +146,7 @@ def fill(
     device: Any,
     rank: int = 0,
     world: int = 1,
+    in_step: bool = False,
 ) -> int:
     """Draws and scores what a round lacks; this process's share of it.
 
@@ -155,23 +159,24 @@ def fill(
         device: where the networks are.
         rank: of this process; it has the shards ``rank, rank + world, ...``.
         world: number of processes.
+        in_step: the processes share the model's weights in parts, and need each other at every call of it.
 
     Returns:
         The number of trajectories that were drawn, 0 if the round was complete.
     """
-    drawn = 0
     # A round that was begun with more kept levels than are asked for now is finished with all of them.
     plan = replace(plan, keep={n: level.t for n, level in pool_round.kept_levels.items()})
-    missing = _share(pool_round.missing(), rank, world)
-    with tqdm(total=sum(map(len, missing)), desc="Sampling", unit="sample", disable=_quiet(missing, rank)) as bar:
-        for shard in missing:
-            pool_round.write(shard, draw(reference, denoiser, plan, shard.start, shard.stop, device))
-            drawn += len(shard)
-            bar.update(len(shard))
+
+    def make(start: int, stop: int) -> TensorDict:
+        return draw(reference, denoiser, plan, start, stop, device)
+
+    if in_step:  # one batch a shard, or calls would not pair up
+        plan = replace(plan, batch_size=pool_round.shard_size)
+    drawn = fill_shards(pool_round, make, "Sampling", rank, world, in_step)
     for name, reward in rewards.items():
-        missing = _share(pool_round.missing_rewards(name), rank, world)
+        missing = share(pool_round.missing_rewards(name), rank, world)
         reward.to(device)
-        with tqdm(total=sum(map(len, missing)), desc=name, unit="sample", disable=_quiet(missing, rank)) as bar:
+        with tqdm(total=sum(map(len, missing)), desc=name, unit="sample", disable=not missing or rank != 0) as bar:
             for shard in missing:
                 start, stop = _scored_together(shard, plan.draws) if reward.groupwise else (shard.start, shard.stop)
                 indices, _ = plan.pairs(start, stop)
@@ -180,17 +185,10 @@ def fill(
                 scores = score_states(reference, reward, x_0, texts, plan.batch_size, device)
                 pool_round.write_rewards(name, shard, scores[shard.start - start : shard.stop - start])
                 bar.update(len(shard))
+        reward.to("cpu")  # its memory is needed for training
     return drawn
 
 
 def _scored_together(shard: Shard, draws: int) -> tuple[int, int]:
     """The whole groups that a shard has a part in; more than itself where a pool was not made for groupwise rewards."""
     return shard.start // draws * draws, -(-shard.stop // draws) * draws
-
-
-def _share(shards: Sequence[Shard], rank: int, world: int) -> list[Shard]:
-    return [shard for shard in shards if shard.index % world == rank]
-
-
-def _quiet(missing: Sequence[Shard], rank: int) -> bool:
-    return not missing or rank != 0

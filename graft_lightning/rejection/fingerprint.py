@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from graft_lightning.types import SettingsError
 
 
 def describe(value: Any) -> Any:
@@ -43,15 +42,15 @@ def describe(value: Any) -> Any:
 
 
 def digest(tensors: Any) -> str:
-    """A digest of the values, shapes and types of tensors, 16 hexadecimal digits."""
+    """A digest of the values, shapes and types of tensors, 16 hexadecimal digits.
+
+    Sharded tensors are gathered one by one, which all their processes must do together.
+    """
     hasher = hashlib.blake2b(digest_size=8)
     for tensor in tensors:
-        if hasattr(tensor, "full_tensor"):
-            raise SettingsError(
-                "a pool cannot be drawn from sharded weights (adapters or later rounds under FSDP); "
-                "use trainer.strategy=ddp, full fine-tuning, or collect.rounds=1"
-            )
-        flat = tensor.detach().to("cpu").contiguous()
+        whole = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+        # A copy: NumPy would fix the size of a storage that sharding wants to free.
+        flat = whole.detach().to("cpu", copy=True).contiguous()
         hasher.update(f"{tuple(flat.shape)}{flat.dtype}".encode())
         hasher.update(flat.reshape(-1).view(torch.uint8).numpy())
     return hasher.hexdigest()
