@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 FILES = sorted(path.relative_to(ROOT) for path in (ROOT / "experiments").rglob("*.yaml"))
 TEXTS = {file: yaml.safe_load((ROOT / file).read_text(encoding="utf-8")) for file in FILES}
 SWEEPS = [file for file in FILES if "chains" in TEXTS[file]]
-RUNS = [file for file in FILES if "model" in TEXTS[file]]
+RUNS = [file for file in FILES if "class_path" in TEXTS[file].get("model", {})]
 LAYERS = [file for file in FILES if file not in SWEEPS + RUNS]
 
 
@@ -82,6 +82,13 @@ def unique_cells() -> list:
     return list(found.values())
 
 
+def shown_commands(file: Path) -> list[list[str]]:
+    """The command lines in the head of a file, split; continued lines are joined."""
+    head = [line.lstrip("# ") for line in (ROOT / file).read_text(encoding="utf-8").splitlines() if line[:1] == "#"]
+    lines = "\n".join(head).replace("\\\n", " ").splitlines()
+    return [line.split()[3:] for line in lines if line.startswith("python -m graft_lightning ")]
+
+
 @pytest.fixture(scope="module")
 def parser():
     """The parser of the command line, built once."""
@@ -114,13 +121,29 @@ def test_layers_belong_to_a_sweep_and_reports_speak_of_its_cells(file):
         assert any(chain.name.startswith(prefix) for chain in plan.chains), heading
 
 
-def test_every_layer_is_used_by_some_sweep():
+def test_every_layer_is_used_by_some_sweep_or_says_over_what_it_goes():
     used = {c for file in SWEEPS for chain in plan_of(file).chains for cell in chain.cells for c in cell.config}
-    assert {str(layer) for layer in LAYERS} <= used
+    shown = {str(layer) for layer in LAYERS for command in shown_commands(layer) if str(layer) in command}
+    assert {str(layer) for layer in LAYERS} <= used | shown
+
+
+SHOWN = [pytest.param(command, id=f"{file} {command[0]}") for file in RUNS + LAYERS for command in shown_commands(file)]
+
+
+@pytest.mark.parametrize("command", SHOWN)
+def test_the_command_in_the_head_of_a_file_is_built(command, built_only):
+    if "--ckpt_path" in command:
+        command = command[: command.index("--ckpt_path")]
+    cli = run_lightning(command)
+    assert cli.model.views is None
+    assert cli.datamodule.trainer is None
+
+
+DIGITS = [file for file in RUNS if file.parts[1] == "digits"]  # the others run in the tests of their domain
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("file", RUNS, ids=str)
+@pytest.mark.parametrize("file", DIGITS, ids=str)
 def test_an_experiment_runs(file, tmp_path, monkeypatch):
     """On a copy of the shipped weights: pre-training writes where its reference reads."""
     weights = tmp_path / "reference.safetensors"

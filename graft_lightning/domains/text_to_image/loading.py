@@ -8,7 +8,7 @@ T = TypeVar("T")
 _NO_FOLDER = "is no folder here; set it to the folder of a downloaded model, or to an id on huggingface.co"
 
 
-class ModelUnavailableError(OSError):
+class ModelUnavailableError(FileNotFoundError):
     """A pre-trained model that is absent, gated, incomplete, or out of reach."""
 
 

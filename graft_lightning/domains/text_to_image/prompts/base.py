@@ -62,6 +62,10 @@ class PromptSet(Conditions):
     def __len__(self) -> int:
         return len(self.prompts())
 
+    def __bool__(self) -> bool:
+        """A set is there, whatever it holds: asking must not read its files."""
+        return True
+
     def averages(self, scores: Sequence[float] | Tensor | Mapping[str, float]) -> dict[str, float]:
         """The mean score under "overall" and under every tag, tags in order of appearance.
 

@@ -57,3 +57,9 @@ def test_scores_of_another_shape_are_refused(shape):
 
 def test_lines_with_every_line_end():
     assert lines("a\r\n\n  b \nc\u2028d\re") == ["a", "b", "c\u2028d\re"]
+
+
+def test_asking_whether_a_set_is_there_reads_nothing():
+    from graft_lightning.domains.text_to_image.prompts import PromptFile
+
+    assert PromptFile("nowhere")
