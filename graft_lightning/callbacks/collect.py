@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,10 @@ from graft_lightning.rejection.selection import Selection
 from graft_lightning.types import SettingsError
 
 log = logging.getLogger(__name__)
+
+
+TRIAL = 2
+"""Conditions that ``trainer.fast_dev_run`` draws for."""
 
 
 class Collect(L.Callback):
@@ -64,6 +69,7 @@ class Collect(L.Callback):
         self.rounds, self.epochs_per_round = rounds, epochs_per_round
         self.round_index = 0
         self.drawn = 0
+        self._conditions: int | None = None
 
     @property
     def rewards(self) -> dict[str, Reward]:
@@ -75,10 +81,22 @@ class Collect(L.Callback):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Refuses what cannot work, before anything is built or sampled."""
         if stage == "fit" and self.reward is not None:
+            module, data = _both(trainer, pl_module)
             try:
-                self.check(*_both(trainer, pl_module))  # a SettingsError is a ValueError
+                self.check(module, data)  # a SettingsError is a ValueError
             except ValueError as error:
                 raise SettingsError(str(error)) from None
+            if trainer.fast_dev_run:  # type: ignore[attr-defined]
+                self._try_out(trainer, data)
+
+    def _try_out(self, trainer: L.Trainer, data: AcceptedTrajectories) -> None:
+        """Few conditions, in a pool of their own: a run that is only tried out leaves the real pool alone."""
+        self._conditions = TRIAL
+        folder = run_folder(trainer) / "pool"
+        if trainer.is_global_zero:
+            shutil.rmtree(folder, ignore_errors=True)
+        trainer.strategy.barrier("last trial's pool removed")
+        data.pool = str(folder)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Fills round 0, or takes up the round that a resumed run was in; the epoch is not restored yet."""
@@ -160,7 +178,7 @@ class Collect(L.Callback):
         schedule = reference.process.schedule
         kept = {n: KeptLevel(t, float(schedule.log_snr(torch.tensor(t)))) for n, t in levels.items()}
         pool = TrajectoryPool.create(data.pool, module.reference_fingerprint(), data.seed, verify)
-        texts = data.conditions.texts()
+        texts = data.conditions.texts()[: self._conditions]
         size = shard_size(self.batch_size, self.draws, list(self.rewards.values()))
         for existing in pool.rounds():
             if existing.index == index and set(kept) <= set(existing.kept_levels):

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import graft_lightning.rejection.collect as collection
+from graft_lightning.callbacks import collect
 from graft_lightning.modules import PGraft
 from graft_lightning.processes.noise import Noise, trajectory_seeds
 from graft_lightning.rejection.pool import TrajectoryPool
@@ -139,3 +140,15 @@ def test_the_second_round_is_drawn_from_the_current_model(tmp_path):
 def test_the_stream_goes_on_in_the_second_round(tmp_path):
     cli = launch("fit", tmp_path, {"collect.rounds": 2, "trainer.limit_val_batches": 0})
     assert cli.trainer.train_dataloader.steps_done == 10
+
+
+def test_a_trial_run_is_short_and_leaves_the_real_pool_alone(tmp_path, sampled, monkeypatch):
+    launch("fit", tmp_path, SHORT)
+    before = sorted(path.stat().st_mtime_ns for path in (tmp_path / "pool").rglob("*"))
+    sampled.clear()
+    for _ in range(2):
+        trial = launch("fit", tmp_path, {"trainer.fast_dev_run": True, "trainer.default_root_dir": str(tmp_path)})
+    assert sum(sampled) == 2 * collect.TRIAL * DRAWS
+    assert trial.trainer.global_step == 1
+    assert sorted(path.stat().st_mtime_ns for path in (tmp_path / "pool").rglob("*")) == before
+    assert (tmp_path / "fast_dev_run/evaluation.jsonl").is_file()
