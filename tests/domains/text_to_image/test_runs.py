@@ -1,0 +1,130 @@
+"""The whole path on small pipelines, from the configurations that ship: ``fit``, and ``test`` from its checkpoint."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from graft_lightning.cli.lightning import run_lightning
+from graft_lightning.rejection.pool import TrajectoryPool
+
+ROOT = Path(__file__).parents[3]
+PROMPTS = ["a red cube", "two dogs", "a cup to the left of a plate"]
+RUNS = {"sd15": "sd2_pgraft", "sd2": "sd2_pgraft", "sdxl": "sdxl_base", "sd3": "sd3_pgraft"}
+
+
+@pytest.fixture(autouse=True)
+def at_the_root(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+def small(folder: Path, model_folder) -> Path:
+    """A layer over any run: four steps of sampling, two of training, a small judge; the pipeline is left to the line."""
+    judge = {
+        "class_path": "graft_lightning.domains.text_to_image.rewards.VQAScore",
+        "init_args": {"model": model_folder("llava"), "dtype": "float32"},
+    }
+    texts = {"class_path": "Texts", "init_args": {"values": PROMPTS}}
+    held_out = {"class_path": "Texts", "init_args": {"values": ["a cat", "a blue cup"]}}
+    layer = {
+        "data": {
+            "init_args": {
+                "conditions": texts,
+                "validation": held_out,
+                "test": held_out,
+                "acceptance": {"class_path": "TopK", "init_args": {"k": 2}},
+                "pool": str(folder / "pool"),
+                "batch_size": 2,
+                "steps_per_epoch": 4,
+                "eval_draws": 2,
+            }
+        },
+        "collect": {"reward": judge, "draws": 4, "batch_size": 4},
+        "evaluate": {"rewards": [judge]},
+        "model": {
+            "init_args": {
+                "reference": {
+                    "init_args": {
+                        "text_cache": str(folder / "texts"),
+                        "sampler": {"init_args": {"steps": 4}},
+                        "dtype": "fp32",
+                    }
+                },
+                "optimizer": {"init_args": {"lr": 0.01}},
+            }
+        },
+        "trainer": {
+            "max_steps": 2,
+            "accumulate_grad_batches": 2,
+            "precision": "32-true",
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "log_every_n_steps": 1,
+            "accelerator": "cpu",
+            "logger": {"init_args": {"save_dir": str(folder), "name": "run"}},
+        },
+    }
+    file = folder / "small.yaml"
+    file.write_text(yaml.safe_dump(layer))
+    return file
+
+
+def records(folder: Path) -> list[dict]:
+    return [json.loads(row) for row in (folder / "run" / "evaluation.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RUNS)
+def test_fit_and_test(pipeline_folder, model_folder, tmp_path, name):
+    line = [
+        f"--config=experiments/text_to_image/{RUNS[name]}.yaml",
+        f"--config={small(tmp_path, model_folder)}",
+        f"--model.init_args.reference.init_args.model={pipeline_folder(name)}",
+    ]
+    cli = run_lightning(["fit", *line])
+    assert cli.trainer.global_step == 2
+    pool = TrajectoryPool.open(tmp_path / "pool")
+    opened = pool.round(0)
+    assert pool.statistics()["trajectories"] == 12
+    scores = opened.rewards("VQAScore")
+    assert scores.isfinite().all()
+    assert scores.std() > 0
+    rows = records(tmp_path)
+    assert {row["method"] for row in rows} == {"base", "pgraft@0.25"}
+    assert len(list((tmp_path / "texts").rglob("*.safetensors"))) == len(PROMPTS) + 2 + 1  # held-out and null
+    checkpoint = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    stored = torch.load(checkpoint, weights_only=True)
+    assert all(".lora_" in key for key in stored["state_dict"])
+    moved = [value for key, value in stored["state_dict"].items() if "lora_B" in key]
+    assert any(value.abs().max() > 0 for value in moved)
+
+    run_lightning(["test", *line, f"--ckpt_path={checkpoint}"])
+    tested = [row for row in records(tmp_path) if row["stage"] == "test"]
+    assert tested[0]["figures"]["VQAScore"]["n"] == 2
+    run_lightning(["test", *line, "--evaluate.method=base"])  # adapters at their start are the reference
+    base = [row for row in records(tmp_path) if row["stage"] == "test" and row["method"] == "base"]
+    assert tested[0]["scores"] != base[0]["scores"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", [{}, {"model": {"init_args": {"lora": None}}}], ids=["lora", "full"])
+def test_mixed_precision(pipeline_folder, model_folder, tmp_path, changes):
+    """As on a GPU: weights in bfloat16 under adapters, or full fine-tuning in float32, both computed in bfloat16."""
+    extra = tmp_path / "extra.yaml"
+    extra.write_text(yaml.safe_dump({"trainer": {"precision": "bf16-mixed"}, **changes}))
+    dtype = "fp32" if changes else "bf16"
+    cli = run_lightning(
+        [
+            "fit",
+            "--config=experiments/text_to_image/sd2_pgraft.yaml",
+            f"--config={small(tmp_path, model_folder)}",
+            f"--config={extra}",
+            f"--model.init_args.reference.init_args.model={pipeline_folder('sd2')}",
+            f"--model.init_args.reference.init_args.dtype={dtype}",
+        ]
+    )
+    trained = [p for p in cli.model.network.parameters() if p.requires_grad]
+    assert {p.dtype for p in trained} == {torch.float32}
+    assert records(tmp_path)[-1]["step"] == 2
