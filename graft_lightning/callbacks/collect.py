@@ -18,9 +18,10 @@ from graft_lightning.modules.graft import PGraft
 from graft_lightning.processes.denoiser import Denoiser
 from graft_lightning.processes.noise import Noise
 from graft_lightning.rejection.collect import Plan, fill, kept_levels, shard_size
-from graft_lightning.rejection.fingerprint import describe, digest
+from graft_lightning.rejection.fingerprint import digest
 from graft_lightning.rejection.pool import KeptLevel, Round, TrajectoryPool
 from graft_lightning.rejection.reward import Reward, score
+from graft_lightning.rejection.rewards.identity import fingerprint
 from graft_lightning.rejection.selection import Selection
 from graft_lightning.types import SettingsError
 
@@ -185,7 +186,7 @@ class Collect(L.Callback):
                 kept, size = existing.kept_levels, existing.shard_size  # more levels, or other shards, serve as well
         opened = pool.start_round(index, texts, self.draws, kept, size, {"model": model})
         for name, reward in self.rewards.items():
-            pool.add_reward(name, describe(reward))
+            pool.add_reward(name, fingerprint(reward))
         return pool, opened, Plan(texts, self.draws, levels, data.seed, index, self.batch_size)
 
     def collect(
@@ -196,14 +197,12 @@ class Collect(L.Callback):
         module.eval()
         # Outside of what one process does alone: sharded weights are gathered by all.
         model = "reference" if index == 0 else digest(p for p in module.network.parameters() if p.requires_grad)
-
-        def opens(verify: bool) -> tuple[TrajectoryPool, Round]:
-            nonlocal plan
-            pool, opened, plan = self.open_round(module, data, index, verify, model)
-            return pool, opened
-
-        plan: Plan
-        with filling(trainer, opens, lambda opened: self._try_rewards(module, opened)) as opened:
+        with filling(
+            trainer,
+            lambda verify: self.open_round(module, data, index, verify, model)[:2],
+            lambda opened: self._try_rewards(module, opened),
+        ) as opened:
+            _, _, plan = self.open_round(module, data, index, False, model)
             self._fill(trainer, module, opened, plan, denoiser)
         module.train()
         selection = self._select(module, data, opened)

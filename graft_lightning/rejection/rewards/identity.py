@@ -20,13 +20,23 @@ def identity(reward: Reward) -> dict[str, Any]:
     return {
         "reward": settings,
         "files": {text: _files(Path(text)) for text in sorted(set(_texts(settings))) if _is_path(text)},
-        "evidence": [inner.evidence() for inner in _nested(reward) if hasattr(inner, "evidence")],
+        "evidence": _evidence(reward),
     }
+
+
+def fingerprint(reward: Reward) -> dict[str, Any]:
+    """What a pool keeps of a reward: settings and evidence, but not the times of files, which a copied pool outlives."""
+    evidence = _evidence(reward)
+    return {**describe(reward), **({"evidence": digest_of({"evidence": evidence})} if any(evidence) else {})}
 
 
 def digest_of(description: dict[str, Any]) -> str:
     """A digest of a plain description, 16 hexadecimal digits."""
     return hashlib.blake2b(json.dumps(description, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
+def _evidence(reward: Reward) -> list[str]:
+    return [inner.evidence() for inner in _nested(reward) if hasattr(inner, "evidence")]
 
 
 def _nested(value: Any) -> Iterator[Any]:

@@ -1,6 +1,11 @@
+import importlib
+import linecache
+import sys
+
+from graft_lightning.rejection.fingerprint import describe
 from graft_lightning.rejection.reward import Reward
 from graft_lightning.rejection.rewards import FunctionReward, WeightedSum
-from graft_lightning.rejection.rewards.identity import digest_of, identity
+from graft_lightning.rejection.rewards.identity import digest_of, fingerprint, identity
 
 
 class Model(Reward):
@@ -47,3 +52,23 @@ def test_the_code_of_a_function_counts_also_inside_a_sum(tmp_path, monkeypatch):
     first = of("def own(samples, conditions):\n    return [1.0 for _ in conditions]\n")
     assert of("def own(samples, conditions):\n    return [1.0 for _ in conditions]\n# elsewhere\n") == first
     assert of("def own(samples, conditions):\n    return [2.0 for _ in conditions]\n") != first
+
+
+def test_a_pool_knows_a_reward_by_its_code_and_not_by_the_times_of_files(tmp_path, monkeypatch):
+    module = tmp_path / "rewarding.py"
+
+    def stored(code: str) -> dict:
+        module.write_text(code)
+        linecache.clearcache()
+        sys.modules.pop("rewarding", None)
+        importlib.invalidate_caches()
+        return fingerprint(FunctionReward("rewarding.brightness", {"file": str(module)}))
+
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    first = stored("def brightness(samples, conditions, file):\n    return samples.mean(1)\n")
+    again = stored("def brightness(samples, conditions, file):\n    return samples.mean(1)\n")
+    other = stored("def brightness(samples, conditions, file):\n    return samples.amax(1)\n")
+    assert first == again
+    assert first != other
+    assert fingerprint(Model("a")) == describe(Model("a"))  # settings tell it all: pools made before know it still
