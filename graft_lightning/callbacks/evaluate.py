@@ -22,9 +22,9 @@ from graft_lightning.callbacks.alarms import (
     tell,
 )
 from graft_lightning.callbacks.figures import PICTURES, boards, log_layout, log_sheet, sheet_of
+from graft_lightning.callbacks.measures import Measure
 from graft_lightning.callbacks.sample_facts import Facts, change, facts_of
 from graft_lightning.modules.denoising import DenoisingModule
-from graft_lightning.modules.graft import PGraft
 from graft_lightning.rejection.reward import Reward, score
 from graft_lightning.types import Draws, SettingsError
 
@@ -45,6 +45,7 @@ class Evaluate(L.Callback):
         baseline: also evaluate the reference once when a fit starts.
         alarms: when an evaluation warns: of a reward that is exploited, of samples that are blank, repeated or alike,
             of fine-tuning without effect.
+        measures: what is said of the model itself: operations per sample, likelihood.
     """
 
     def __init__(
@@ -54,11 +55,13 @@ class Evaluate(L.Callback):
         method: str | None = None,
         baseline: bool = True,
         alarms: Alarms | None = None,
+        measures: list[Measure] | None = None,
     ) -> None:
         self.rewards = list(rewards or [])
         self.metrics = list(metrics or [])
         self.method = method
         self.baseline = baseline
+        self.measures = list(measures or [])
         self.alarms = alarms or Alarms()
         self._facts: list[Facts] = []
         self._first: tuple[Draws, Any] | None = None
@@ -96,15 +99,17 @@ class Evaluate(L.Callback):
             retire_records(folder)
         trainer.strategy.barrier("old records retired")
         loader = trainer.datamodule.val_dataloader()  # type: ignore[attr-defined]
-        if not (self.baseline and self.rewards and isinstance(pl_module, PGraft) and loader):
+        if not (isinstance(pl_module, DenoisingModule) and pl_module.has_base and (self.rewards or self.metrics)):
+            return
+        if not (self.baseline and loader):
             return
         recorded = any((r["stage"], r["method"]) == ("validate", "base") for r in read_records(folder))
         pl_module.eval()
         self._reset(pl_module)
         for number, draws in enumerate(loader):
-            if recorded and number:
-                break  # only the pictures are needed again
-            self._take(pl_module, draws, pl_module.reference.decode(pl_module.sample(draws, pl_module.opened().frozen)))
+            if number and (recorded or trainer.fast_dev_run):  # type: ignore[attr-defined]
+                break  # only the pictures are needed again, or only a trial
+            self._take(pl_module, draws, pl_module.decoder.decode(pl_module.sample_base(draws)))
         pl_module.train()
         self._base_pictures = self._pictures
         self._base_first = self._first[1] if self._first else None
@@ -155,8 +160,9 @@ class Evaluate(L.Callback):
         for metric in self.metrics:
             metric.update(samples, draws.conditions)
         if self.alarms.on:
-            self._facts += facts_of(module.reference, samples, draws.conditions, draws.draw.tolist())
-        for i in (draws.draw == 0).nonzero().squeeze(1).tolist():
+            self._facts += facts_of(module.decoder, samples, draws.conditions, draws.draw.tolist())
+        shown = draws.draw == 0 if any(draws.conditions) else draws.draw >= 0  # one a condition, where there is any
+        for i in shown.nonzero().squeeze(1).tolist():
             if len(self._pictures) < PICTURES:
                 self._pictures.append((draws.conditions[i], samples[i : i + 1].cpu()))
 
@@ -171,6 +177,8 @@ class Evaluate(L.Callback):
         for metric in self.metrics:
             value = float(metric.compute())  # collective, inside torchmetrics
             figures[type(metric).__name__] = {"mean": value, "low": value, "high": value, "n": len(rows)}
+        for measure in self.measures if not before else ():
+            figures |= measure(trainer, module)
         for name, figure in figures.items():
             if not before:  # for checkpoints and progress bars; Lightning's own step is one behind that of the interval
                 module.log(f"{stage}/{name}", figure["mean"], prog_bar=name == next(iter(figures)), logger=False)
@@ -199,13 +207,13 @@ class Evaluate(L.Callback):
 
     def _change(self, trainer: L.Trainer, module: DenoisingModule, stage: str, before: bool) -> float | None:
         """How far the first samples of this process are from the base's; None where nothing has been trained."""
-        trained = isinstance(module, PGraft) and not before and self._steps(trainer, module) > 0
+        trained = module.has_base and not before and self._steps(trainer, module) > 0
         if not (self.alarms.on and trained and self._first):
             return None
         draws, samples = self._first
         base = self._base_first if stage == "validate" else None
         if base is None:
-            base = module.reference.decode(module.sample(draws, module.opened().frozen))
+            base = module.decoder.decode(module.sample_base(draws))
         return change(samples, base)
 
     def _watch(self, trainer: L.Trainer, folder: Path, record: dict[str, Any], figures: dict[str, float]) -> None:
@@ -278,8 +286,9 @@ def gathered(rows: list[Any]) -> list[Any]:
 
 def run_folder(trainer: L.Trainer) -> Path:
     """Where a run keeps its configuration, curves and records. Collective: all processes must ask."""
-    folder = trainer.log_dir or trainer.default_root_dir
-    return Path(folder)
+    if trainer.fast_dev_run:  # type: ignore[attr-defined]
+        return Path(trainer.default_root_dir) / "fast_dev_run"
+    return Path(trainer.log_dir or trainer.default_root_dir)
 
 
 def append_record(folder: Path, record: dict[str, Any]) -> None:

@@ -64,13 +64,21 @@ class FlowSteps:
         Raises:
             ValueError: if k is not in 1 .. K.
         """
-        if not 1 <= k <= self.steps:
-            raise ValueError(f"k={k}; the steps of this sampler are 1 to {self.steps}")
+        self.check_step(k)
         eta = self.levels[k] - self.levels[k - 1]
         slope = self.velocity_at(x_k, k)
         if self.two_stage(k):
             slope = (slope + self.velocity_at(x_k - eta * slope, k - 1)) / 2
         return eta * slope
+
+    def check_step(self, k: int) -> None:
+        """Refuses a step that is not there.
+
+        Raises:
+            ValueError: if k is not in 1 .. K.
+        """
+        if not 1 <= k <= self.steps:
+            raise ValueError(f"k={k}; the steps of this sampler are 1 to {self.steps}")
 
     def step(self, x_k: Tensor, k: int) -> Tensor:
         """The state x_{k-1} from x_k, ``(batch, *shape)``."""

@@ -76,7 +76,7 @@ class DigitTransformer(nn.Module):
             tokens: token ids (B, L) of the prompts; absent for a network without a vocabulary.
         """
         h = self.patch_in(_patches(x_t, self.patch_size)) + self.position
-        condition = self.time(_fourier(t))
+        condition = self.time(fourier(t))
         if tokens is not None:
             h = torch.cat([self.words(tokens) + self.word_position, h], dim=1)
         condition = F.silu(condition)
@@ -117,7 +117,7 @@ class Block(nn.Module):
         return self.out(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
 
 
-def _fourier(t: Tensor) -> Tensor:
+def fourier(t: Tensor) -> Tensor:
     """Return 64 features of times (B,) in [0, 1], of wavelengths from 8 down to 1/8."""
     frequency = torch.exp(torch.linspace(math.log(1 / 8), math.log(8), 32, device=t.device)) * (2 * math.pi)
     angle = t[:, None].float() * frequency

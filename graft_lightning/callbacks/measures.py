@@ -1,0 +1,51 @@
+"""Measures of a model itself, beside the scores of its samples."""
+
+from abc import ABC, abstractmethod
+
+import lightning as L
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from graft_lightning.modules.denoising import DenoisingModule
+from graft_lightning.processes.noise import trajectory_seeds
+from graft_lightning.types import Draws
+
+Figure = dict[str, float]
+"""``{mean, low, high, n}``."""
+
+
+class Measure(ABC):
+    """Something that an evaluation says of the model, under names of its own."""
+
+    @abstractmethod
+    def __call__(self, trainer: L.Trainer, module: DenoisingModule) -> dict[str, Figure]:
+        """Figures by name. Called on all processes alike, without gradients."""
+
+
+class FlopsPerSample(Measure):
+    """Floating-point operations of one sample, by PyTorch's own counter: ``gigaflops``.
+
+    The counter knows products, convolutions and attention; what acts element by element is not counted.
+
+    Args:
+        samples: in the batch that is counted.
+    """
+
+    def __init__(self, samples: int = 8) -> None:
+        if samples < 1:
+            raise ValueError(f"samples={samples}; at least 1 is counted")
+        self.samples = samples
+
+    def __call__(self, trainer: L.Trainer, module: DenoisingModule) -> dict[str, Figure]:
+        texts = [""] * self.samples
+        numbers = range(self.samples)
+        draws = Draws(texts, torch.tensor(numbers), trajectory_seeds(0, 0, texts, numbers))
+        counter = FlopCounterMode(display=False)
+        with counter:
+            module.sample(draws)
+        return {"gigaflops": exact(counter.get_total_flops() / self.samples / 1e9)}
+
+
+def exact(value: float, count: int = 1) -> Figure:
+    """A figure without an interval."""
+    return {"mean": value, "low": value, "high": value, "n": count}

@@ -1,0 +1,210 @@
+"""Single handwritten digits, unconditional: an 8 x 8 flow small enough to be inverted in seconds."""
+
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
+from inspect import signature
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from graft_lightning.domains.base import Examples, PictureReference
+from graft_lightning.domains.base.weights import load_weights, save_weights
+from graft_lightning.domains.digits.classifier import DigitClassifier, default_classifier
+from graft_lightning.domains.digits.data import DIGIT_SIZE
+from graft_lightning.domains.digits.network import fourier
+from graft_lightning.processes.noise import hashed_seed
+from graft_lightning.processes.paths import GaussianPath
+from graft_lightning.processes.process import Process, Shape
+from graft_lightning.processes.samplers import Euler, Sampler
+from graft_lightning.processes.schedules import RectifiedFlow, Trigonometric
+from graft_lightning.types import SettingsError, State
+
+REMAKE = "python -m graft_lightning fit --config experiments/digits/flow.yaml"
+HELD_OUT = 500
+"""Digits that neither flow nor corrector sees; the other 1,297 are trained on."""
+
+
+class DigitMLP(nn.Module):
+    """Residual layers on the 64 pixels, each modulated by time; on a CPU the cheapest network that draws good digits.
+
+    Args:
+        width: hidden units.
+        depth: residual layers.
+    """
+
+    def __init__(self, width: int = 224, depth: int = 3) -> None:
+        super().__init__()
+        self.time = nn.Sequential(nn.Linear(64, width), nn.SiLU())
+        self.pixels_in = nn.Linear(DIGIT_SIZE**2, width)
+        self.blocks = nn.ModuleList(_Block(width) for _ in range(depth))
+        self.norm = nn.LayerNorm(width)
+        self.pixels_out = nn.Linear(width, DIGIT_SIZE**2)
+        nn.init.zeros_(self.pixels_out.weight)
+        nn.init.zeros_(self.pixels_out.bias)
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """The output ``(batch, 1, 8, 8)`` for noisy digits and times ``(batch,)`` in [0, 1]."""
+        condition = self.time(fourier(t).to(x_t))
+        h = self.pixels_in(x_t.flatten(1))
+        for block in self.blocks:
+            h = block(h, condition)
+        return self.pixels_out(self.norm(h)).reshape(x_t.shape)
+
+
+class _Block(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.modulation = nn.Linear(width, width)
+        self.wide = nn.Linear(width, width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, h: Tensor, condition: Tensor) -> Tensor:
+        return h + self.out(nn.functional.silu(self.wide(self.norm(h)) + self.modulation(condition)))
+
+
+class DigitFlow(PictureReference):
+    """A flow of single digits; with another path or a narrower network also the corrector of its noise.
+
+    Args:
+        weights: safetensors file; needed where the flow is not trained but used.
+        sampler: 20 steps of Euler by default.
+        path: "linear", where the network gives the velocity eps - x_0, or "trigonometric", the variance-preserving
+            path, where it gives the v-prediction.
+        network: arguments of `DigitMLP` that differ from its defaults.
+    """
+
+    lora_targets = ("pixels_in", "wide", "out", "pixels_out")
+
+    def __init__(
+        self,
+        weights: str | None = None,
+        sampler: Sampler | None = None,
+        path: Literal["linear", "trigonometric"] = "linear",
+        network: dict[str, int] | None = None,
+    ) -> None:
+        super().__init__(sampler or Euler(steps=20))
+        if path not in ("linear", "trigonometric"):
+            raise ValueError(f"path={path!r}; it is 'linear' or 'trigonometric'")
+        self.weights, self.path_name, self.network = weights, path, dict(network or {})
+        self.output = "flow" if path == "linear" else "v_prediction"
+
+    @cached_property
+    def process(self) -> Process:
+        return Process(GaussianPath(RectifiedFlow() if self.path_name == "linear" else Trigonometric()))
+
+    @property
+    def path(self) -> Path:
+        """Where the weights are read.
+
+        Raises:
+            SettingsError: if no file is named.
+        """
+        if self.weights is None:
+            raise SettingsError(f"weights is not set; name the file of a trained flow, which `{REMAKE}` makes")
+        return Path(self.weights)
+
+    def build(self, pretrained: bool = True) -> nn.Module:
+        network = DigitMLP(**self.network)
+        if pretrained:
+            load_weights(network, self.path, self._architecture(), REMAKE)
+        return network
+
+    def _architecture(self) -> dict[str, Any]:
+        defaults = {name: p.default for name, p in signature(DigitMLP).parameters.items()}
+        return defaults | self.network | {"path": self.path_name}
+
+    def save(self, network: nn.Module, path: Path, provenance: dict[str, Any]) -> None:
+        """Writes weights that `build` reads."""
+        save_weights(network, path, self._architecture(), provenance)
+
+    def denoise(self, network: nn.Module, x_t: State, t: Tensor, condition: Any) -> State:
+        return network(x_t, t)
+
+    def encode(self, conditions: Sequence[str], device: torch.device | str) -> Tensor:
+        """Nothing: one empty row a sample.
+
+        Raises:
+            ValueError: if a condition says something.
+        """
+        if any(conditions):
+            raise ValueError(f"condition {next(filter(None, conditions))!r}: this flow is unconditional, it takes ''")
+        return torch.zeros(len(conditions), 0, device=device)
+
+    def shape(self, conditions: Sequence[str]) -> Shape:
+        return (1, DIGIT_SIZE, DIGIT_SIZE)
+
+    def decode(self, x_0: State) -> Tensor:
+        assert isinstance(x_0, Tensor)
+        return (x_0.clamp(-1, 1) + 1) / 2
+
+
+class RealDigits(Examples):
+    """Single real digits in [-1, 1]; every stretch of ``len(self)`` positions is a shuffle of all of them.
+
+    Args:
+        part: "train" (1,297 digits) or "held_out" (500).
+        noise: standard deviation of the noise added to the pixels, whose own grid is 1/8 wide.
+    """
+
+    def __init__(self, part: Literal["train", "held_out"] = "train", noise: float = 0.0) -> None:
+        if part not in ("train", "held_out"):
+            raise ValueError(f"part={part!r}; it is 'train' or 'held_out'")
+        if noise < 0:
+            raise ValueError(f"noise={noise}; it is a standard deviation, 0 or above")
+        self.part, self.noise = part, noise
+
+    def __len__(self) -> int:
+        return len(_split(self.part))
+
+    def batch(self, positions: Sequence[int], seed: int) -> tuple[State, list[str]]:
+        images = _split(self.part)
+        chosen = [int(_order(len(images), seed, p // len(images))[p % len(images)]) for p in positions]
+        x = images[chosen]
+        if self.noise:
+            rows = [
+                torch.randn(x.shape[1:], generator=torch.Generator().manual_seed(hashed_seed("pixels", seed, p)))
+                for p in positions
+            ]
+            x = x + self.noise * torch.stack(rows)
+        return x, [""] * len(chosen)
+
+
+@lru_cache(maxsize=2)
+def _split(part: str) -> Tensor:
+    """Digits ``(n, 1, 8, 8)`` in [-1, 1]; the split comes from a fixed seed."""
+    from sklearn.datasets import load_digits
+
+    images = torch.from_numpy(load_digits().images).float()[:, None] / 8 - 1
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    return images[order[HELD_OUT:] if part == "train" else order[:HELD_OUT]]
+
+
+@lru_cache(maxsize=4)
+def _order(length: int, seed: int, turn: int) -> list[int]:
+    generator = torch.Generator().manual_seed(hashed_seed("digits", seed, turn))
+    return torch.randperm(length, generator=generator).tolist()
+
+
+class DigitFeatures(nn.Module):
+    """Digits ``(batch, 1, 8, 8)`` in [0, 1] -> 32 features of the shipped classifier: the space of distances.
+
+    They are divided by one number, so that over the real digits their variance is 1 on average.
+    """
+
+    num_features = 32
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features ``(batch, 32)``."""
+        network, scale = _classifier_and_scale()
+        network, scale = network.to(images.device), scale.to(images.device)
+        return network.features(images[:, 0].float()) / scale
+
+
+@lru_cache(maxsize=1)
+def _classifier_and_scale() -> tuple[DigitClassifier, Tensor]:
+    network = default_classifier()
+    real = torch.cat([_split("train"), _split("held_out")])[:, 0]
+    return network, network.features((real + 1) / 2).var(0).mean().sqrt()

@@ -1,0 +1,104 @@
+"""The control that costs nothing: a Gaussian in place of the neural corrector, through the same command line."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from graft_lightning.inversion.gaussian import GaussianCorrector
+from graft_lightning.modules.corrected import CorrectedFlow, prior_noise
+from graft_lightning.processes.denoiser import Denoiser
+from graft_lightning.rejection.reference import Reference, Views
+from graft_lightning.types import Batch, Draws
+
+PREFIX = "corrector."
+
+
+class GaussianNoise(CorrectedFlow):
+    """Noise with the mean and covariance of the inverse noise; fitted in closed form when a fit starts.
+
+    One "step" of training is enough to write the checkpoint; it changes nothing.
+
+    Args:
+        flow: the frozen flow.
+        covariance: "full", "diagonal", "low_rank", or "mean", which moves the mean and leaves the covariance at I.
+        rank: of "low_rank".
+        shrinkage: "ledoit_wolf", or a share between 0 and 1.
+        limit: at most so many samples of inverse noise are fitted.
+    """
+
+    def __init__(
+        self,
+        flow: Reference,
+        covariance: Literal["full", "diagonal", "low_rank", "mean"] = "full",
+        rank: int | None = None,
+        shrinkage: Literal["ledoit_wolf"] | float = "ledoit_wolf",
+        limit: int = 20_000,
+    ) -> None:
+        super().__init__(flow=flow, reference=flow)
+        self.save_hyperparameters()
+        self.covariance, self.rank, self.shrinkage, self.limit = covariance, rank, shrinkage, limit
+        self.corrector: GaussianCorrector | None = None
+
+    @property
+    def method(self) -> str:
+        return f"gaussian_{self.covariance}"
+
+    def configure_model(self) -> None:
+        if not self._frozen:
+            self._frozen.append(self.flow.build().requires_grad_(False).eval())
+
+    def open_views(self) -> Views:
+        raise TypeError("a Gaussian corrector has no network")
+
+    def sampling_denoiser(self) -> Denoiser:
+        raise TypeError("a Gaussian corrector has no network")
+
+    def on_fit_start(self) -> None:
+        """Fits the Gaussian; callbacks have filled the pool by now."""
+        self.fit_noise(self.trainer.datamodule.noise(self.limit))  # type: ignore[attr-defined]
+
+    def fit_noise(self, noise: Tensor) -> None:
+        """Takes mean and covariance from converged inverse noise ``(samples, *shape)``."""
+        if self.covariance == "mean":
+            count = math.prod(noise.shape[1:])
+            fitted = GaussianCorrector(noise.mean(0), None, torch.ones(count, dtype=noise.dtype))
+        else:
+            fitted = GaussianCorrector.fit(noise, self.covariance, self.rank, self.shrinkage)
+        self.corrector = fitted.to(self.device)
+
+    def fitted(self) -> GaussianCorrector:
+        """The corrector.
+
+        Raises:
+            RuntimeError: before `fit_noise`, or a checkpoint, has made it.
+        """
+        if self.corrector is None:
+            raise RuntimeError("the Gaussian corrector is not fitted: run `fit`, or give --ckpt_path")
+        return self.corrector
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Makes the buffers from what was saved: their shapes follow from the data that were inverted."""
+        found = {name.removeprefix(PREFIX): value for name, value in state_dict.items() if name.startswith(PREFIX)}
+        if found:
+            self.corrector = GaussianCorrector(
+                found["mean"], found.get("directions"), found["variance"], float(found["rest"])
+            ).to(self.device)
+        return super().load_state_dict(state_dict, strict, assign)
+
+    def correct(self, draws: Draws) -> Tensor:
+        return self.fitted()(prior_noise(self.flow, draws, self.device))
+
+    def log_density(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        value = self.fitted().log_density(noise)
+        return value, value.isfinite()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:  # type: ignore[override]
+        """Logs the negative log density of the batch in nats per dimension; nothing is left to train."""
+        density, _ = self.log_density(batch.x)
+        self.log("train/loss", -density.mean() / batch.x[0].numel(), prog_bar=True, batch_size=len(batch.x))
+
+    def configure_optimizers(self) -> None:
+        """None: nothing is trained by gradients."""
