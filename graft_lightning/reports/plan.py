@@ -38,6 +38,8 @@ class Loop:
         baseline: whether the base is evaluated before.
         redrawn: samples of the base that every validation draws again, to see whether training has an effect.
         averaged: whether a moving average of the trained weights is kept.
+        batches: that one process reads; more than ``steps`` where gradients are accumulated.
+        processes: that work side by side.
     """
 
     steps: int
@@ -45,6 +47,8 @@ class Loop:
     baseline: bool
     redrawn: int = 0
     averaged: bool = False
+    batches: int = 0
+    processes: int = 1
 
 
 def loop_of(trainer: L.Trainer, data: Any, evaluate: Evaluate, collecting: bool) -> Loop:
@@ -63,13 +67,23 @@ def loop_of(trainer: L.Trainer, data: Any, evaluate: Evaluate, collecting: bool)
     steps = min(limits, default=1000 * per_epoch)  # Lightning's own default
     every = trainer.check_val_every_n_epoch or 1
     validations = steps // per_epoch // every if trainer.limit_val_batches else 0
+    read = steps // per_epoch * data.steps_per_epoch + steps % per_epoch * trainer.accumulate_grad_batches
+    amount = {"batches": read, "processes": trainer.world_size}
     averaged = any(isinstance(callback, TrainableEMA) for callback in trainer.callbacks)  # type: ignore[attr-defined]
     if not data.validation:
-        return Loop(steps, 0, False, averaged=averaged)
+        return Loop(steps, 0, False, averaged=averaged, **amount)
     baseline = bool(collecting and evaluate.baseline and evaluate.rewards)
     redrawn = BASE_SAMPLES * trainer.world_size if collecting and evaluate.alarms.on and not baseline else 0
-    held_out = len(data.validation.texts()) * data.eval_draws
-    return Loop(steps, validations, baseline, min(redrawn, held_out), averaged)
+    held_out = len(texts_of(data.validation)[0]) * data.eval_draws
+    return Loop(steps, validations, baseline, min(redrawn, held_out), averaged, **amount)
+
+
+def texts_of(conditions: Any) -> tuple[list[str], str]:
+    """The conditions and "", or one for all of them and why they cannot be read."""
+    try:
+        return conditions.texts(), ""
+    except FileNotFoundError as error:
+        return ["a condition"], str(error)
 
 
 def make_plan(module: DenoisingModule, data: Any, collect: Collect, loop: Loop, measure: bool = True) -> str:
@@ -84,20 +98,22 @@ def make_plan(module: DenoisingModule, data: Any, collect: Collect, loop: Loop, 
     """
     reference = module.reference
     collecting = collect.reward is not None and isinstance(data, AcceptedTrajectories)
-    conditions = data.conditions.texts() if collecting else [""]
+    conditions, absent = texts_of(data.conditions) if collecting else ([""], "")
     per_round = len(conditions) * collect.draws if collecting else 0
     drawn = per_round * collect.rounds
-    held_out = len(data.validation.texts()) * data.eval_draws if data.validation else 0
+    validation, unknown = texts_of(data.validation) if data.validation else ([], "")
+    held_out = len(validation) * data.eval_draws
     evaluations = loop.validations + loop.baseline
     of_base, of_tuned = base_calls(module), tuned_calls(module)
     calls = per_round * (of_base + (collect.rounds - 1) * of_tuned)
     calls += held_out * (loop.baseline * of_base + loop.validations * of_tuned)
     calls += loop.validations * loop.redrawn * of_base
     if guided_in_training(module):
-        calls += loop.steps * data.batch_size  # the frozen unconditional half
-    examples = loop.steps * data.batch_size
+        calls += loop.batches * loop.processes * data.batch_size  # the frozen unconditional half
+    examples = loop.batches * loop.processes * data.batch_size
     lines = [
         "What this configuration costs",
+        *([f"  conditions       cannot be read, counted as one: {absent or unknown}"] if absent or unknown else []),
         f"  sampler          {type(reference.sampler).__name__}, {reference.sampler.steps} steps, "
         f"{of_base} network evaluations a sample",
         f"  collection       {drawn:,} trajectories = {len(conditions):,} conditions x {collect.draws} draws "
@@ -107,7 +123,8 @@ def make_plan(module: DenoisingModule, data: Any, collect: Collect, loop: Loop, 
         f"  evaluation       {held_out * evaluations:,} samples = {held_out:,} x {evaluations} evaluations",
         f"  model calls      {calls:,} samples through the network, without gradient",
         f"  reward calls     {drawn * len(collect.rewards):,} in collection",
-        f"  gradient steps   {loop.steps:,} of {data.batch_size} examples = {examples:,} examples",
+        f"  gradient steps   {loop.steps:,} on {examples:,} examples, batches of {data.batch_size}"
+        + (f" on each of {loop.processes} processes" if loop.processes > 1 else ""),
     ]
     if collecting:
         lines.append(f"  disk             {readable(pool_bytes(module, collect, conditions[0]) * drawn)} for the pool")
@@ -115,7 +132,7 @@ def make_plan(module: DenoisingModule, data: Any, collect: Collect, loop: Loop, 
     if measure:
         try:
             module.configure_model()
-            lines += _measured(module, data, collect, conditions, drawn, calls, loop.steps)
+            lines += _measured(module, data, collect, conditions, drawn, calls, loop.batches)
         except OSError as error:  # weights that are not here
             reason = str(error).partition("\n")[0]
     lines += _memory(module, data, conditions, loop.averaged, reason)
@@ -228,7 +245,7 @@ def _measured(
     conditions: list[str],
     drawn: int,
     calls: int,
-    fit_steps: int,
+    batches: int,
 ) -> list[str]:
     views = module.opened()
     size = min(collect.batch_size, 64)
@@ -247,7 +264,7 @@ def _measured(
         judging = fastest(lambda: score(collect.reward, samples, texts)) / size  # type: ignore[arg-type]
         lines.append(f"  one reward       {judging * 1e3:.2f} ms")
     step = fastest(lambda: _train(module, x, texts, data.batch_size))
-    network, judge, train = calls * each, drawn * judging * len(collect.rewards), fit_steps * step
+    network, judge, train = calls * each, drawn * judging * len(collect.rewards), batches * step
     lines += [
         f"  one training step {step * 1e3:.0f} ms",
         f"  time             about {duration(network + judge + train)} on this machine: "

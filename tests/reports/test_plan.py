@@ -52,6 +52,7 @@ HEUN = {"class_path": "graft_lightning.processes.samplers.Heun", "init_args": {"
         {"collect.rounds": 2},
         {"collect.also": [{"class_path": "tests.runs.Groupwise"}]},
         {"trainer.max_steps": 8},
+        {"trainer.accumulate_grad_batches": 2, "model.reference.guidance_scale": 2.0},
         {"trainer.max_steps": -1, "trainer.max_epochs": 3},
         {"evaluate.baseline": False},
         {"trainer.check_val_every_n_epoch": 2},

@@ -161,8 +161,7 @@ class DiffusersReference(PictureReference):
 
         kind = getattr(diffusers, self.family.network_class)
         config = {name: value for name, value in self._network_config.items() if not name.startswith("_")}
-        network = kind(**config)
-        return network if self.dtype == "fp32" else network.to(DTYPES[self.dtype])
+        return nn.Module.to(kind(**config), DTYPES[self.dtype])  # diffusers' own `to` warns of nothing
 
     def denoise(self, network: nn.Module, x_t: State, t: Tensor, condition: Any) -> State:
         assert isinstance(x_t, Tensor)

@@ -130,8 +130,8 @@ class Source:
                 f"; Stability AI took this model down, a copy is {self.model.replace('stabilityai', 'sd2-community')}"
             )
         try:
-            with warnings.catch_warnings():  # the older of the two names for the type works in every version so far
-                warnings.filterwarnings("ignore", message=".*torch_dtype.*")
+            with warnings.catch_warnings():  # about names that diffusers itself, or every version so far, uses
+                warnings.filterwarnings("ignore", message=".*(torch_dtype|local_dir_use_symlinks).*")
                 return loaded(load, self.model, _WHAT, **options)
         except ModelUnavailableError as error:
             raise ModelUnavailableError(f"{error}{hint}") from error

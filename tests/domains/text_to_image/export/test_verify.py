@@ -1,0 +1,77 @@
+"""`verify` in a fresh process: passes what is right, fails what is not."""
+
+import json
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from graft_lightning.cli.main import main
+from graft_lightning.domains.text_to_image.export import export
+from tests.domains.text_to_image.tiny_pipelines import PIPELINES
+
+pytestmark = pytest.mark.slow
+
+
+def verify(folder, capfd, *more):
+    """Exit status and what was printed."""
+    status = 0
+    try:
+        main(["verify", str(folder), *more])
+    except SystemExit as error:
+        status = error.code
+    return status, capfd.readouterr().out
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_an_export_is_verified(tuned_of, draws, tmp_path, capfd, name):
+    export(tuned_of(name), draws, tmp_path)
+    status, printed = verify(tmp_path, capfd)
+    assert status == 0, printed
+    assert "max difference" in printed
+    assert "verified" in printed
+
+
+def test_the_merged_pipeline_is_verified_too(tuned_of, draws, tmp_path, capfd):
+    export(tuned_of("sd15", handoff=0.0, guidance="absorbed"), draws, tmp_path)
+    status, printed = verify(tmp_path, capfd)
+    assert status == 0, printed
+    assert "pipeline/" in printed
+
+
+def test_an_adapter_without_effect_fails(tuned_of, draws, tmp_path, capfd):
+    export(tuned_of("sd15", moved=0.0), draws, tmp_path)
+    status, printed = verify(tmp_path, capfd)
+    assert status == 1
+    assert "no effect" in printed
+
+
+def test_other_weights_fail(tuned_of, draws, tmp_path, capfd):
+    export(tuned_of("sd2"), draws, tmp_path)
+    file = tmp_path / "pytorch_lora_weights.safetensors"
+    save_file({name: 1.5 * value for name, value in load_file(file).items()}, file)
+    status, printed = verify(tmp_path, capfd)
+    assert status == 1
+    assert "the fine-tuned differs" in printed
+    assert "the base model differs" not in printed
+
+
+def test_another_handoff_fails(tuned_of, draws, tmp_path, capfd):
+    export(tuned_of("sd2"), draws, tmp_path)
+    settings = json.loads((tmp_path / "handoff.json").read_text())
+    settings["handoff"]["timestep"] += 200
+    (tmp_path / "handoff.json").write_text(json.dumps(settings))
+    assert verify(tmp_path, capfd)[0] == 1
+
+
+def test_another_base_fails(tuned_of, draws, tmp_path, capfd, pipeline_folder):
+    export(tuned_of("sd2"), draws, tmp_path)
+    status, printed = verify(tmp_path, capfd, "--base", str(pipeline_folder("sd15")))
+    assert status != 0
+    assert "verified" not in printed
+
+
+def test_a_folder_that_is_no_export(tmp_path, capsys):
+    with pytest.raises(SystemExit) as error:
+        main(["verify", str(tmp_path)])
+    assert error.value.code == 2
+    assert "verify.py is absent" in capsys.readouterr().err
