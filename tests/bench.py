@@ -29,6 +29,7 @@ from graft_lightning.rejection.collect import Plan, fill, kept_levels
 from graft_lightning.rejection.fingerprint import describe
 from graft_lightning.rejection.pool import KeptLevel, TrajectoryPool
 from graft_lightning.rejection.reward import Reward
+from tests.domains.text_to_image.throughput import loops
 
 REPEATS = 9
 SAMPLES, STEPS = 256, 20
@@ -169,6 +170,9 @@ def main() -> None:
         print(f"training      {share:.3f} of a bare loop's throughput (goal 0.95; {step * 1e3:.1f} ms a step bare)")
         read = statistics.median(seconds(partial(data.read, range(64 * i, 64 * i + 64))) for i in range(50))
         print(f"pool read     {read * 1e3:.2f} ms a batch of 64, {read / step:.3f} of a training step")
+    for name, eta in (("sd2", 0.0), ("sd2", 1.0), ("sdxl", 0.0), ("sd3", 0.0)):
+        share, bare = ratio(*loops(name, eta))
+        print(f"{name}, eta {eta:g}    {share:.3f} of the pipeline's own throughput (goal 0.97; {bare:.2f} s a call)")
     helping = statistics.median(_run("-m", "graft_lightning", "--help") for _ in range(3))
     importing = statistics.median(_run("-c", "import lightning") for _ in range(3))
     print(f"--help        {helping:.2f} s, {helping / importing:.3f} of `import lightning` ({importing:.2f} s)")

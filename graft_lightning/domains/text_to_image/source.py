@@ -29,6 +29,7 @@ class Source:
 
     def __init__(self, model: str, config: str | None = None, variant: str | None = None) -> None:
         self.model, self.described_by, self.variant = model, config, variant
+        self._configs: dict[str, Config] = {}
 
     @property
     def is_file(self) -> bool:
@@ -40,12 +41,17 @@ class Source:
         return self.config("")
 
     def config(self, part: str) -> Config:
-        """The configuration of a part.
+        """The configuration of a part, read once.
 
         Raises:
             ModelUnavailableError: if it cannot be had; says what to do.
             SettingsError: for a single file without ``config``.
         """
+        if part not in self._configs:
+            self._configs[part] = self._config(part)
+        return self._configs[part]
+
+    def _config(self, part: str) -> Config:
         name = _CONFIGS.get(part, "config.json")
         if self.is_file:
             return Source(self._description()).config(part)

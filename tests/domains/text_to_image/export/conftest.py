@@ -13,6 +13,7 @@ from graft_lightning.rejection.reference import LoRA
 
 PROMPTS = ["a red cube", "two dogs"]
 STEPS = 8
+ADAPTERS = LoRA(rank=4, alpha=6)
 
 
 @pytest.fixture
@@ -20,18 +21,18 @@ def tuned_of(pipeline_folder):
     """A `Tuned` of a small pipeline by name; ``moved`` is the deviation that the trained weights are moved by."""
 
     def make(
-        name, lora=LoRA(rank=4, alpha=6), handoff=0.25, sampler=None, scale=3.0, moved=0.3, reverse=False,
+        name, lora=ADAPTERS, handoff=0.25, sampler=None, scale=3.0, moved=0.05, reverse=False,
         guidance="composed", **settings,
     ):  # fmt: skip
         reference = DiffusersReference(str(pipeline_folder(name)), sampler or DDIM(STEPS), scale, **settings)
         module = PGraft(handoff=handoff, reverse=reverse, guidance=guidance, lora=lora, reference=reference)
         module.configure_model()
         generator = torch.Generator().manual_seed(5)
-        spread = moved if lora else moved / 10
         for parameter in module.network.parameters():
             if parameter.requires_grad:
                 noise = torch.randn(parameter.shape, generator=generator).to(parameter.dtype)
-                parameter.data = parameter.data + spread * noise * (1 if lora else parameter.data.std().nan_to_num())
+                size = 1.0 if lora else parameter.data.float().square().mean().sqrt()
+                parameter.data = parameter.data + moved * size * noise
         if moved == 0:
             for name, parameter in module.network.named_parameters():
                 if "lora_B" in name:
