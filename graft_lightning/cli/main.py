@@ -20,6 +20,10 @@ Many runs:
   sweep      run the cells of a comparison, each once, resumable; ends in a report
   report     make report.md, pictures and report.json from run folders
 
+A fine-tuned diffusers pipeline, for use without this package:
+  export     LoRA or network, hand-off as metadata and as callback, model card
+  verify     draw an export's samples again with plain diffusers and compare
+
   python -m graft_lightning fit --config experiments/digits/pgraft.yaml
   python -m graft_lightning fit --config experiments/digits/pgraft.yaml --model.handoff 0.5 --trainer.max_steps 800
   python -m graft_lightning fit --help               every option of fit
@@ -48,6 +52,14 @@ def main(args: Sequence[str] | None = None) -> None:
         from graft_lightning.cli.report import run_report
 
         run_report(rest)
+    elif command == "export":
+        from graft_lightning.cli.export import run_export
+
+        run_export(rest)
+    elif command == "verify":
+        from graft_lightning.cli.verify import run_verify
+
+        run_verify(rest)
     elif command == "sweep":
         from graft_lightning.cli.sweep import run_sweep
 

@@ -34,7 +34,7 @@ def test_no_command_shows_the_help(capsys):
 def test_help_names_every_command():
     from graft_lightning.cli.lightning import GraftCLI
 
-    assert {*GraftCLI.subcommands(), "sweep", "report"} <= set(HELP.split())
+    assert {*GraftCLI.subcommands(), "sweep", "report", "export", "verify"} <= set(HELP.split())
 
 
 @pytest.mark.parametrize("command", ["fit", "validate", "test", "predict", "plan", "diagnose"])

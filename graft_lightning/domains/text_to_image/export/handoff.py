@@ -1,0 +1,183 @@
+"""A fine-tuned model with a hand-off, in a plain diffusers pipeline; needs torch and diffusers, nothing else.
+
+    from handoff import Handoff, load_pipeline
+
+    pipe = load_pipeline()                 # the base model; or a pipeline of your own, of the same base
+    handoff = Handoff(pipe)                # reads handoff.json and the weights beside this file
+    image = pipe("a red cube", **handoff.arguments).images[0]
+
+`handoff` is a ``callback_on_step_end``: it puts the adapter (or the fine-tuned network) to work in the noise levels
+that were trained, and out of work in the others, where the base model finishes what was started. If guidance is
+*composed*, the unconditional half of every step belongs to the base model, in all levels; no callback can reach inside
+a step, so `Handoff` also wraps the network's ``forward``, which then treats the two halves of the batch apart.
+`handoff.remove()` takes both away.
+
+Where nothing is guided (guidance_scale = 1), `switch` alone does the same for a LoRA:
+
+    pipe.load_lora_weights(folder)
+    image = pipe("a red cube", guidance_scale=1.0, callback_on_step_end=switch).images[0]
+"""
+
+import inspect
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+FOLDER = Path(__file__).parent
+LORA = "pytorch_lora_weights.safetensors"
+ADAPTER = "graft"
+
+
+def read_settings(folder: Path = FOLDER) -> dict[str, Any]:
+    """What was exported: base model, hand-off, guidance, scheduler."""
+    return json.loads((folder / "handoff.json").read_text(encoding="utf-8"))
+
+
+def load_pipeline(folder: Path = FOLDER, base: str | None = None, device: str = "cpu") -> Any:
+    """The base model's pipeline with the scheduler of the export.
+
+    Args:
+        folder: of the export.
+        base: folder, hub id or single file of the base model; that of the export by default.
+        device: of the pipeline.
+    """
+    import diffusers
+
+    settings = read_settings(folder)
+    kind = getattr(diffusers, settings["pipeline"])
+    options: dict[str, Any] = dict.fromkeys(settings["without"])
+    if settings["pipeline"] == "StableDiffusionPipeline":
+        options |= {"safety_checker": None, "requires_safety_checker": False}
+    options["torch_dtype"] = getattr(torch, settings["dtype"])
+    source = base or settings["base_model"]
+    if source.endswith(".safetensors"):
+        pipe = kind.from_single_file(source, config=settings["base_config"], **options)
+    else:
+        pipe = kind.from_pretrained(source, variant=settings["variant"], **options)
+    scheduler = getattr(diffusers, settings["scheduler"]["class"])
+    pipe.scheduler = scheduler.from_config(settings["scheduler"]["config"])
+    return pipe.to(device)
+
+
+class Handoff:
+    """Runs a pipeline with the fine-tuned model in its own noise levels and the base model in the others.
+
+    Args:
+        pipe: a pipeline of the base model, on its device.
+        folder: of the export.
+    """
+
+    def __init__(self, pipe: Any, folder: Path = FOLDER) -> None:
+        self.pipe, self.settings = pipe, read_settings(Path(folder))
+        self.network = getattr(pipe, self.settings["component"])
+        self.tuned_network: Any = None
+        self.base_forward: Callable[..., Any] = self.network.forward
+        if self.settings["kind"] == "lora":
+            pipe.load_lora_weights(str(folder), weight_name=LORA, adapter_name=ADAPTER)
+        else:
+            where = Path(folder) / self.settings["weights"]
+            dtype = next(self.network.parameters()).dtype
+            self.tuned_network = type(self.network).from_pretrained(where, torch_dtype=dtype).to(pipe.device).eval()
+        self.on = True
+        self.network.forward = self._forward
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Arguments of the pipeline as the model was trained and evaluated, this callback among them."""
+        settings = self.settings
+        found = {
+            "num_inference_steps": settings["sampler"]["steps"],
+            "guidance_scale": settings["guidance"]["scale"],
+            "height": settings["height"],
+            "width": settings["width"],
+            "callback_on_step_end": self,
+        }
+        if "eta" in inspect.signature(type(self.pipe).__call__).parameters:
+            found["eta"] = 0.0
+        return found
+
+    def __call__(self, pipe: Any, step: int, timestep: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Called by the pipeline after every step: makes ready the model of the next one."""
+        self._use(belongs_to_tuned(self.settings, next_timestep(pipe, step)))
+        return kwargs
+
+    def remove(self) -> None:
+        """Gives the pipeline back as it was."""
+        self.network.forward = self.base_forward
+        if self.tuned_network is None:
+            self._use(True)
+            self.pipe.delete_adapters(ADAPTER)
+            if not getattr(self.network, "peft_config", None):  # no other LoRA is left
+                self.network.unload_lora()
+        self.tuned_network = None
+
+    def _use(self, tuned: bool) -> None:
+        if tuned != self.on and self.tuned_network is None:
+            self.network.enable_lora() if tuned else self.network.disable_lora()
+        self.on = tuned
+
+    def _forward(self, *args: Any, **kwargs: Any) -> Any:
+        timestep = kwargs["timestep"] if "timestep" in kwargs else args[1]
+        tuned = belongs_to_tuned(self.settings, timestep)
+        if not tuned:
+            return self._answer(False, args, kwargs)
+        if not self.pipe.do_classifier_free_guidance:
+            return self._answer(True, args, kwargs)
+        batch = len(kwargs["hidden_states"] if "hidden_states" in kwargs else args[0])
+        first, second = (
+            [half(value, batch, which) for value in (args, kwargs)] for which in (0, 1)
+        )  # the unconditional half comes first
+        conditional = self._answer(True, *second)
+        if self.settings["guidance"]["mode"] == "composed":
+            return joined(self._answer(False, *first), conditional)
+        return joined(conditional, conditional)  # the fine-tuned model has absorbed the guidance
+
+    def _answer(self, tuned: bool, args: Any, kwargs: Any) -> Any:
+        self._use(tuned)
+        forward = self.tuned_network if tuned and self.tuned_network is not None else self.base_forward
+        return forward(*args, **kwargs)
+
+
+def switch(pipe: Any, step: int, timestep: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """A ``callback_on_step_end`` for an unguided pipeline with the LoRA loaded: on in its own levels, off elsewhere."""
+    settings = read_settings()
+    network = getattr(pipe, settings["component"])
+    network.enable_lora() if belongs_to_tuned(settings, next_timestep(pipe, step)) else network.disable_lora()
+    return kwargs
+
+
+def next_timestep(pipe: Any, step: int) -> Any:
+    """The timestep after step ``step``; after the last, the first of the next call."""
+    timesteps = pipe.scheduler.timesteps
+    return timesteps[step + 1] if step + 1 < len(timesteps) else timesteps[0]
+
+
+def belongs_to_tuned(settings: dict[str, Any], timestep: Any) -> bool:
+    """Whether a step from ``timestep`` (in the network's units) is the fine-tuned model's: a step belongs to its input.
+
+    Timesteps of a flow are float32 numbers, equal to the hand-off's only to a few digits.
+    """
+    handoff = settings["handoff"]
+    above = float(torch.as_tensor(timestep).flatten()[0]) > handoff["timestep"] + 1e-3
+    return above != (handoff["fine_tuned"] == "below")
+
+
+def half(value: Any, batch: int, which: int) -> Any:
+    """One half of every tensor that has ``batch`` rows, in lists and dictionaries too."""
+    if isinstance(value, torch.Tensor):
+        return value.chunk(2)[which] if value.ndim and len(value) == batch else value
+    if isinstance(value, dict):
+        return {name: half(item, batch, which) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(half(item, batch, which) for item in value)
+    return value
+
+
+def joined(first: Any, second: Any) -> Any:
+    """Two answers of a network as one batch."""
+    if isinstance(first, tuple):
+        return (torch.cat([first[0], second[0]]), *first[1:])
+    return type(first)(sample=torch.cat([first.sample, second.sample]))

@@ -1,0 +1,126 @@
+"""Proof of an export: samples again with plain diffusers and compares with what the run itself made.
+
+    python verify.py [--base FOLDER_OR_ID] [--device cuda] [--tolerance 1e-3]
+
+From the initial noise in verify.safetensors it draws the images of verify.json, once with the base model and once with
+the fine-tuned one. It fails (exit status 1) where latents or images differ from the run's own beyond the tolerance, and
+where fine-tuning has no effect. ``graft_lightning``, which wrote this, cannot be imported here.
+"""
+
+import argparse
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+FOLDER = Path(__file__).resolve().parent
+
+
+def main() -> int:
+    """Compares, prints what it finds, and returns the exit status."""
+    sys.modules["graft_lightning"] = None  # type: ignore[assignment]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base", help="folder, hub id or file of the base model; that of the export by default")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--tolerance", type=float, help="greatest difference, as a share of the latents' size")
+    options = parser.parse_args()
+
+    from safetensors.torch import load_file
+
+    handoff = module("handoff")
+    task = json.loads((FOLDER / "verify.json").read_text(encoding="utf-8"))
+    run = load_file(FOLDER / "verify.safetensors")
+    tolerance = task["tolerance"] if options.tolerance is None else options.tolerance
+    pipe = handoff.load_pipeline(FOLDER, options.base, options.device)
+    pipe.set_progress_bar_config(disable=True)
+    wrapped = handoff.Handoff(pipe, FOLDER)
+    arguments = wrapped.arguments
+    vae_type = getattr(torch, task["vae_dtype"])
+    tuned, images = sample(pipe, task["prompts"], run["noise"], arguments, vae_type)
+    wrapped.remove()
+    base, _ = sample(pipe, task["prompts"], run["noise"], {**arguments, "callback_on_step_end": None}, vae_type)
+
+    size = float(run["latents"].double().std())
+    differences = {
+        "base model": float((base - run["base_latents"]).abs().max()) / size,
+        "fine-tuned": float((tuned - run["latents"]).abs().max()) / size,
+    }
+    exact = merged(task, run, arguments, wrapped.settings, options.device, vae_type)
+    if exact is not None:
+        differences["pipeline/"] = float((exact - run["latents"]).abs().max()) / size
+    effect = float((tuned - base).abs().max()) / size
+    pixels = int((images.int() - run["images"].int()).abs().max())
+    print(f"{len(task['prompts'])} images, {arguments['num_inference_steps']} steps, from the run's own noise")
+    for name, difference in differences.items():
+        print(f"  {name:10}  max difference of latents {difference:.2e} of their size (tolerance {tolerance:g})")
+    print(f"  images      max difference {pixels} of 255 (tolerance {task['pixel_tolerance']})")
+    print(f"  effect      fine-tuned and base differ by {effect:.2e}")
+    wrong = [f"the {name} differs from the run's own" for name, d in differences.items() if not d <= tolerance]
+    if pixels > task["pixel_tolerance"]:
+        wrong.append("images differ from the run's own")
+    if not effect > max(1e-5, 2 * differences["fine-tuned"]):
+        wrong.append("fine-tuning has no effect")
+    print("FAILED: " + "; ".join(wrong) if wrong else "verified")
+    return 1 if wrong else 0
+
+
+def merged(
+    task: dict[str, Any],
+    run: dict[str, torch.Tensor],
+    arguments: dict[str, Any],
+    settings: dict[str, Any],
+    device: str,
+    vae_type: torch.dtype,
+) -> torch.Tensor | None:
+    """Latents of the merged pipeline as it is; None if there is none, or if guidance asks for the base model too."""
+    composed = settings["guidance"]["mode"] == "composed" and settings["guidance"]["scale"] != 1
+    if not settings["merged"] or composed:
+        return None
+    import diffusers
+
+    kind = getattr(diffusers, settings["pipeline"])
+    options = dict.fromkeys(settings["without"]) | {"torch_dtype": getattr(torch, settings["dtype"])}
+    pipe = kind.from_pretrained(FOLDER / settings["merged"], **options).to(device)
+    pipe.set_progress_bar_config(disable=True)
+    unguided = {**arguments, "callback_on_step_end": None, "guidance_scale": 1.0}
+    return sample(pipe, task["prompts"], run["noise"], unguided, vae_type)[0]
+
+
+def sample(
+    pipe: Any, prompts: list[str], noise: torch.Tensor, arguments: dict[str, Any], vae_type: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Latents (float32, on the CPU) and images (uint8) of all prompts, from the given noise."""
+    from diffusers.image_processor import VaeImageProcessor
+
+    dtype = next(getattr(pipe, component(pipe)).parameters()).dtype
+    with torch.no_grad():
+        start = noise.to(pipe.device, dtype)
+        z = pipe(prompts, latents=start, output_type="latent", **arguments).images
+        config = pipe.vae.config
+        scaled = z.float() / config.scaling_factor + (getattr(config, "shift_factor", None) or 0.0)
+        pipe.vae.to(vae_type)
+        decoded = [pipe.vae.decode(one.to(vae_type)[None], return_dict=False)[0].float().cpu() for one in scaled]
+    images = VaeImageProcessor().postprocess(torch.cat(decoded), output_type="pt")
+    return z.float().cpu(), (images.clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def component(pipe: Any) -> str:
+    """The name of the part that denoises."""
+    return "unet" if hasattr(pipe, "unet") else "transformer"
+
+
+def module(name: str) -> Any:
+    """A file beside this one as a module."""
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+if __name__ == "__main__":
+    sys.exit(main())

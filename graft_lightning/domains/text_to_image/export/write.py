@@ -1,0 +1,187 @@
+"""Writing an export: weights, scripts, samples to compare with, model card."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from graft_lightning.domains.base.pictures import to_pixels
+from graft_lightning.domains.text_to_image.export.card import model_card
+from graft_lightning.domains.text_to_image.export.settings import Tuned, deterministic, settings_of
+from graft_lightning.processes.noise import Noise
+from graft_lightning.rejection.reference import evaluating
+from graft_lightning.types import Draws
+
+SCRIPTS = ("handoff.py", "verify.py")
+LORA_FILE = "pytorch_lora_weights.safetensors"
+TOLERANCE = {"float32": 1e-3, "bfloat16": 0.2, "float16": 0.05}
+"""Greatest difference of latents, as a share of their deviation: what other kernels may do in such precision."""
+PIXEL_TOLERANCE = {"float32": 2, "bfloat16": 26, "float16": 13}
+
+
+def export(
+    tuned: Tuned, draws: Draws, folder: Path, run: Path | None = None, merge: bool | None = None
+) -> dict[str, Any]:
+    """Writes a fine-tuned reference for plain diffusers.
+
+    Args:
+        tuned: the fine-tuned reference.
+        draws: the samples that `verify` will draw again.
+        folder: of the export; made if absent.
+        run: the run's folder, whose figures the model card shows.
+        merge: write a whole pipeline with merged weights too; by default where the fine-tuned model makes every step.
+
+    Returns:
+        What ``handoff.json`` says.
+
+    Raises:
+        SettingsError: if no pipeline of diffusers can sample so.
+    """
+    deterministic(tuned.reference.sampler)  # refuses before anything is written
+    component = tuned.reference.family.network
+    weights = LORA_FILE if tuned.lora is not None else f"fine_tuned_{component}"
+    settings = settings_of(tuned, weights)
+    merge = tuned.everywhere if merge is None else merge
+    if merge and tuned.lora is None:
+        settings["weights"] = f"pipeline/{component}"  # one copy of the network is enough
+    settings["merged"] = "pipeline" if merge else None
+    folder.mkdir(parents=True, exist_ok=True)
+    if tuned.lora is not None:
+        write_lora(tuned, folder, settings)
+    elif not merge:
+        tuned.views.network.save_pretrained(folder / weights)  # type: ignore[operator]
+    if merge:
+        write_merged(tuned, folder / "pipeline")
+    (folder / "handoff.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+    for script in SCRIPTS:
+        shutil.copy(Path(__file__).parent / script, folder / script)
+    task = write_task(tuned, draws, folder, settings)
+    (folder / "README.md").write_text(model_card(settings, task, run), encoding="utf-8")
+    return settings
+
+
+def write_lora(tuned: Tuned, folder: Path, settings: dict[str, Any]) -> Path:
+    """Adapters as ``load_lora_weights`` of the pipeline reads them, the hand-off in the header. Returns the file."""
+    import diffusers
+    from diffusers.utils import convert_state_dict_to_diffusers
+    from peft import get_peft_model_state_dict
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    network: Any = tuned.views.network
+    kind = getattr(diffusers, settings["pipeline"])
+    component = settings["component"]
+    layers = get_peft_model_state_dict(network, adapter_name="default")
+    layers = {name: value.detach().cpu().contiguous() for name, value in layers.items()}
+    if component == "unet":
+        layers = convert_state_dict_to_diffusers(layers)
+    config = network.peft_config["default"].to_dict()
+    config = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
+    kind.save_lora_weights(folder, **{f"{component}_lora_layers": layers, f"{component}_lora_adapter_metadata": config})
+    file = folder / LORA_FILE
+    with safe_open(file, "pt") as opened:
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no mapping)
+        header = dict(opened.metadata() or {})
+    save_file(tensors, file, {**header, **header_of(settings)})
+    return file
+
+
+def header_of(settings: dict[str, Any]) -> dict[str, str]:
+    """What the header of the weights tells of the hand-off; all of it again as JSON under ``graft.settings``."""
+    handoff, guidance = settings["handoff"], settings["guidance"]
+    return {
+        "graft.base_model": settings["base_model"],
+        "graft.prediction_type": settings["prediction_type"],
+        "graft.handoff_timestep": f"{handoff['timestep']:g}",
+        "graft.handoff_sigma": f"{handoff['sigma']:.9g}",
+        "graft.handoff_steps_share": f"{handoff['steps_share']:g}",
+        "graft.fine_tuned": handoff["fine_tuned"],
+        "graft.guidance": guidance["mode"],
+        "graft.guidance_scale": f"{guidance['scale']:g}",
+        "graft.settings": json.dumps(settings, sort_keys=True),
+    }
+
+
+def write_merged(tuned: Tuned, folder: Path) -> None:
+    """A whole pipeline with the fine-tuned network in place of the base's."""
+    import diffusers
+
+    reference = tuned.reference
+    family = reference.family
+    network: Any = reference.build()
+    state = tuned.views.network.state_dict()
+    if tuned.lora is not None:
+        merged: dict[str, Any] = {}
+        layers: dict[str, Any] = {
+            n: m for n, m in tuned.views.network.named_modules() if hasattr(m, "get_delta_weight")
+        }
+        for name, value in state.items():
+            if ".lora_" not in name:
+                merged[name.replace(".base_layer.", ".")] = value
+        for name, layer in layers.items():
+            delta: Tensor = layer.get_delta_weight("default")
+            merged[f"{name}.weight"] = (merged[f"{name}.weight"].float() + delta.float()).to(delta.dtype)
+        state = merged
+    network.load_state_dict(state)
+    options = {family.network: network, **dict.fromkeys(reference.without)}
+    if family.pipeline == "StableDiffusionPipeline":
+        options |= {"safety_checker": None, "requires_safety_checker": False}
+    pipeline = reference._source.load_pipeline(
+        family.pipeline, [], torch_dtype=next(network.parameters()).dtype, **options
+    )
+    settings = settings_of(tuned, "")["scheduler"]
+    pipeline.scheduler = getattr(diffusers, settings["class"])(**settings["config"])
+    pipeline.save_pretrained(folder)
+
+
+def write_task(tuned: Tuned, draws: Draws, folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """What ``verify.py`` draws again: prompts, seeds, initial noise; and what the run's own sampler makes of them."""
+    from PIL import Image
+    from safetensors.torch import save_file
+
+    reference = tuned.reference
+    sampler = deterministic(reference.sampler)
+    device = next(tuned.views.network.parameters()).device
+    shape: Any = reference.shape(draws.conditions)
+    noise = Noise(draws.seeds, device).normal(*shape)
+    condition = reference.encode(draws.conditions, device)
+
+    def finished(denoiser: Any) -> Tensor:
+        top = sampler.levels(reference.process)[-1]
+        with torch.no_grad(), evaluating(tuned.views.network):
+            end = sampler.resume(denoiser, reference.process, condition, Noise(draws.seeds, device), noise, top)
+        assert isinstance(end.x_0, Tensor)
+        return end.x_0
+
+    latents, base = finished(tuned.denoiser), finished(tuned.views.frozen)
+    images = reference.decode(latents).cpu()
+    tensors = {"noise": noise, "latents": latents, "base_latents": base}
+    plain = {name: value.detach().float().cpu().contiguous() for name, value in tensors.items()}
+    save_file({**plain, "images": (images * 255).round().to(torch.uint8).contiguous()}, folder / "verify.safetensors")
+    names = _pictures(images, folder, Image)
+    task = {
+        "prompts": list(draws.conditions),
+        "seeds": draws.seeds.tolist(),
+        "draws": draws.draw.tolist(),
+        "images": names,
+        "sampler": settings["sampler"]["verified_with"],
+        "note": "noise and latents are in verify.safetensors: a generator of the pipeline draws other noise by a seed",
+        "tolerance": TOLERANCE[settings["dtype"]],
+        "pixel_tolerance": PIXEL_TOLERANCE[settings["dtype"]],
+        "device": str(device),
+        "vae_dtype": str(reference._vae.dtype).removeprefix("torch."),
+        "effect": float((latents - base).abs().max() / latents.std()),
+    }
+    (folder / "verify.json").write_text(json.dumps(task, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return task
+
+
+def _pictures(images: Tensor, folder: Path, library: Any) -> Sequence[str]:
+    names = [f"sample-{number}.png" for number in range(len(images))]
+    for name, pixels in zip(names, to_pixels(images), strict=True):
+        library.fromarray(pixels).save(folder / name)
+    return names
