@@ -5,7 +5,19 @@ from graft_lightning.callbacks.collect import Collect
 from graft_lightning.callbacks.ema import TrainableEMA
 from graft_lightning.callbacks.evaluate import Evaluate
 from graft_lightning.callbacks.files import SaveReference, WriteSamples
+from graft_lightning.callbacks.inversion_measures import HeldOutNoise, RoundTrips
 from graft_lightning.callbacks.invert import Invert
 from graft_lightning.callbacks.measures import FlopsPerSample
 
-__all__ = ["Alarms", "Collect", "Evaluate", "FlopsPerSample", "Invert", "SaveReference", "TrainableEMA", "WriteSamples"]
+__all__ = [
+    "Alarms",
+    "Collect",
+    "Evaluate",
+    "FlopsPerSample",
+    "HeldOutNoise",
+    "Invert",
+    "RoundTrips",
+    "SaveReference",
+    "TrainableEMA",
+    "WriteSamples",
+]

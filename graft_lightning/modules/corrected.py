@@ -11,6 +11,7 @@ from graft_lightning.inversion.sampler_steps import SamplerSteps
 from graft_lightning.modules.denoising import DenoisingModule
 from graft_lightning.processes.denoiser import Denoiser
 from graft_lightning.processes.noise import Noise
+from graft_lightning.processes.samplers import Sampler
 from graft_lightning.processes.schedules import RectifiedFlow
 from graft_lightning.rejection.reference import FrozenDenoiser, Reference, TrainableDenoiser
 from graft_lightning.types import Draws, SettingsError, State
@@ -127,13 +128,14 @@ class CorrectedFlow(DenoisingModule):
             raise SettingsError(f"the checkpoint's corrector was made for another model.flow ({listed})")
 
 
-def steps_of(reference: Reference, network: nn.Module, key: str) -> SamplerSteps:
+def steps_of(reference: Reference, network: nn.Module, key: str, sampler: Sampler | None = None) -> SamplerSteps:
     """The steps of an unconditional reference's sampler, differentiable.
 
     Args:
         reference: gives process and sampler.
         network: its network, in the mode in which it is to be evaluated.
         key: the setting to name where the sampler has no inverse.
+        sampler: another than the reference's own.
 
     Raises:
         SettingsError: if the sampler is stochastic, clips, or does not run from 0 to 1.
@@ -141,7 +143,7 @@ def steps_of(reference: Reference, network: nn.Module, key: str) -> SamplerSteps
     device = next(network.parameters()).device
     try:
         return SamplerSteps(
-            reference.sampler,
+            sampler or reference.sampler,
             reference.process,
             TrainableDenoiser(reference, network),
             lambda count: reference.encode([""] * count, device),

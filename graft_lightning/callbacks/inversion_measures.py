@@ -1,0 +1,178 @@
+"""Measures of a corrected flow on held-out data: likelihood gain, round trips, distance of the noise from N(0, I)."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from graft_lightning.callbacks.evaluate import run_folder
+from graft_lightning.callbacks.figures import log_figure
+from graft_lightning.callbacks.inversion_figures import distance_figure
+from graft_lightning.callbacks.invert import SHOWN, Invert, both
+from graft_lightning.callbacks.measures import Figure, Measure, exact
+from graft_lightning.domains.base import Examples
+from graft_lightning.inversion.distance import norm_gap, norm_ratio
+from graft_lightning.inversion.invert import invert_state
+from graft_lightning.inversion.likelihood import likelihood_gain
+from graft_lightning.inversion.round_trip import from_data, from_noise, summary
+from graft_lightning.inversion.sampler_steps import SamplerSteps
+from graft_lightning.inversion.solvers import Solver
+from graft_lightning.inversion.start import start_state
+from graft_lightning.modules.corrected import CorrectedFlow, steps_of
+from graft_lightning.modules.denoising import DenoisingModule
+from graft_lightning.processes.noise import Noise, hashed_seed, trajectory_seeds
+from graft_lightning.processes.samplers import Sampler
+from graft_lightning.rejection.pool import TrajectoryPool
+from graft_lightning.types import SettingsError
+
+
+class HeldOutNoise(Measure):
+    """Inverts held-out data by the settings of the callback `Invert` and asks the corrector for their density.
+
+    Figures: ``likelihood_gain`` (Eq. 9, bits per dimension, with its interval over the data: at the start level t_m of
+    the inversion, given convergence; a likelihood of the data only for m = 0 on dequantised data), ``known_held_out``
+    (share that converged and has a density), ``norm_held_out`` and ``norm_train`` (|z|^2 / d, 1 under N(0, I)),
+    ``norm_gap`` (their difference in standard errors: a base that memorises maps only its training data to N(0, I)),
+    and the round trips data -> noise -> data and noise -> data -> noise, median and maximum.
+
+    Args:
+        examples: held-out data.
+        count: positions of their stream; all of them by default.
+        noises: samples of the round trip from noise.
+    """
+
+    def __init__(self, examples: Examples, count: int | None = None, noises: int = 256) -> None:
+        self.examples, self.count, self.noises = examples, count, noises
+
+    @torch.no_grad()
+    def __call__(self, trainer: L.Trainer, module: DenoisingModule) -> dict[str, Figure]:
+        corrected, data = both(trainer, module)
+        invert = next((c for c in trainer.callbacks if isinstance(c, Invert)), None)  # type: ignore[attr-defined]
+        if invert is None:
+            raise SettingsError("evaluate.measures: HeldOutNoise needs the callback Invert, whose settings it uses")
+        steps = corrected.flow_steps()
+        seed = hashed_seed("held-out noise", data.seed)
+        x_0, seeds = _examples(self.examples, self.count, seed, corrected.device)
+        found = invert.run(steps, x_0, seeds)
+        density, known = corrected.log_density(found.noise)
+        start = steps.levels[invert.start_level]
+        gain = likelihood_gain(density, found.noise, found.converged & known, start, invert.perturbation > 0)
+        low, high = gain.interval
+        figures = {
+            "likelihood_gain": {"mean": gain.mean, "low": low, "high": high, "n": int(known.sum())},
+            "known_held_out": exact(gain.share, len(x_0)),
+        }
+        data_trip = summary(from_data(steps, found), found.converged)
+        error, back = from_noise(steps, _noise(corrected, self.noises, seed), invert.start_level, invert.solver)
+        for name, trip in (("data", data_trip), ("noise", summary(error, back.converged))):
+            figures |= {f"round_trip_{name}_{key}": exact(trip[key], len(x_0)) for key in ("median", "max")}
+        figures["converged_from_noise"] = exact(back.share, self.noises)
+        return figures | self._distance(trainer, module, found.usable)
+
+    def _distance(self, trainer: L.Trainer, module: DenoisingModule, held_out: Tensor) -> dict[str, Figure]:
+        """The noise of held-out data, and of training data where their pool is there, against N(0, I)."""
+        if len(held_out) < 2:
+            return {}
+        _, data = both(trainer, module)
+        figures = {"norm_held_out": exact(norm_ratio(held_out).mean().item(), len(held_out))}
+        noises = {"held-out data": held_out}
+        if data.converged is None and trainer.is_global_zero and (Path(data.pool) / "round-0000").is_dir():
+            data.use(TrajectoryPool.open(data.pool, verify=False).round(0))
+        if data.converged is not None:
+            train = data.noise(SHOWN).to(held_out)
+            gap = norm_gap(train, held_out)
+            figures |= {"norm_train": exact(gap.train, len(train)), "norm_gap": exact(gap.z_score, len(held_out))}
+            noises = {"training data": train, **noises}
+        log_figure(trainer, "invert/held_out", distance_figure(noises))
+        return figures
+
+
+class RoundTrips(Measure):
+    """Round trips both ways for every sampler, start level and solver; ``round_trips.json`` in the run's folder.
+
+    Args:
+        examples: the data.
+        samplers: whose steps are inverted.
+        start_levels: m, each where the sampler has more steps.
+        solvers: of the inverse step.
+        count: of data, and of noises.
+    """
+
+    def __init__(
+        self,
+        examples: Examples,
+        samplers: list[Sampler],
+        solvers: list[Solver],
+        start_levels: Sequence[int] = (0, 1, 2),
+        count: int = 256,
+    ) -> None:
+        self.examples, self.samplers, self.solvers = examples, samplers, solvers
+        self.start_levels, self.count = list(start_levels), count
+
+    @torch.no_grad()
+    def __call__(self, trainer: L.Trainer, module: DenoisingModule) -> dict[str, Figure]:
+        folder = run_folder(trainer)
+        rows = [
+            self._row(module, sampler, level, solver)
+            for sampler in self.samplers
+            for level in self.start_levels
+            if level < sampler.steps
+            for solver in self.solvers
+        ]
+        if trainer.is_global_zero:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "round_trips.json").write_text(json.dumps(rows, indent=1) + "\n")
+        return {}
+
+    def _row(self, module: DenoisingModule, sampler: Sampler, level: int, solver: Solver) -> dict[str, Any]:
+        steps = _with_sampler(module, sampler)
+        x_0, seeds = _examples(self.examples, self.count, 0, module.device)
+        found = invert_state(steps, start_state(x_0, steps.levels[level], seeds), level, solver)
+        there = summary(from_data(steps, found), found.converged)
+        error, back = from_noise(steps, _noise(module, self.count, 0), level, solver)
+        again = summary(error, back.converged)
+        ratios = norm_ratio(found.usable)
+        return {
+            "sampler": type(sampler).__name__,
+            "steps": sampler.steps,
+            "start_level": level,
+            "solver": _name(solver),
+            "converged": found.share,
+            "data_median": there["median"],
+            "data_max": there["max"],
+            "converged_from_noise": back.share,
+            "noise_median": again["median"],
+            "noise_max": again["max"],
+            "evaluations": found.evaluations.double().sum(0).mean().item(),
+            "norm": ratios.mean().item() if len(ratios) else float("nan"),
+            "eta_L_max": float(found.eta_L.nan_to_num(nan=0.0).max()),
+        }
+
+
+def _examples(examples: Examples, count: int | None, seed: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The first ``count`` data, and seeds of their own."""
+    count = len(examples) if count is None else count  # type: ignore[arg-type]
+    x_0, texts = examples.batch(range(count), 0)
+    assert isinstance(x_0, Tensor)
+    return x_0.to(device), trajectory_seeds(seed, 0, texts, range(count))
+
+
+def _noise(module: DenoisingModule, count: int, seed: int) -> Tensor:
+    """Standard normal noise in the shape of the flow's states."""
+    seeds = trajectory_seeds(hashed_seed("round trip", seed), 0, [""] * count, range(count))
+    return Noise(seeds, module.device).normal(*module.decoder.shape([""]))
+
+
+def _with_sampler(module: DenoisingModule, sampler: Sampler) -> SamplerSteps:
+    """The steps of another sampler on the module's flow."""
+    network = module.flow_network if isinstance(module, CorrectedFlow) else module.opened().original
+    return steps_of(module.decoder, network, "model.reference", sampler)
+
+
+def _name(solver: Solver) -> str:
+    damping = getattr(solver, "damping", 1.0)
+    return type(solver).__name__ + ("" if damping == 1 else f" (damping {damping:g})")
