@@ -54,7 +54,7 @@ class SamplerSteps(FlowSteps):
     def _stepped(self, x_k: Tensor, k: int) -> Tensor:
         condition = self.condition(len(x_k))
 
-        def model(x_t: Any, t: float) -> Fields:
+        def model(x_t: Any, t: Any) -> Fields:
             times = torch.full((len(x_t),), t, dtype=torch.float64, device=x_t.device)
             return predict(self.denoiser, self.process, x_t, times, condition)
 

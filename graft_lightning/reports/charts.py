@@ -52,3 +52,42 @@ def _axes(width: float, height: float) -> tuple[Any, Any]:
     axis = figure.subplots()
     axis.spines[["top", "right"]].set_visible(False)
     return figure, axis
+
+
+def frontier(
+    table: Mapping[str, Mapping[str, Figure]],
+    series: Mapping[str, Sequence[str]],
+    axes: tuple[str, str],
+    labels: tuple[str, str],
+    path: Path,
+    level: tuple[str, float] | None = None,
+) -> None:
+    """Quality against cost, one line a series, with intervals where three seeds or more give one.
+
+    Args:
+        table: method -> metric -> figure.
+        series: label -> methods, in the order of the line.
+        axes: metric of the horizontal (logarithmic) and of the vertical axis.
+        labels: of the two axes.
+        path: of the PNG.
+        level: label and height of a horizontal line, a floor.
+    """
+    figure, axis = _axes(8, 4.8)
+    for number, (label, methods) in enumerate(series.items()):
+        rows = [table[m] for m in methods if m in table and all(name in table[m] for name in axes)]
+        if not rows:
+            continue
+        control = label.startswith(CONTROLS)
+        colour = "#8a8f98" if control and number == 0 else COLOURS[number % len(COLOURS)]
+        x, y = ([row[name]["mean"] for row in rows] for name in axes)
+        known = [row[axes[1]]["n"] >= 3 for row in rows]
+        errors = [
+            [row[axes[1]]["mean"] - row[axes[1]]["low"] if k else 0 for row, k in zip(rows, known, strict=True)],
+            [row[axes[1]]["high"] - row[axes[1]]["mean"] if k else 0 for row, k in zip(rows, known, strict=True)],
+        ]
+        axis.errorbar(x, y, yerr=errors, color=colour, marker="o", ms=4, lw=1.3, capsize=2, label=label)
+    if level is not None:
+        axis.axhline(level[1], color="black", linewidth=0.8, linestyle=":", label=level[0])
+    axis.set(xlabel=labels[0], ylabel=labels[1], xscale="log")
+    axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    figure.savefig(path, dpi=150)

@@ -79,20 +79,25 @@ def compare(runs: Sequence[Run], stage: str = "test", best_of_n: Sequence[int] =
         stage: which held-out conditions.
         best_of_n: adds rows ``best_of_n`` made from the base's own draws, chosen by its first metric.
     """
-    last: dict[tuple[Path, str], Run] = {}
-    for run in runs:
-        if run.stage == stage and (
-            (run.folder, run.method) not in last or run.step >= last[run.folder, run.method].step
-        ):
-            last[run.folder, run.method] = run
     by_method: dict[str, list[Run]] = {}
-    for run in last.values():
+    for run in last_runs(runs, stage):
         by_method.setdefault(run.method, []).append(run)
         if run.method == "base":
             for n in best_of_n:
                 if best := _best(run, n):
                     by_method.setdefault(f"best_of_{n}", []).append(best)
     return {method: _row(found) for method, found in by_method.items()}
+
+
+def last_runs(runs: Sequence[Run], stage: str) -> list[Run]:
+    """Of every run folder and method, the evaluation of the last step."""
+    last: dict[tuple[Path, str], Run] = {}
+    for run in runs:
+        if run.stage == stage and (
+            (run.folder, run.method) not in last or run.step >= last[run.folder, run.method].step
+        ):
+            last[run.folder, run.method] = run
+    return list(last.values())
 
 
 def _row(runs: Sequence[Run]) -> dict[str, Figure]:

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from graft_lightning.reports.alarms import alarms_of
-from graft_lightning.reports.charts import bars, learning_curves
+from graft_lightning.reports.charts import bars, frontier, learning_curves
 from graft_lightning.reports.comparison import Run, collected, compare, curves, read_runs
+from graft_lightning.reports.paired import paired_verdicts
+from graft_lightning.reports.records import record_table
 from graft_lightning.reports.statistics import Figure
 
 Table = Mapping[str, Mapping[str, Figure]]
@@ -27,7 +29,10 @@ def write_report(folders: Sequence[Path], out: Path, section: Mapping[str, Any])
         section: how it reads. ``title``, ``intro``, ``stage`` ("test" or "validate"), ``metrics`` (name -> label),
             ``best_of_n``, ``groups`` (heading -> beginning of the chain's name), ``order`` (methods, in the order of
             the table), ``claims`` (``{text, better, than: [...], metric}``), ``curves`` (heading -> ``{metric,
-            runs}``), ``pictures`` (heading -> file below the folders), ``outro``.
+            runs}``), ``split`` (heading -> methods: several small tables in place of the one), ``paired`` (claims
+            ``{lower, than: [...], metric}`` on differences seed by seed), ``frontiers`` (heading -> ``{x, y, series:
+            {label: [methods]}, level, text}``), ``records`` (heading -> a `record_table`), ``pictures`` (heading ->
+            file below the folders), ``outro``.
 
     Returns:
         The path of report.md.
@@ -49,11 +54,16 @@ def write_report(folders: Sequence[Path], out: Path, section: Mapping[str, Any])
         if not found:
             continue
         report.update(found if number == 0 else {f"{heading}: {method}": row for method, row in found.items()})
-        lines += [f"## {heading}", "", *markdown_table(found, metrics), "", caption(chosen, stage), ""]
         first = next(iter(metrics))
-        picture = f"comparison{number or ''}.png"
-        bars(found, first, metrics[first], out / picture)
-        lines += [f"![{metrics[first]} by method]({picture})", ""]
+        lines += [f"## {heading}", "", *tables(found, metrics, section.get("split")), "", caption(chosen, stage), ""]
+        if not section.get("split"):
+            picture = f"comparison{number or ''}.png"
+            bars(found, first, metrics[first], out / picture)
+            lines += [f"![{metrics[first]} by method]({picture})", ""]
+        for place, (name, wanted) in enumerate(section.get("frontiers", {}).items()):
+            picture = f"frontier{number or ''}{place}.png"
+            lines += [f"### {name}", "", wanted.get("text", "").strip(), "", f"![{name}]({picture})", ""]
+            draw_frontier(found, wanted, metrics, out / picture)
         if number == 0:
             chosen_method, told = choose(chosen, section.get("choose"))
             claims = [
@@ -61,6 +71,10 @@ def write_report(folders: Sequence[Path], out: Path, section: Mapping[str, Any])
                 for claim in section.get("claims", ())
             ]
             lines += [*told, *verdicts(found, claims, metrics), *ceiling(folders, prefix), ""]
+            told, records = paired_verdicts(chosen, section.get("paired", ()), metrics, stage)
+            if told:
+                report["paired"] = records
+                lines += ["### Claims, seed by seed", "", *told]
     for number, (heading, wanted) in enumerate(section.get("curves", {}).items()):
         chosen = [
             run for run in runs if _within(run, folders, "") and run.folder.name.startswith(tuple(wanted["runs"]))
@@ -72,6 +86,11 @@ def write_report(folders: Sequence[Path], out: Path, section: Mapping[str, Any])
             learning_curves(points, metrics.get(wanted["metric"], wanted["metric"]), out / picture)
             report.setdefault("curves", {})[heading] = {m: [{"step": s, **f} for s, f in p] for m, p in points.items()}
             lines += [f"## {heading}", "", wanted.get("text", "").strip(), "", f"![{heading}]({picture})", ""]
+    for heading, wanted in section.get("records", {}).items():
+        table, rows = record_table(folders, wanted)
+        if table:
+            report.setdefault("records", {})[heading] = rows
+            lines += [f"## {heading}", "", wanted.get("text", "").strip(), "", *table]
     raised = alarms_of(folders)
     if raised:
         report["alarms"] = raised
@@ -109,6 +128,27 @@ def _named_by_folder(run: Run, beginnings: Sequence[str]) -> Run:
     return run if run.method == "base" else replace(run, method=name)
 
 
+def tables(table: Table, metrics: Mapping[str, str], split: Mapping[str, Sequence[str]] | None) -> list[str]:
+    """One table, or one for each part of a split; what a part names and nobody has run is left out."""
+    if not split:
+        return markdown_table(table, metrics)
+    lines = []
+    for heading, methods in split.items():
+        rows = {method: table[method] for method in methods if method in table}
+        if rows:
+            lines += [f"### {heading}", "", *markdown_table(rows, metrics), ""]
+    return lines
+
+
+def draw_frontier(table: Table, wanted: Mapping[str, Any], metrics: Mapping[str, str], path: Path) -> None:
+    """One chart of quality against cost; ``level`` names the method whose figure is the floor."""
+    axes = (wanted["x"], wanted["y"])
+    level = wanted.get("level", "")
+    floor = (level, table[level][axes[1]]["mean"]) if level in table else None
+    labels = (metrics.get(axes[0], axes[0]), metrics.get(axes[1], axes[1]))
+    frontier(table, wanted["series"], axes, labels, path, floor)
+
+
 def ordered(table: Table, order: Sequence[str]) -> dict[str, Mapping[str, Figure]]:
     """The rows in the given order; others follow."""
     names = [name for name in order if name in table] + [name for name in table if name not in order]
@@ -117,6 +157,7 @@ def ordered(table: Table, order: Sequence[str]) -> dict[str, Mapping[str, Figure
 
 def markdown_table(table: Table, metrics: Mapping[str, str]) -> list[str]:
     """One row a method, one column a metric: mean and, in brackets, the 95 % interval."""
+    metrics = {name: label for name, label in metrics.items() if any(name in row for row in table.values())}
     lines = ["| method | " + " | ".join(metrics.values()) + " |", "|---|" + "---|" * len(metrics)]
     for method, row in table.items():
         cells = [written(row[name]) if name in row else "" for name in metrics]

@@ -1,0 +1,65 @@
+"""Claims that compare runs seed by seed: of two methods on the same seeds, the difference scatters least."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from graft_lightning.reports.comparison import Run, last_runs
+from graft_lightning.reports.statistics import Figure, interval
+
+COST = "gigaflops"
+
+
+def differences(runs: Sequence[Run], method: str, other: str, metric: str, stage: str) -> Figure:
+    """``method`` less ``other``, over the seeds that both have.
+
+    Args:
+        runs: evaluations.
+        method: name of a method.
+        other: name of another.
+        metric: what is compared.
+        stage: which held-out conditions.
+    """
+    by_seed: dict[str, dict[int, float]] = {method: {}, other: {}}
+    for run in last_runs(runs, stage):
+        if run.method in by_seed and metric in run.values:
+            by_seed[run.method][run.seed] = run.values[metric]
+    shared = sorted(by_seed[method].keys() & by_seed[other].keys())
+    return interval([by_seed[method][seed] - by_seed[other][seed] for seed in shared])
+
+
+def paired_verdicts(
+    runs: Sequence[Run], claims: Iterable[Mapping[str, Any]], metrics: Mapping[str, str], stage: str
+) -> tuple[list[str], list[dict[str, Any]]]:
+    """Every claim that one method lies below others, held against the interval of the paired differences.
+
+    Args:
+        runs: evaluations.
+        claims: ``{lower, than: [...], metric}``.
+        metrics: labels; the first is claimed of where a claim names none.
+        stage: which held-out conditions.
+
+    Returns:
+        Lines of the report, and the same as records.
+    """
+    lines, records = [], []
+    for claim in claims:
+        metric = claim.get("metric", next(iter(metrics)))
+        for other in claim["than"]:
+            found = differences(runs, claim["lower"], other, metric, stage)
+            if not found["n"]:
+                continue
+            cost = differences(runs, claim["lower"], other, COST, stage)
+            holds = found["high"] < 0
+            verdict = "**holds**" if holds else "**does not hold**"
+            known = found["low"] == found["low"]
+            ends = f" [{found['low']:.3f}, {found['high']:.3f}]" if known else ""
+            price = (
+                "" if not cost["n"] else f"; {'fewer or equal' if cost['mean'] <= 0 else 'more'} operations a sample"
+            )
+            label = metrics.get(metric, metric)
+            lines.append(
+                f"- {claim['lower']} below {other} ({label}): {verdict}: {found['mean']:+.3f}{ends} over {found['n']} "
+                f"seeds{price}."
+            )
+            records.append({"lower": claim["lower"], "than": other, "metric": metric, "holds": holds, **found})
+    return [*lines, ""] if lines else [], records
