@@ -118,9 +118,11 @@ class FrozenDenoiser(Denoiser):
     def __init__(self, reference: Reference, network: nn.Module) -> None:
         self.reference, self.network = reference, network
         self.output = reference.output
+        self._modules = list(network.modules())
+        self._adapters = adapter_layers(self._modules)
 
     def __call__(self, x_t: State, t: Tensor, condition: Any) -> State:
-        with torch.no_grad(), evaluating(self.network), adapters_off(self.network):
+        with torch.no_grad(), evaluating(self._modules), adapters_off(self._adapters):
             return self.reference.denoise(self.network, x_t, t, condition)
 
 
@@ -206,10 +208,14 @@ def add_adapter(network: nn.Module, lora: LoRA, default_targets: tuple[str, ...]
     return network
 
 
+Modules = nn.Module | Sequence[nn.Module]
+"""A network, or its modules, found once where a loop asks at every step: a large one has thousands."""
+
+
 @contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
+def evaluating(network: Modules) -> Iterator[None]:
     """The network in evaluation mode (no dropout), whatever mode training has left its parts in."""
-    training = [module for module in network.modules() if module.training]
+    training = [module for module in _modules(network) if module.training]
     for module in training:
         module.training = False
     try:
@@ -220,16 +226,27 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def adapters_off(network: nn.Module) -> Iterator[None]:
-    """The network without its adapters; nothing happens where it has none."""
-    layers: list[Any] = [m for m in network.modules() if hasattr(m, "enable_adapters") and hasattr(m, "lora_A")]
-    states = [(p, p.requires_grad) for layer in layers for p in layer.parameters()]
+def adapters_off(network: Modules) -> Iterator[None]:
+    """The network without its adapters; nothing happens where it has none.
+
+    Only the flag that peft's layers look at is turned: ``enable_adapters`` would also walk through all parameters, and
+    turn off their gradients.
+    """
+    layers: list[Any] = adapter_layers(network)
+    before = [layer._disable_adapters for layer in layers]
     for layer in layers:
-        layer.enable_adapters(False)
+        layer._disable_adapters = True
     try:
         yield
     finally:
-        for layer in layers:
-            layer.enable_adapters(True)
-        for parameter, requires_grad in states:  # peft turns gradients off and on together with the adapter
-            parameter.requires_grad_(requires_grad)
+        for layer, was in zip(layers, before, strict=True):
+            layer._disable_adapters = was
+
+
+def adapter_layers(network: Modules) -> list[nn.Module]:
+    """The layers that have a low-rank adapter."""
+    return [module for module in _modules(network) if "lora_A" in module._modules]
+
+
+def _modules(network: Modules) -> Sequence[nn.Module]:
+    return list(network.modules()) if isinstance(network, nn.Module) else network
