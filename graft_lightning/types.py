@@ -90,6 +90,16 @@ def field_of(state: State, name: str | None) -> Tensor:
     return field
 
 
+def mask_of(state: State) -> Tensor | None:
+    """Which elements of a state are real, bool ``(batch, n)``; None where all are."""
+    return None if isinstance(state, Tensor) or "mask" not in state.keys() else state["mask"]  # noqa: SIM118
+
+
+def level_of(t: Tensor, field: int) -> Tensor:
+    """The level ``(batch,)`` of a field, by its place in the process, from ``(batch,)`` or ``(batch, fields)``."""
+    return t if t.ndim == 1 else t[:, field]
+
+
 def batch_of(state: State) -> int:
     """The number of samples in a state."""
     return state.shape[0]

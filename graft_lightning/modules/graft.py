@@ -59,7 +59,10 @@ class PGraft(DenoisingModule):
         return "x_0" if self.reverse or self.states == "x_0" or self.state_index == 0 else self.state_index
 
     def open_views(self) -> Views:
-        return open_views(self.reference, self.reference.build(), self.lora, self.guidance)
+        views = open_views(self.reference, self.reference.build(), self.lora, self.guidance)
+        if self.objective.categorical_target == "c_s" and self.training_state != "x_0":
+            views.trainable.origin = self.handoff_level
+        return views
 
     def loss_range(self) -> tuple[float, float | None, float | None]:
         s = self.handoff_level

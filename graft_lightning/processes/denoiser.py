@@ -16,7 +16,7 @@ from torch import Tensor
 
 from graft_lightning.processes.paths import CategoricalPath, GaussianPath, Path
 from graft_lightning.processes.process import Process
-from graft_lightning.types import State, broadcast, field_of
+from graft_lightning.types import State, broadcast, field_of, level_of
 
 Output = Literal["epsilon", "sample", "v_prediction", "flow", "logits"]
 """The words of diffusers; "flow" is eps - x_0, "logits" those of the clean class of a categorical field."""
@@ -28,10 +28,12 @@ class Denoiser(ABC):
     Attributes:
         output: its output type, or one by field for mixed states.
         boundaries: levels at which the denoiser changes; a sampler puts them on its grid.
+        origin: the level whose class a categorical head predicts; 0 is the data.
     """
 
     output: Output | dict[str, Output]
     boundaries: tuple[float, ...] = ()
+    origin: float = 0.0
 
     @abstractmethod
     def __call__(self, x_t: State, t: Tensor, condition: Any) -> State:
@@ -39,9 +41,14 @@ class Denoiser(ABC):
 
         Args:
             x_t: state ``(batch, *shape)``.
-            t: level ``(batch,)``.
+            t: level ``(batch,)``; or ``(batch, fields)``, in the process's order, where a sampler moves one field at a
+                time.
             condition: what the reference's ``encode`` made of the conditions.
         """
+
+    def origin_at(self, t: Tensor) -> float:
+        """The `origin` of the model that answers at levels ``t``."""
+        return self.origin
 
     def output_of(self, field: str | None) -> Output:
         """The output type of a field."""
@@ -101,8 +108,21 @@ def epsilon_factor(output: Output, alpha: Tensor, sigma: Tensor) -> Tensor:
     raise ValueError(f"output={output!r} is not that of a Gaussian field")
 
 
-Fields = dict[str | None, "Prediction | Tensor"]
-"""By field: a `Prediction`, or the probabilities of the clean class."""
+@dataclass(frozen=True)
+class Classes:
+    """A categorical field's prediction.
+
+    Attributes:
+        probabilities: of the class at ``level``, ``(batch, *shape, classes)``, float64.
+        level: 0 is the data, where most heads predict.
+    """
+
+    probabilities: Tensor
+    level: float = 0.0
+
+
+Fields = dict[str | None, "Prediction | Classes"]
+"""The predictions by field."""
 
 
 def predict(
@@ -114,20 +134,25 @@ def predict(
         denoiser: any denoiser of the process.
         process: the process of the state.
         x_t: state ``(batch, *shape)``.
-        t: level ``(batch,)``.
+        t: level ``(batch,)``, or ``(batch, fields)``.
         condition: the encoded condition.
         clip: bound of |x_0| of the Gaussian fields.
     """
     raw = denoiser(x_t, t, condition)
     fields: Fields = {}
-    for name, path in process.paths.items():
-        fields[name] = _field(path, denoiser.output_of(name), field_of(raw, name), field_of(x_t, name), t, clip)
+    for place, (name, path) in enumerate(process.paths.items()):
+        level, output = level_of(t, place), denoiser.output_of(name)
+        fields[name] = _field(
+            path, output, field_of(raw, name), field_of(x_t, name), level, clip, denoiser.origin_at(t)
+        )
     return fields
 
 
-def _field(path: Path, output: Output, raw: Tensor, x_t: Tensor, t: Tensor, clip: float | None) -> Prediction | Tensor:
+def _field(
+    path: Path, output: Output, raw: Tensor, x_t: Tensor, t: Tensor, clip: float | None, origin: float
+) -> Prediction | Classes:
     if isinstance(path, CategoricalPath):
-        return raw.double().softmax(-1)
+        return Classes(raw.double().softmax(-1), origin)
     assert isinstance(path, GaussianPath)
     alpha, sigma = path.alpha_sigma(t)
     return convert(output, raw, x_t, alpha, sigma, clip)
@@ -159,6 +184,7 @@ class Guided(Denoiser):
         self.scale, self.null, self.joint = scale, null, joint
         self.output = conditional.output
         self.boundaries = conditional.boundaries
+        self.origin = conditional.origin
 
     def __call__(self, x_t: State, t: Tensor, condition: Any) -> State:
         if self.scale == 1:

@@ -16,7 +16,7 @@ from graft_lightning.processes.noise import Noise
 from graft_lightning.processes.paths import CategoricalPath, GaussianKernel, GaussianPath
 from graft_lightning.processes.process import Process
 from graft_lightning.processes.weightings import OwnOutput, Unit, Weighting
-from graft_lightning.types import State, batch_of, broadcast, field_of
+from graft_lightning.types import State, batch_of, broadcast, field_of, level_of
 
 
 @dataclass(frozen=True)
@@ -78,16 +78,18 @@ class Objective:
         t = process.time_law.draw(noise.uniform(), low, process.t_max if high is None else high, process.schedule)
         t = t.to(device)
         s = torch.full((count,), level, dtype=torch.float64, device=device)
-        x_t, drawn = process.diffuse(x, s, t, noise)
-        raw = denoiser(x_t, t, condition)
+        levels = process.levels_by_field(t, noise)
+        x_t, drawn = process.diffuse(x, s, levels, noise)
+        raw = denoiser(x_t, levels, condition)
         total = torch.zeros(count, device=device)
-        for name, path in process.paths.items():
-            x_s, predicted = field_of(x, name), field_of(raw, name)
+        for place, (name, path) in enumerate(process.paths.items()):
+            x_s, predicted, t_field = field_of(x, name), field_of(raw, name), level_of(levels, place)
             if isinstance(path, GaussianPath):
-                error = self._gaussian(path, denoiser.output_of(name), x_s, predicted, drawn[name], s, t)
+                error = self._gaussian(path, denoiser.output_of(name), x_s, predicted, drawn[name], s, t_field)
             else:
                 assert isinstance(path, CategoricalPath)
-                error = self._categorical(path, x_s, field_of(x_t, name), predicted, s, t)
+                error = self._categorical(path, x_s, field_of(x_t, name), predicted, s, t_field)
+                error = error * broadcast(t_field > s, error)  # a field that has not moved has nothing to teach
             total = total + self.field_weights.get(name or "", 1.0) * _mean(error, x)
         return Loss(total, t)
 

@@ -81,9 +81,31 @@ class GaussianPath(Path):
         alpha = alpha_t / alpha_s
         return GaussianKernel(alpha, (sigma_t**2 - alpha**2 * sigma_s**2).clamp_min(0).sqrt())
 
-    def project(self, noise: Tensor) -> Tensor:
-        """Noise on the space where the field lives; the whole space here (molecules subtract the centre of mass)."""
-        return noise
+    def project(self, noise: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Noise on the space where the field lives: the whole space here, zero where ``mask`` has padding.
+
+        Args:
+            noise: ``(batch, *shape)``.
+            mask: bool ``(batch, n)``, n the first axis of the shape.
+        """
+        return noise if mask is None else noise * _weight(mask, noise)
+
+
+class CentredGaussianPath(GaussianPath):
+    """Point clouds ``(batch, n, d)`` whose mean over the real points is zero (EDM, arXiv 2203.17003).
+
+    Noise is projected on that subspace, where it is standard normal; the kernel and its reversal are those of Eq. 2.
+    """
+
+    def project(self, noise: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Noise less its mean over the real points, zero elsewhere. Arguments as in `GaussianPath.project`."""
+        weight = noise.new_ones(noise.shape[:2] + (1,) * (noise.ndim - 2)) if mask is None else _weight(mask, noise)
+        mean = (noise * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp_min(1)
+        return (noise - mean) * weight
+
+
+def _weight(mask: Tensor, like: Tensor) -> Tensor:
+    return broadcast(mask, like).to(like.dtype)
 
 
 class CategoricalPath(Path):
@@ -121,21 +143,24 @@ class CategoricalPath(Path):
         ratio = torch.where(beta_s > 0, self.survival(t) / beta_s.clamp_min(1e-300), torch.zeros_like(beta_s))
         return CategoricalKernel(ratio, self.target.to(ratio.device))
 
-    def posterior(self, c_t: Tensor, p_0: Tensor, s: Tensor, t: Tensor) -> Tensor:
+    def posterior(self, c_t: Tensor, p_0: Tensor, s: Tensor, t: Tensor, origin: float = 0.0) -> Tensor:
         """sum_c0 p_0(c_0) q(c_s | c_t, c_0) for every c_s.
 
         Args:
             c_t: classes at level t, int64 ``(batch, *shape)``.
-            p_0: probabilities of the clean class, ``(batch, *shape, classes)``.
-            s: target level ``(batch,)``.
+            p_0: probabilities of the clean class, ``(batch, *shape, classes)``; of the class at ``origin`` where that
+                is given.
+            s: target level ``(batch,)``, not below ``origin``.
             t: level of ``c_t`` ``(batch,)``.
+            origin: the level whose class ``p_0`` is about; 0 is the data.
 
         Returns:
             Probabilities ``(batch, *shape, classes)``, float64.
         """
         forward = self.kernel(s, t).likelihood(c_t)  # q(c_t | c_s), over c_s
-        beta_s = broadcast(self.survival(s), c_t).unsqueeze(-1)
-        beta_t = broadcast(self.survival(t), c_t).unsqueeze(-1)
+        start = self.survival(torch.full_like(s, origin))
+        beta_s = broadcast(self.survival(s) / start, c_t).unsqueeze(-1)
+        beta_t = broadcast(self.survival(t) / start, c_t).unsqueeze(-1)
         target = self.target.to(p_0.device)
         one_hot = torch.nn.functional.one_hot(c_t, self.classes)
         evidence = beta_t * one_hot + (1 - beta_t) * target[c_t].unsqueeze(-1)  # q(c_t | c_0), over c_0
@@ -144,6 +169,11 @@ class CategoricalPath(Path):
         prior = beta_s * share + (1 - beta_s) * target * share.sum(-1, keepdim=True)
         posterior = forward * prior
         return posterior / posterior.sum(-1, keepdim=True).clamp_min(1e-300)
+
+
+def real_classes(classes: Tensor, mask: Tensor | None) -> Tensor:
+    """The classes, 0 where ``mask`` has padding."""
+    return classes if mask is None else classes * broadcast(mask, classes)
 
 
 def sample_classes(probabilities: Tensor, uniform: Tensor) -> Tensor:

@@ -8,14 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from graft_lightning.processes.denoiser import Denoiser, Fields, Prediction, predict
+from graft_lightning.processes.denoiser import Classes, Denoiser, Fields, Prediction, predict
 from graft_lightning.processes.grids import Grid
 from graft_lightning.processes.noise import Noise
-from graft_lightning.processes.paths import CategoricalPath, GaussianPath, sample_classes
+from graft_lightning.processes.paths import CategoricalPath, GaussianPath, Path, real_classes, sample_classes
 from graft_lightning.processes.process import Process, Shape
-from graft_lightning.types import State, Trajectory, batch_of
+from graft_lightning.types import State, Trajectory, batch_of, mask_of
 
-Predict = Callable[[State, float], Fields]
+Level = float | Mapping[str | None, float]
+"""The level of a whole state, or one for each of its fields."""
+
+Predict = Callable[[State, Level], Fields]
 """(x_t, t) -> prediction by field, denoiser and condition already inside."""
 
 
@@ -109,10 +112,12 @@ class Sampler(ABC):
         states = {level: x} if level in keep else {}
         count, calls = batch_of(x), 0
 
-        def model(x_t: State, t: float) -> Fields:
+        def model(x_t: State, t: Level) -> Fields:
             nonlocal calls
             calls += 1
-            times = torch.full((count,), t, dtype=torch.float64, device=x_t.device)
+            each = [t[name] for name in process.paths] if isinstance(t, Mapping) else [t]
+            times = torch.tensor(each, dtype=torch.float64, device=x_t.device).expand(count, -1)
+            times = times if isinstance(t, Mapping) else times[:, 0]
             return predict(denoiser, process, x_t, times, condition, self.clip_sample)
 
         with torch.no_grad():
@@ -124,13 +129,21 @@ class Sampler(ABC):
         return Trajectory(x, states, calls)
 
 
-def update_fields(process: Process, x: State, fields: Fields, update: Callable[[Any, Tensor, Any], Tensor]) -> State:
-    """A new state from ``update(path, field, prediction)`` of every field that has a path."""
+def update_fields(
+    process: Process,
+    x: State,
+    fields: Fields,
+    update: Callable[[Any, Tensor, Any], Tensor],
+    only: type[Path] = Path,
+) -> State:
+    """A new state from ``update(path, field, prediction)`` of every field that has a path, of the kind ``only``."""
     if None in process.paths:
         assert isinstance(x, Tensor)
         return update(process.paths[None], x, fields[None])
     result = x.clone(recurse=False)  # type: ignore[call-arg]
     for name, path in process.paths.items():
+        if not isinstance(path, only):
+            continue
         result[name] = update(path, x[name], fields[name])  # type: ignore[index]
     return result
 
@@ -139,10 +152,13 @@ def _times(x: Tensor, *levels: float) -> tuple[Tensor, ...]:
     return tuple(torch.full((x.shape[0],), level, dtype=torch.float64, device=x.device) for level in levels)
 
 
-def reverse_categorical(path: CategoricalPath, x: Tensor, p_0: Tensor, t: float, t_next: float, noise: Noise) -> Tensor:
-    """A draw of c_s | c_t with the clean class summed out (Eq. 3 reversed)."""
+def reverse_categorical(
+    path: CategoricalPath, x: Tensor, classes: Classes, t: float, t_next: float, noise: Noise, mask: Tensor | None
+) -> Tensor:
+    """A draw of c_s | c_t with the class at the predicted level summed out (Eq. 3 reversed)."""
     high, low = _times(x, t, t_next)
-    return sample_classes(path.posterior(x, p_0, low, high), noise.uniform(*x.shape[1:]))
+    posterior = path.posterior(x, classes.probabilities, low, high, classes.level)
+    return real_classes(sample_classes(posterior, noise.uniform(*x.shape[1:])), mask)
 
 
 class DDIM(Sampler):
@@ -167,15 +183,29 @@ class DDIM(Sampler):
     def step(
         self, process: Process, predict: Predict, x: State, t: float, t_next: float, noise: Noise, within: bool
     ) -> State:
-        def update(path: GaussianPath | CategoricalPath, field: Tensor, prediction: Prediction | Tensor) -> Tensor:
-            if isinstance(path, CategoricalPath):
-                return reverse_categorical(path, field, prediction, t, t_next, noise)  # type: ignore[arg-type]
-            return self._gaussian(path, field, prediction, t, t_next, noise)  # type: ignore[arg-type]
+        return update_fields(process, x, predict(x, t), self.reversal(t, t_next, noise, mask_of(x)))
 
-        return update_fields(process, x, predict(x, t), update)
+    def reversal(
+        self, t: float, t_next: float, noise: Noise, mask: Tensor | None
+    ) -> Callable[[Any, Tensor, Any], Tensor]:
+        """The step of one field from t down to t_next, as `update_fields` takes it."""
+
+        def update(path: GaussianPath | CategoricalPath, field: Tensor, prediction: Prediction | Classes) -> Tensor:
+            if isinstance(path, CategoricalPath):
+                return reverse_categorical(path, field, prediction, t, t_next, noise, mask)  # type: ignore[arg-type]
+            return self._gaussian(path, field, prediction, t, t_next, noise, mask)  # type: ignore[arg-type]
+
+        return update
 
     def _gaussian(
-        self, path: GaussianPath, x: Tensor, prediction: Prediction, t: float, t_next: float, noise: Noise
+        self,
+        path: GaussianPath,
+        x: Tensor,
+        prediction: Prediction,
+        t: float,
+        t_next: float,
+        noise: Noise,
+        mask: Tensor | None,
     ) -> Tensor:
         high, low = _times(x[:1], t, t_next)
         kernel = path.kernel(low, high)
@@ -186,7 +216,7 @@ class DDIM(Sampler):
         mean = float(alpha_s) * prediction.x_0 + direction * prediction.epsilon
         if posterior_std == 0:
             return mean
-        return mean + posterior_std * path.project(noise.normal(*x.shape[1:]))
+        return mean + posterior_std * path.project(noise.normal(*x.shape[1:]), mask)
 
 
 class DDPM(DDIM):

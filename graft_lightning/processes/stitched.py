@@ -31,9 +31,18 @@ class Stitched(Denoiser):
         self.boundaries = tuple(sorted({*above.boundaries, *below.boundaries, *own}))
 
     def __call__(self, x_t: State, t: Tensor, condition: Any) -> State:
-        highest, lowest = float(t.max()), float(t.min())
+        # A state whose fields move one by one belongs to the model of the one that is last.
+        levels = t if t.ndim == 1 else t.amax(1)
+        highest, lowest = float(levels.max()), float(levels.min())
         if (highest > self.handoff) != (lowest > self.handoff):
             raise ValueError(
                 f"a batch lies on both sides of the hand-off {self.handoff:g}: t from {lowest} to {highest}"
             )
-        return (self.above if highest > self.handoff else self.below)(x_t, t, condition)
+        return self._model(highest)(x_t, t, condition)
+
+    def origin_at(self, t: Tensor) -> float:
+        return self._model(float(t.max())).origin_at(t)
+
+    def _model(self, highest: float) -> Denoiser:
+        """The model of a state, whose field of the highest level decides."""
+        return self.above if highest > self.handoff else self.below

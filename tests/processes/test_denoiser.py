@@ -105,7 +105,7 @@ def test_predict_converts_every_field_of_a_mixed_state():
     alpha, sigma = Linear().alpha_sigma(t)
     expected = convert("v_prediction", raw["y"], x_t["y"], alpha, sigma)
     torch.testing.assert_close(fields["y"].x_0, expected.x_0)
-    torch.testing.assert_close(fields["c"], raw["c"].double().softmax(-1))
+    torch.testing.assert_close(fields["c"].probabilities, raw["c"].double().softmax(-1))
 
 
 class TestGuidance:

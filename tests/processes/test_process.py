@@ -71,9 +71,11 @@ def test_mixed_prior_has_every_field_and_takes_over_the_mask():
     state = mixed().prior({"positions": (5, 3), "types": (5,)}, Noise(torch.arange(count)), carried)
     assert sorted(state.keys()) == ["mask", "positions", "types"]
     assert torch.equal(state["mask"], mask)
-    assert abs(state["positions"].var().item() - 1) < 5 * (2 / (count * 15)) ** 0.5
-    frequencies = state["types"].flatten().bincount(minlength=4) / (count * 5)
-    assert (frequencies - torch.tensor([0.1, 0.2, 0.3, 0.4])).abs().max() < 5 * (0.25 / (count * 5)) ** 0.5
+    assert (state["positions"][~mask] == 0).all()
+    assert (state["types"][~mask] == 0).all()
+    assert abs(state["positions"][mask].var().item() - 1) < 5 * (2 / (count * 9)) ** 0.5
+    frequencies = state["types"][mask].bincount(minlength=4) / (count * 3)
+    assert (frequencies - torch.tensor([0.1, 0.2, 0.3, 0.4])).abs().max() < 5 * (0.25 / (count * 3)) ** 0.5
 
 
 def test_diffuse_of_a_mixed_state():
@@ -81,7 +83,11 @@ def test_diffuse_of_a_mixed_state():
     count, process = 3000, mixed()
     s, t = torch.full((count,), 200.0).double(), torch.full((count,), 600.0).double()
     x_s = TensorDict(
-        {"positions": torch.ones(count, 2, 3), "types": torch.full((count, 2), 1), "mask": torch.ones(count, 2)},
+        {
+            "positions": torch.ones(count, 2, 3),
+            "types": torch.full((count, 2), 1),
+            "mask": torch.ones(count, 2, dtype=torch.bool),
+        },
         [count],
     )
     before = x_s.clone()

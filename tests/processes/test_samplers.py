@@ -212,7 +212,7 @@ def test_a_trajectory_depends_neither_on_its_batch_nor_on_the_order(make):
 
 
 def test_mixed_state_has_the_law_of_its_blocks():
-    """Independent blocks with exact denoisers: class frequencies, moments, and the mask left alone."""
+    """Independent blocks with exact denoisers: class frequencies, moments, and what is carried left alone."""
     weights = torch.tensor([0.2, 0.5, 0.3])
     path = GaussianPath(Cosine(50))
     process = Process({"y": path, "c": CategoricalPath(Cosine(50), 3)})
@@ -230,14 +230,14 @@ def test_mixed_state_has_the_law_of_its_blocks():
 
     count = 4000
     denoiser = ModuleDenoiser(denoise, {"y": "epsilon", "c": "logits"})
-    carried = TensorDict({"mask": torch.arange(count).reshape(-1, 1)}, [count])
+    carried = TensorDict({"number": torch.arange(count).reshape(-1, 1)}, [count])
     shape = {"y": (2,), "c": (2,)}
     condition = torch.full((count,), LEFT)
     trajectory = DDPM(50).sample(
         denoiser, process, condition, Noise(torch.arange(count)), shape, keep=[10.0], carried=carried
     )
-    assert torch.equal(trajectory.x_0["mask"], carried["mask"])
-    assert torch.equal(trajectory.states[10.0]["mask"], carried["mask"])
+    assert torch.equal(trajectory.x_0["number"], carried["number"])
+    assert torch.equal(trajectory.states[10.0]["number"], carried["number"])
     frequencies = trajectory.x_0["c"].flatten().bincount(minlength=3) / (2 * count)
     assert (frequencies - weights).abs().max() < 5 * (0.25 / (2 * count)) ** 0.5
     y = trajectory.x_0["y"].double()
