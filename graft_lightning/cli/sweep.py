@@ -2,7 +2,9 @@
 
 import argparse
 import contextlib
+import fnmatch
 import hashlib
+import itertools
 import json
 import multiprocessing
 import os
@@ -106,23 +108,42 @@ def read_plan(file: Path, folder: Path | None = None) -> Plan:
     root = folder or Path(text["folder"])
     cells = {}
     for name, cell in text["cells"].items():
-        wrong = set(cell) - {"commands", "config", "settings"}
+        wrong = set(cell) - {"commands", "config", "settings", "each"}
         if wrong:
             raise ValueError(f"{file}: cell {name} has unknown keys {sorted(wrong)}")
         settings = {**text.get("settings", {}), **cell.get("settings", {})}
-        cells[name] = Cell(name, cell["commands"], cell["config"], settings)
+        for filled, filled_settings in each(name, settings, cell.get("each", {})):
+            cells[filled] = Cell(filled, cell["commands"], cell["config"], filled_settings)
     chains = []
     for chain in text["chains"]:
-        missing = [name for name in chain["cells"] if name not in cells]
+        asked = {name: fnmatch.filter(cells, name) for name in chain["cells"]}
+        missing = [name for name, found in asked.items() if not found]
         if missing:
             raise ValueError(f"{file}: chain {chain['name']} asks for cells {missing}; there are {sorted(cells)}")
         extra = chain.get("settings", {})
         own = [
             Cell(c.name, c.commands, c.config, {**c.settings, **extra})
-            for c in (cells[name] for name in chain["cells"])
+            for c in (cells[name] for found in asked.values() for name in found)
         ]
         chains.append(Chain(chain["name"], chain["seed"], own, root / chain["name"], text.get("threads", 1)))
     return Plan(root, text.get("jobs", 1), chains, text.get("report", {}))
+
+
+def each(name: str, settings: dict[str, Any], values: dict[str, list[Any]]) -> list[tuple[str, dict[str, Any]]]:
+    """Names and settings of a cell that stands for several: every ``{key}`` in them takes each of its values.
+
+    Args:
+        name: of the cell.
+        settings: of the cell.
+        values: by key; all combinations are made.
+    """
+    found = []
+    for chosen in itertools.product(*values.values()):
+        filled, own = name, json.dumps(settings)
+        for key, value in zip(values, chosen, strict=True):
+            filled, own = (text.replace("{" + key + "}", str(value)) for text in (filled, own))
+        found.append((filled, json.loads(own)))
+    return found
 
 
 def run_chains(chains: Sequence[Chain], jobs: int) -> list[str]:
