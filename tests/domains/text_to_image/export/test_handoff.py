@@ -168,6 +168,7 @@ def test_the_pipeline_is_given_back_as_it_was(tuned_of, draws, tmp_path):
     after = pipe.unet.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
+    assert "forward" not in vars(pipe.unet)
 
 
 @pytest.mark.parametrize(

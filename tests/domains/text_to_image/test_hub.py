@@ -1,0 +1,57 @@
+"""A model named by its id on the hub, as the hub's own cache holds it after a download."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from graft_lightning.domains.text_to_image import DiffusersReference
+from graft_lightning.processes.samplers import DDIM
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def cached(folder: Path, cache: Path, owner_and_name: str) -> None:
+    """The cache's layout: contents under ``blobs``, named by a digest, and links to them."""
+    repository = cache / f"models--{owner_and_name.replace('/', '--')}"
+    (repository / "blobs").mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(COMMIT)
+    for number, file in enumerate(sorted(path for path in folder.rglob("*") if path.is_file())):
+        blob = repository / "blobs" / f"{number:064x}"
+        shutil.copyfile(file, blob)
+        link = repository / "snapshots" / COMMIT / file.relative_to(folder)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(blob)
+
+
+@pytest.mark.slow
+def test_an_id_is_the_same_model_as_its_folder(pipeline_folder, tmp_path):
+    cached(pipeline_folder("sdxl"), tmp_path / "hub", "owner/tiny")
+    code = (
+        "import torch\n"
+        "from graft_lightning.domains.text_to_image import DiffusersReference\n"
+        "from graft_lightning.processes.samplers import DDIM\n"
+        "reference = DiffusersReference('owner/tiny', DDIM(5))\n"
+        "network = reference.build()\n"
+        "fingerprint = reference.fingerprint(network)\n"
+        "z = torch.ones(1, *reference.shape(['']))\n"
+        "print(reference.size, sum(float(p.double().sum()) for p in network.parameters()))\n"
+        "print(float(reference.decode(z).sum()), float(reference.encode(['a cup'], 'cpu')['prompt'].sum()))\n"
+    )
+    environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    import torch
+
+    reference = DiffusersReference(str(pipeline_folder("sdxl")), DDIM(5))
+    weights = sum(float(p.double().sum()) for p in reference.build().parameters())
+    image = float(reference.decode(torch.ones(1, *reference.shape([""]))).sum())
+    text = float(reference.encode(["a cup"], "cpu")["prompt"].sum())
+    first, second = done.stdout.strip().splitlines()[-2:]
+    assert first.startswith(f"{reference.size} ")
+    assert float(first.split()[-1]) == pytest.approx(weights)
+    assert [float(number) for number in second.split()] == pytest.approx([image, text], rel=1e-4)
