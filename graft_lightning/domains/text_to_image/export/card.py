@@ -40,6 +40,8 @@ def model_card(settings: dict[str, Any], task: dict[str, Any], run: Path | None)
         "",
         "`handoff.py` needs nothing but diffusers. " + _files(settings),
         "",
+        *(f"![{text}]({name})" for text, name in zip(task["prompts"], task["images"], strict=True)),
+        "",
         "## Figures of the run",
         "",
         *(figures(run) if run is not None else ["None: exported without its run's folder."]),

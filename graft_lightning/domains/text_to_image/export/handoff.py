@@ -74,7 +74,6 @@ class Handoff:
         self.pipe, self.settings = pipe, read_settings(Path(folder))
         self.network = getattr(pipe, self.settings["component"])
         self.tuned_network: Any = None
-        self.base_forward: Callable[..., Any] = self.network.forward
         if self.settings["kind"] == "lora":
             pipe.load_lora_weights(str(folder), weight_name=LORA, adapter_name=ADAPTER)
         else:
@@ -82,6 +81,9 @@ class Handoff:
             dtype = next(self.network.parameters()).dtype
             self.tuned_network = type(self.network).from_pretrained(where, torch_dtype=dtype).to(pipe.device).eval()
         self.on = True
+        # Loading a LoRA renews the hooks of offloading, which live in `forward` too.
+        self.hooked = "forward" in vars(self.network)
+        self.base_forward: Callable[..., Any] = self.network.forward
         self.network.forward = self._forward
 
     @property
@@ -106,7 +108,10 @@ class Handoff:
 
     def remove(self) -> None:
         """Gives the pipeline back as it was."""
-        self.network.forward = self.base_forward
+        if self.hooked:
+            self.network.forward = self.base_forward
+        else:
+            del self.network.forward
         if self.tuned_network is None:
             self._use(True)
             self.pipe.delete_adapters(ADAPTER)
