@@ -189,6 +189,8 @@ class Evaluate(L.Callback):
             return
         curves = {f"{stage}/{name}": figure["mean"] for name, figure in figures.items()}
         curves |= {f"interval/{stage}/{name}/{end}": f[end] for name, f in figures.items() for end in ("low", "high")}
+        averages = self._averages(trainer, stage, rows)
+        curves |= {f"{stage}/{name}/{tag}": value for name, tags in averages.items() for tag, value in tags.items()}
         for logger in trainer.loggers:
             logger.log_metrics(curves, step=trainer.global_step)
         record = {
@@ -197,6 +199,7 @@ class Evaluate(L.Callback):
             "step": 0 if before else self._steps(trainer, module),
             "seed": trainer.datamodule.seed,  # type: ignore[attr-defined]
             "figures": figures,
+            "averages": averages,
             "scores": {name: table(rows, i) for i, name in enumerate(self.names)},
         }
         append_record(folder, record)
@@ -204,6 +207,15 @@ class Evaluate(L.Callback):
             known = [value for _, _, value in changes if value is not None]
             self._watch(trainer, folder, record, figures_of(facts, max(known) if known else None))
         self._draw(trainer, module, stage, folder / f"{'base' if before else stage}.png")
+
+    def _averages(self, trainer: L.Trainer, stage: str, rows: Any) -> dict[str, dict[str, float]]:
+        """A benchmark's own figures by reward, where every one of its conditions was sampled."""
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        conditions = data.validation if stage == "validate" else data.test
+        if conditions is None or {text for text, *_ in rows} != set(conditions.texts()):
+            return {}
+        found = {name: conditions.averages(condition_means(rows, i)) for i, name in enumerate(self.names)}
+        return {name: figures for name, figures in found.items() if figures}
 
     def _change(self, trainer: L.Trainer, module: DenoisingModule, stage: str, before: bool) -> float | None:
         """How far the first samples of this process are from the base's; None where nothing has been trained."""
@@ -246,6 +258,14 @@ class Evaluate(L.Callback):
             both = [picture for (_, before), (_, after) in pairs for picture in (before, after)]
             captions = [f"{when}: {text}" for text in texts for when in ("base", "now")][: len(both)]
             log_sheet(trainer, f"{stage}/base_and_now", sheet_of(module, torch.cat(both), captions))
+
+
+def condition_means(rows: Sequence[tuple[str, int, list[float]]], column: int) -> dict[str, float]:
+    """The mean score of every condition; NaN where none is finite."""
+    finite: dict[str, list[float]] = {}
+    for text, _, values in rows:
+        finite.setdefault(text, []).extend(value for value in values[column : column + 1] if math.isfinite(value))
+    return {text: sum(values) / len(values) if values else math.nan for text, values in finite.items()}
 
 
 def summarise(rows: Sequence[tuple[str, int, list[float]]], column: int) -> dict[str, float]:

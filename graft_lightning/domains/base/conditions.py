@@ -1,6 +1,7 @@
 """Lists of conditions."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -14,6 +15,10 @@ class Conditions(ABC):
         Raises:
             FileNotFoundError: if a file is absent; says where it comes from.
         """
+
+    def averages(self, scores: Mapping[str, float]) -> dict[str, float]:
+        """A benchmark's own figures, from the mean score of every condition: by skill, overall. None by default."""
+        return {}
 
 
 class Texts(Conditions):

@@ -28,7 +28,12 @@ def small(folder: Path, model_folder) -> Path:
         "init_args": {"model": model_folder("llava"), "dtype": "float32"},
     }
     texts = {"class_path": "Texts", "init_args": {"values": PROMPTS}}
-    held_out = {"class_path": "Texts", "init_args": {"values": ["a cat", "a blue cup"]}}
+    prompts = folder / "held_out.jsonl"
+    prompts.write_text('{"prompt": "a cat", "tags": "basic"}\n{"prompt": "a blue cup", "tags": ["basic", "colour"]}\n')
+    held_out = {
+        "class_path": "graft_lightning.domains.text_to_image.prompts.JSONLines",
+        "init_args": {"path": str(prompts)},
+    }
     layer = {
         "data": {
             "init_args": {
@@ -104,6 +109,9 @@ def test_fit_and_test(pipeline_folder, model_folder, tmp_path, name):
     run_lightning(["test", *line, f"--ckpt_path={checkpoint}"])
     tested = [row for row in records(tmp_path) if row["stage"] == "test"]
     assert tested[0]["figures"]["VQAScore"]["n"] == 2
+    cup, cat = (sum(row) / len(row) for row in tested[0]["scores"]["VQAScore"])  # in the order of their texts
+    averages = tested[0]["averages"]["VQAScore"]
+    assert averages == pytest.approx({"overall": (cat + cup) / 2, "basic": (cat + cup) / 2, "colour": cup}, abs=1e-5)
     run_lightning(["test", *line, "--evaluate.method=base"])  # adapters at their start are the reference
     base = [row for row in records(tmp_path) if row["stage"] == "test" and row["method"] == "base"]
     assert tested[0]["scores"] != base[0]["scores"]
