@@ -25,6 +25,14 @@ class Schedule(ABC):
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """(alpha_t, sigma_t) in float64, the shape of ``t``."""
 
+    def derivatives(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """(d alpha / dt, d sigma / dt) in float64, the shape of ``t``.
+
+        Raises:
+            TypeError: for schedules without a continuous time.
+        """
+        raise TypeError(f"{type(self).__name__} has no derivative in t; RectifiedFlow and Trigonometric have")
+
     def log_snr(self, t: Tensor) -> Tensor:
         """log(alpha_t / sigma_t), the half log signal-to-noise ratio; infinite at the data."""
         alpha_t, sigma_t = self.alpha_sigma(t)
@@ -150,6 +158,10 @@ class RectifiedFlow(Schedule):
             raise ValueError(f"level t={t.tolist()} outside [0, 1]")
         return 1 - t, t
 
+    def derivatives(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        one = torch.ones_like(torch.as_tensor(t).double())
+        return -one, one
+
 
 class Trigonometric(Schedule):
     """The variance-preserving path alpha_t = cos(pi t / 2), sigma_t = sin(pi t / 2), t in [0, 1].
@@ -168,3 +180,7 @@ class Trigonometric(Schedule):
         angle = t * (torch.pi / 2)
         # cos(pi / 2) is 6e-17 in floating point; at t = 1 nothing is left of the signal
         return torch.where(t == 1, torch.zeros_like(t), angle.cos()), angle.sin()
+
+    def derivatives(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        alpha, sigma = self.alpha_sigma(t)
+        return -torch.pi / 2 * sigma, torch.pi / 2 * alpha

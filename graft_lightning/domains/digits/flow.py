@@ -13,7 +13,7 @@ from graft_lightning.domains.base import Examples, PictureReference
 from graft_lightning.domains.base.weights import load_weights, save_weights
 from graft_lightning.domains.digits.classifier import DigitClassifier, default_classifier
 from graft_lightning.domains.digits.data import DIGIT_SIZE
-from graft_lightning.domains.digits.network import DigitTransformer
+from graft_lightning.domains.digits.network import DigitTransformer, fourier
 from graft_lightning.processes.noise import hashed_seed
 from graft_lightning.processes.paths import GaussianPath
 from graft_lightning.processes.process import Process, Shape
@@ -30,6 +30,31 @@ NETWORK = {"image_size": DIGIT_SIZE, "patch_size": 2, "width": 48, "depth": 3, "
 """Arguments of `DigitTransformer` that are the flow's own: 82 thousand weights."""
 
 
+class StraightPath(nn.Module):
+    """A network and, beside it, a linear map of the picture whose 64 directions are gated by time.
+
+    The exact velocity or v-prediction from N(0, I) to a Gaussian is of that form, so that a corrector with this path
+    starts where the Gaussian corrector is, and its network has only the rest to learn.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        pixels = DIGIT_SIZE**2
+        self.into = nn.Linear(pixels, pixels, bias=False)
+        self.gate = nn.Linear(64, pixels)
+        self.out = nn.Linear(pixels, pixels)
+        nn.init.orthogonal_(self.into.weight)
+        self.out.weight.data = self.into.weight.data.T.clone()
+        for zero in (self.gate.weight, self.gate.bias, self.out.bias):
+            nn.init.zeros_(zero)
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """The output ``(batch, 1, 8, 8)`` for noisy pictures and times ``(batch,)`` in [0, 1]."""
+        straight = self.out(self.into(x_t.flatten(1)) * self.gate(fourier(t).to(x_t)))
+        return self.network(x_t, t) + straight.reshape(x_t.shape)
+
+
 class DigitFlow(PictureReference):
     """A flow of single digits; with another path or a narrower network also the corrector of its noise.
 
@@ -39,6 +64,7 @@ class DigitFlow(PictureReference):
         path: "linear", where the network gives the velocity eps - x_0, or "trigonometric", the variance-preserving
             path, where it gives the v-prediction.
         network: arguments of `DigitTransformer` that differ from `NETWORK`.
+        straight: puts a `StraightPath` beside the network; for correctors.
     """
 
     lora_targets = ("qkv", "out", "mlp_in", "mlp_out", "modulation")
@@ -49,8 +75,10 @@ class DigitFlow(PictureReference):
         sampler: Sampler | None = None,
         path: Literal["linear", "trigonometric"] = "linear",
         network: dict[str, int] | None = None,
+        straight: bool = False,
     ) -> None:
         super().__init__(sampler or Euler(steps=20))
+        self.straight = straight
         if path not in ("linear", "trigonometric"):
             raise ValueError(f"path={path!r}; it is 'linear' or 'trigonometric'")
         self.weights, self.path_name, self.network = weights, path, NETWORK | dict(network or {})
@@ -72,14 +100,15 @@ class DigitFlow(PictureReference):
         return Path(self.weights)
 
     def build(self, pretrained: bool = True) -> nn.Module:
-        network = DigitTransformer(**self.network)
+        network: nn.Module = DigitTransformer(**self.network)
+        network = StraightPath(network) if self.straight else network
         if pretrained:
             load_weights(network, self.path, self._architecture(), REMAKE)
         return network
 
     def _architecture(self) -> dict[str, Any]:
         defaults = {name: p.default for name, p in signature(DigitTransformer).parameters.items()}
-        return defaults | self.network | {"path": self.path_name}
+        return defaults | self.network | {"path": self.path_name, "straight": self.straight}
 
     def save(self, network: nn.Module, path: Path, provenance: dict[str, Any]) -> None:
         """Writes weights that `build` reads."""
