@@ -19,13 +19,16 @@ from omegaconf.errors import OmegaConfBaseException
 import graft_lightning.callbacks
 import graft_lightning.datamodules
 import graft_lightning.domains.digits
+import graft_lightning.domains.molecules
 import graft_lightning.domains.text_to_image
 import graft_lightning.modules
 import graft_lightning.processes.grids
+import graft_lightning.processes.velocity
 import graft_lightning.processes.weightings
 import graft_lightning.rejection.acceptance  # noqa: F401
 from graft_lightning.callbacks.collect import Collect
 from graft_lightning.callbacks.evaluate import Evaluate
+from graft_lightning.cli.memory import keep_freed_memory
 from graft_lightning.cli.trainer import GraftTrainer
 from graft_lightning.rejection.pool import PoolError
 from graft_lightning.types import SettingsError
@@ -97,6 +100,7 @@ def run_lightning(args: Sequence[str] | None = None) -> GraftCLI:
         SystemExit: 2 on a bad configuration or bad input, with one message.
     """
     _quieten()
+    keep_freed_memory()
     try:
         return GraftCLI(
             L.LightningModule,
