@@ -49,6 +49,25 @@ class Uniform(Grid):
         return checked([float(round(t)) for t in levels] if schedule.discrete else levels, schedule, steps)
 
 
+class Powered(Grid):
+    """first + (T - first) ((n - 1) / (N - 1))^power for n >= 1: crowded near the data, but never nearer than ``first``.
+
+    Args:
+        first: the level of state 1, as a share of T.
+        power: 1 is even; the higher, the more of the steps are near the data.
+    """
+
+    def __init__(self, first: float = 0.012, power: float = 2.0) -> None:
+        if not 0 < first < 1 or power <= 0:
+            raise ValueError(f"first={first} must lie in (0, 1), and power={power} be positive")
+        self.first, self.power = first, power
+
+    def levels(self, schedule: Schedule, steps: int) -> list[float]:
+        shares = [((n - 1) / max(steps - 1, 1)) ** self.power if steps > 1 else 1.0 for n in range(1, steps + 1)]
+        levels = [0.0, *(schedule.t_max * (self.first + (1 - self.first) * share) for share in shares)]
+        return checked([float(round(t)) for t in levels] if schedule.discrete else levels, schedule, steps)
+
+
 class Leading(Grid):
     """Stable Diffusion's grid: timesteps n (T // N) + steps_offset, never quite pure noise.
 

@@ -8,3 +8,9 @@ A batch of molecules is a ``TensorDict`` with the fields
 
 Bonds are never stored: they are read off the distances by the rules of `edm_rules`.
 """
+
+from graft_lightning.domains.molecules.conditions import AtomCounts
+from graft_lightning.domains.molecules.examples import EmbeddedMolecules, MoleculeFiles
+from graft_lightning.domains.molecules.reference import MoleculeReference
+
+__all__ = ["AtomCounts", "EmbeddedMolecules", "MoleculeFiles", "MoleculeReference"]

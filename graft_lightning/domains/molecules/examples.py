@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from graft_lightning.domains.base import Examples
+from graft_lightning.domains.molecules.conditions import condition_of
 from graft_lightning.domains.molecules.dataset import CACHE, MoleculeSet, load_files
 from graft_lightning.domains.molecules.embedded import load_embedded
 from graft_lightning.domains.molecules.qm9 import edm_split
@@ -110,23 +111,6 @@ class MoleculeFiles(MoleculeExamples):
 
     def load(self) -> MoleculeSet:
         return load_files([Path(path) for path in self.paths], self.cache, self.exclusions, self.max_atoms)
-
-
-def condition_of(count: int) -> str:
-    """The condition that asks for a number of atoms."""
-    return f"n={count}"
-
-
-def count_of(condition: str) -> int:
-    """The number of atoms that a condition asks for.
-
-    Raises:
-        ValueError: if it asks for none.
-    """
-    name, _, digits = condition.partition("=")
-    if name != "n" or not digits.isdecimal() or int(digits) < 1:
-        raise ValueError(f"condition {condition!r} is not understood; it should be n=<number of atoms>, such as n=18")
-    return int(digits)
 
 
 @lru_cache(maxsize=4)

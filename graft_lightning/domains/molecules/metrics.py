@@ -27,6 +27,8 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from graft_lightning.domains.molecules.dataset import known_keys
+from graft_lightning.domains.molecules.examples import MoleculeExamples
 from graft_lightning.domains.molecules.perception import UNPARSEABLE, Perceived, shared
 from graft_lightning.domains.molecules.strain import strain
 
@@ -80,8 +82,8 @@ class MoleculeMetric(Metric):
             self.add_state(name, default=torch.tensor(0), dist_reduce_fx="sum")
         self.add_state("keys", default=[], dist_reduce_fx="cat")
 
-    def update(self, samples: TensorDictBase) -> None:
-        """Adds a batch of molecules."""
+    def update(self, samples: TensorDictBase, conditions: Sequence[str] | None = None) -> None:
+        """Adds a batch of molecules; what was asked for does not matter."""
         molecules = shared(samples)
         for name, value in counts(molecules).items():
             setattr(self, name, getattr(self, name) + value)
@@ -133,15 +135,17 @@ class Novelty(MoleculeMetric):
     """Distinct SMILES that the training set lacks / distinct SMILES.
 
     Args:
-        known: keys of the training set, int64; `dataset.known_keys` gives them.
+        known: the training molecules, or their keys, int64; `dataset.known_keys` gives them.
         arguments: of torchmetrics.
     """
 
-    def __init__(self, known: Tensor, **arguments: Any) -> None:
+    def __init__(self, known: MoleculeExamples | Any, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.known = known
 
     def compute(self) -> Tensor:
+        if isinstance(self.known, MoleculeExamples):
+            self.known = known_keys(self.known.molecules)
         return share(novel(self.distinct, self.known), len(self.distinct))
 
 
@@ -164,8 +168,8 @@ class Strain(Metric):
         super().__init__(**arguments)
         self.add_state("values", default=[], dist_reduce_fx="cat")
 
-    def update(self, samples: TensorDictBase) -> None:
-        """Adds a batch of molecules."""
+    def update(self, samples: TensorDictBase, conditions: Sequence[str] | None = None) -> None:
+        """Adds a batch of molecules; what was asked for does not matter."""
         self.values.append(strains(shared(samples)).to(self.device))
 
     def compute(self) -> Tensor:

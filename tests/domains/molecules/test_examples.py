@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from graft_lightning.domains.molecules.examples import EmbeddedMolecules, MoleculeFiles, condition_of, count_of
+from graft_lightning.domains.molecules.conditions import condition_of, count_of
+from graft_lightning.domains.molecules.examples import EmbeddedMolecules, MoleculeFiles
 from graft_lightning.domains.molecules.perception import perceive
 from graft_lightning.domains.molecules.xyz import write_xyz
 
