@@ -87,8 +87,8 @@ class Evaluate(L.Callback):
         draws, batch = getattr(data, "eval_draws", 1), getattr(data, "eval_batch_size", 1)
         if draws > batch and (groupwise := [reward.name for reward in self.rewards if reward.groupwise]):
             raise SettingsError(
-                f"evaluate.rewards: {groupwise[0]} looks at all draws of a condition, but data.eval_draws={draws} do not "
-                f"fit into data.eval_batch_size={batch}"
+                f"evaluate.rewards: {groupwise[0]} looks at all draws of a condition, but data.eval_draws={draws} do "
+                f"not fit into data.eval_batch_size={batch}"
             )
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
