@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench reproduce tensorboard clean
+.PHONY: help demo test check format bench reproduce reproduce-inverse-noise tensorboard clean
 
 PYTHON ?= $(shell python3.11 -V >/dev/null 2>&1 && echo python3.11 || echo python3)
 PY := .venv/bin/python
@@ -13,7 +13,7 @@ export GRAFT_TEST_DATA
 endif
 
 help: ## List what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-24s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 demo: $(READY) ## GRAFT and P-GRAFT on handwritten digits, with a report, in minutes on two cores
 	$(PY) -m graft_lightning sweep experiments/demo.yaml
@@ -37,6 +37,9 @@ bench: $(READY) ## Throughput against a bare loop, start-up time, pool read rate
 
 reproduce: $(READY) ## The larger comparison that the README quotes: at most an hour, resumable
 	$(PY) -m graft_lightning sweep experiments/digits/reproduce.yaml
+
+reproduce-inverse-noise: $(READY) ## Base, Gaussian and neural noise correctors of a flow: at most an hour, resumable
+	$(PY) -m graft_lightning sweep experiments/digits/inverse_noise.yaml
 
 tensorboard: $(READY) ## Dashboards of everything under runs/
 	.venv/bin/tensorboard --logdir runs
