@@ -135,8 +135,9 @@ class MuonAdamW(torch.optim.Optimizer):
         """
         parts = state_dict.get("parts", [])
         if len(parts) != len(self._parts):
-            raise ValueError(f"the state has {len(parts)} parts, this optimiser {len(self._parts)}: matrices and others")
+            raise ValueError(
+                f"the state has {len(parts)} parts, this optimiser {len(self._parts)}: matrices and others"
+            )
         for part, state in zip(self._parts, parts, strict=True):
             part.load_state_dict(state)
         self._share()
-

@@ -1,6 +1,6 @@
 """Molecules as pictures: grids of structural formulae, drawn by RDKit."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,16 +45,33 @@ def grid(samples: TensorDict, captions: Sequence[str] | None = None, columns: in
     # They are prepared below, so that what RDKit refuses is drawn all the same. (RDKit's stub has the wrong types.)
     options.prepareMolsBeforeDrawing = False  # type: ignore[assignment]
     options.legendFontSize = 14  # type: ignore[assignment]
-    with rdBase.BlockLogs():
-        image: Any = Draw.MolsToGridImage(
-            [_drawable(molecule) for molecule in molecules],
-            molsPerRow=min(columns, len(molecules)),
+
+    def drawn(graphs: Sequence["Mol"], texts: Sequence[str]) -> Any:
+        return Draw.MolsToGridImage(
+            graphs,
+            molsPerRow=min(columns, len(graphs)),
             subImgSize=(side, side),
-            legends=legends,
+            legends=texts,
             drawOptions=options,
             returnPNG=False,
         )
-    return image.convert("RGB")
+
+    with rdBase.BlockLogs():
+        graphs = [_drawable(molecule) for molecule in molecules]
+        try:
+            return drawn(graphs, legends).convert("RGB")
+        except RuntimeError:  # tangles of bonds that no depiction fits: their cells stay empty, the others are drawn
+            return drawn([_or_nothing(graph, drawn) for graph in graphs], legends).convert("RGB")
+
+
+def _or_nothing(graph: "Mol", drawn: Callable[[Sequence["Mol"], Sequence[str]], Any]) -> "Mol":
+    from rdkit import Chem
+
+    try:
+        drawn([graph], [""])
+    except RuntimeError:
+        return Chem.Mol()
+    return graph
 
 
 def as_tensor(image: "Image") -> Tensor:

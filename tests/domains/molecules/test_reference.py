@@ -1,0 +1,169 @@
+import pytest
+import torch
+
+from graft_lightning.domains.molecules import AtomCounts, MoleculeReference
+from graft_lightning.domains.molecules.files import read_molecules
+from graft_lightning.domains.molecules.perception import shared
+from graft_lightning.domains.molecules.rotations import random_rotations
+from graft_lightning.processes.grids import Powered
+from graft_lightning.processes.interleaved import Interleaved
+from graft_lightning.processes.noise import Noise
+from graft_lightning.processes.objectives import Objective
+from graft_lightning.processes.samplers import DDIM, DDPM
+from graft_lightning.rejection.reference import FrozenDenoiser, TrainableDenoiser
+from graft_lightning.types import SettingsError
+
+TEXTS = ["n=5", "n=8 #1", "n=3"]
+SMALL = {"layers": 2, "width": 16, "pair_width": 4, "radial": 4}
+
+
+def small(kind="egnn", max_atoms=8, sampler=None, seed=0):
+    network = SMALL if kind == "egnn" else {"layers": 2, "width": 16, "heads": 2}
+    reference = MoleculeReference(
+        sampler=sampler or Interleaved(5, grid=Powered()), kind=kind, network=network, max_atoms=max_atoms
+    )
+    torch.manual_seed(seed)
+    built = reference.build(pretrained=False)
+    for parameter in built.parameters():
+        if parameter.abs().max() < 0.01:
+            torch.nn.init.normal_(parameter, std=0.1)  # no output is trivially zero
+    return reference, built
+
+
+def sampled(reference, network, texts=TEXTS, seeds=(1, 2, 3), keep=()):
+    return reference.sampler.sample(
+        FrozenDenoiser(reference, network),
+        reference.process,
+        reference.encode(texts, "cpu"),
+        Noise(torch.tensor(seeds)),
+        reference.shape(texts),
+        keep,
+        reference.carried(texts, "cpu"),
+    )
+
+
+@pytest.mark.parametrize("kind", ["egnn", "transformer"])
+@pytest.mark.parametrize("sampler", [Interleaved(5, grid=Powered()), DDPM(5), DDIM(5)], ids=["inter", "ddpm", "ddim"])
+def test_samples_have_the_atoms_that_were_asked_for_and_no_centre_of_mass(kind, sampler):
+    reference, network = small(kind, sampler=sampler)
+    levels = sampler.levels(reference.process)
+    trajectory = sampled(reference, network, keep=levels[1:3])
+    for state in (trajectory.x_0, *trajectory.states.values()):
+        assert state["mask"].sum(1).tolist() == [5, 8, 3]
+        assert state["positions"].sum(1).abs().max() < 1e-4
+        assert (state["positions"][~state["mask"]] == 0).all()
+        assert (state["types"][~state["mask"]] == 0).all()
+        assert state["positions"].isfinite().all()
+    assert reference.decode(trajectory.x_0)["types"].max() <= 4
+
+
+def test_a_sample_depends_on_its_own_seed_alone():
+    reference, network = small()
+    together = sampled(reference, network).x_0
+    alone = sampled(reference, network, TEXTS[1:2], (2,)).x_0
+    torch.testing.assert_close(together["positions"][1:2], alone["positions"], atol=1e-5, rtol=0)
+    assert torch.equal(together["types"][1:2], alone["types"])
+
+
+@pytest.mark.parametrize("kind", ["egnn", "transformer"])
+def test_padding_changes_nothing(kind):
+    """The loss and the prediction of the same molecules in wider rows."""
+    reference, network = small(kind)
+    wide, _ = small(kind, max_atoms=11)
+    x = sampled(reference, network).x_0
+    padded = {
+        "positions": torch.nn.functional.pad(x["positions"], (0, 0, 0, 3)),
+        "types": torch.nn.functional.pad(x["types"], (0, 3)),
+    }
+    wider = wide.carried(TEXTS, "cpu")
+    for name, value in padded.items():
+        wider[name] = value
+    t = torch.full((3,), 0.4, dtype=torch.float64)
+    narrow = TrainableDenoiser(reference, network)(x, t, None)
+    broad = TrainableDenoiser(wide, network)(wider, t, None)
+    torch.testing.assert_close(broad["positions"][:, :8], narrow["positions"], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(broad["types"][:, :8], narrow["types"], atol=1e-5, rtol=1e-4)
+    assert (broad["positions"][:, 8:] == 0).all()
+
+
+class Turned(Noise):
+    """The same noise, with positions turned: what an equivariant sampler turns its result by."""
+
+    def __init__(self, seeds, rotation):
+        super().__init__(seeds)
+        self.rotation = rotation
+
+    def normal(self, *shape):
+        drawn = super().normal(*shape)
+        return drawn @ self.rotation.T if shape[-1:] == (3,) else drawn
+
+
+@pytest.mark.parametrize("mirror", [1.0, -1.0])
+def test_a_trajectory_of_the_egnn_turns_with_its_noise(mirror):
+    reference, network = small()
+    rotation = mirror * random_rotations(torch.randn(1, 4, generator=torch.Generator().manual_seed(3)))[0]
+    arguments = reference.process, reference.encode(TEXTS, "cpu")
+    states = []
+    for noise in (Noise(torch.arange(3)), Turned(torch.arange(3), rotation)):
+        denoiser = FrozenDenoiser(reference, network)
+        shape, carried = reference.shape(TEXTS), reference.carried(TEXTS, "cpu")
+        states.append(reference.sampler.sample(denoiser, *arguments, noise, shape, carried=carried).x_0)
+    torch.testing.assert_close(states[0]["positions"] @ rotation.T, states[1]["positions"], atol=1e-3, rtol=1e-3)
+    assert torch.equal(states[0]["types"], states[1]["types"])
+
+
+@pytest.mark.parametrize("kind", ["egnn", "transformer"])
+def test_the_loss_is_finite_at_every_level_and_reaches_every_weight(kind):
+    reference, network = small(kind)
+    network.train()
+    x = sampled(reference, network).x_0
+    x = torch.cat([x] * 30)
+    loss = Objective().loss(TrainableDenoiser(reference, network), reference.process, x, None, Noise(torch.arange(90)))
+    assert loss.value.isfinite().all()
+    assert loss.t.max() == 1.0
+    loss.value.mean().backward()
+    untouched = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()]
+    assert untouched == []
+
+
+def test_written_samples_are_read_again(tmp_path):
+    reference, network = small()
+    samples = reference.decode(sampled(reference, network).x_0)
+    paths = reference.write(samples, ["a", "b", "c"], tmp_path)
+    assert [path.name for path in paths] == ["a.sdf", "b.sdf", "c.sdf"]
+    for kind in ("sdf", "xyz"):
+        for row, name in enumerate("abc"):
+            (found,) = read_molecules(tmp_path / f"{name}.{kind}")
+            mask = samples["mask"][row]
+            assert len(found.symbols) == int(mask.sum())
+            torch.testing.assert_close(
+                torch.as_tensor(found.positions).float(), samples["positions"][row][mask], atol=2e-4, rtol=0
+            )
+
+
+def test_keys_and_pictures():
+    reference, network = small()
+    samples = reference.decode(sampled(reference, network).x_0)
+    assert reference.keys(samples).tolist() == [molecule.key for molecule in shared(samples)]
+    picture = reference.draw(samples, ["one", "two", "three"])
+    assert picture.dtype == torch.uint8
+    assert picture.shape[0] == 3
+
+
+def test_weights_belong_to_their_network(tmp_path):
+    reference, network = small()
+    reference.save(network, tmp_path / "weights.safetensors", {"steps": 1})
+    same = MoleculeReference(str(tmp_path / "weights.safetensors"), network=SMALL, max_atoms=8).build()
+    assert all(torch.equal(a, b) for a, b in zip(network.parameters(), same.parameters(), strict=True))
+    with pytest.raises(SettingsError, match="width: file 16, configuration None"):
+        MoleculeReference(str(tmp_path / "weights.safetensors"), network={}).build()
+    with pytest.raises(FileNotFoundError, match=r"pretrain\.yaml"):
+        MoleculeReference(str(tmp_path / "absent.safetensors")).build()
+
+
+def test_what_cannot_be_sampled_is_refused():
+    with pytest.raises(ValueError, match=r"n=9 asks for more atoms than max_atoms=8"):
+        small()[0].encode(["n=9"], "cpu")
+    with pytest.raises(ValueError, match="kind='gnn'"):
+        MoleculeReference(kind="gnn")
+    assert max(small()[0].encode(AtomCounts(4).texts()[:0] or ["n=4"], "cpu")) == 4
