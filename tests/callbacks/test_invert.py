@@ -1,0 +1,167 @@
+"""Inversion as a callback: one pool whatever the processes and interruptions; what did not converge is never used."""
+
+import json
+
+import pytest
+import torch
+
+from graft_lightning.callbacks.invert import Invert
+from graft_lightning.rejection.pool import TrajectoryPool
+from graft_lightning.rejection.pool.round import Round
+from tests.corrections import STEPS, gaussian, invert, launch, tiny_flow
+from tests.runs import assert_same_weights, weights_of
+
+TWO = {"trainer.devices": 2, "trainer.strategy": "ddp_fork", "data.batch_size": 2}
+SGD = {"model.optimizer": {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.05}}}
+
+
+def opened(folder):
+    (found,) = TrajectoryPool.open(folder / "pool").rounds()
+    return found
+
+
+def assert_same_pools(first, second, atol=0.0):
+    one, two = opened(first), opened(second)
+    assert one.fields == two.fields
+    for name in one.fields:
+        a, b = one.column(name), two.column(name)
+        torch.testing.assert_close(a, b, rtol=0, atol=atol, equal_nan=True, msg=name)
+
+
+def test_the_pool_holds_what_the_flow_takes_back_to_the_data(tmp_path):
+    cli = launch("fit", tmp_path)
+    pool = opened(tmp_path)
+    noise, converged = pool.column(f"states/{STEPS}")[0], pool.column("converged")[0]
+    assert converged.all()
+    assert pool.column("residual").shape == (1, 20, STEPS - 1)
+    steps = cli.model.flow_steps()
+    there = steps.generate(noise, stop_level=1)
+    x_0 = pool.column("x_0")[0]
+    # x_1 = (1 - t) x_0 + t z with z a standard normal, t = 1 / STEPS
+    z = (there - (1 - 1 / STEPS) * x_0) * STEPS
+    assert abs(float(z.mean())) < 0.1
+    assert abs(float(z.std()) - 1) < 0.1
+    assert float(pool.column("round_trip").max()) < 1e-5
+    record = json.loads((tmp_path / "run/inverted.json").read_text())
+    assert (record["samples"], record["newly_inverted"], record["converged"]) == (20, 20, 1.0)
+    assert [row["k"] for row in record["by_step"]] == [2, 3, 4]
+
+
+def test_two_processes_do_what_one_does(tmp_path):
+    one = launch("fit", tmp_path / "one", SGD)
+    two = launch("fit", tmp_path / "two", {**SGD, **TWO})
+    assert_same_pools(tmp_path / "one", tmp_path / "two")
+    assert_same_weights(weights_of(one), weights_of(two), rtol=0, atol=2e-6)
+
+
+def test_an_inversion_that_was_interrupted_goes_on(tmp_path, monkeypatch):
+    launch("fit", tmp_path / "whole")
+    write, written = Round.write, []
+
+    def dies_at_the_second(self, shard, data):
+        if len(written) == 1:
+            raise KeyboardInterrupt
+        written.append(shard.index)
+        write(self, shard, data)
+
+    with monkeypatch.context() as patch, pytest.raises((KeyboardInterrupt, SystemExit)):
+        patch.setattr(Round, "write", dies_at_the_second)
+        launch("fit", tmp_path / "killed")
+    assert len(opened(tmp_path / "killed").missing()) == 2
+    launch("fit", tmp_path / "killed")
+    assert json.loads((tmp_path / "killed/run/inverted.json").read_text())["newly_inverted"] == 12
+    assert_same_pools(tmp_path / "whole", tmp_path / "killed")
+    launch("fit", tmp_path / "killed")
+    assert json.loads((tmp_path / "killed/run/inverted.json").read_text())["newly_inverted"] == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"model.flow.sampler.steps": 3}, "sampler.steps"),
+        ({"trainer.callbacks": [invert(start_level=2)]}, "inversion.start_level"),
+        ({"data.examples.part": "held_out"}, "examples.part"),
+        ({"seed_everything": 4}, "run_seed"),
+    ],
+    ids=["sampler", "start level", "data", "seed"],
+)
+def test_a_pool_of_another_inversion_is_refused(tmp_path, capsys, changes, words):
+    launch("fit", tmp_path)
+    with pytest.raises(SystemExit):
+        launch("fit", tmp_path, changes)
+    assert words in capsys.readouterr().err
+
+
+def test_another_flow_is_told_from_its_weights(tmp_path, capsys):
+    launch("fit", tmp_path)
+    tiny_flow(tmp_path / "flow.safetensors", seed=8)
+    with pytest.raises(SystemExit):
+        launch("fit", tmp_path)
+    assert "flow.weights" in capsys.readouterr().err
+
+
+def test_what_did_not_converge_is_never_used(tmp_path):
+    """A budget of iterations that some samples keep to and others do not."""
+    few = {"class_path": "FixedPoint", "init_args": {"max_iterations": 5, "tolerance": 1e-4}}
+    for iterations in (3, 4, 5, 6):
+        folder = tmp_path / str(iterations)
+        few["init_args"]["max_iterations"] = iterations
+        tiny_flow(_made(folder) / "flow.safetensors", scale=0.15)
+        try:
+            cli = launch("fit", folder, {"trainer.callbacks": [invert(solver=few)], "data.count": 60})
+        except SystemExit:
+            continue
+        converged = opened(folder).column("converged")[0]
+        noise = cli.datamodule.noise()
+        assert len(noise) == converged.sum()
+        assert noise.isfinite().all()
+        assert opened(folder).column(f"states/{STEPS}")[0][~converged].isnan().all()
+        seen = torch.cat([batch.x for batch in cli.datamodule.train_dataloader()])
+        assert all(any(torch.equal(x, z) for z in noise) for x in seen)
+        if 0 < int(converged.sum()) < 60:
+            return
+    pytest.fail("no budget separates the samples: the test shows nothing")
+
+
+def test_where_nothing_converged_the_run_ends_with_advice(tmp_path, capsys):
+    solver = {"class_path": "FixedPoint", "init_args": {"max_iterations": 1}}
+    with pytest.raises(SystemExit):
+        launch("fit", tmp_path, {"trainer.callbacks": [invert(solver=solver)]})
+    error = capsys.readouterr().err
+    assert "0 converged" in error
+    assert "start_level" in error
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"trainer.callbacks": [invert(start_level=STEPS)]}, f"one of 0 to {STEPS - 1}"),
+        ({"model.flow.sampler": {"class_path": "DDPM", "init_args": {"steps": 4}}}, "draws noise"),
+        ({"model.flow.sampler.clip_sample": 1.0}, "no inverse"),
+        ({"model.flow.path": "trigonometric"}, "RectifiedFlow"),
+        ({"data.count": 1}, "data.count=1"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(tmp_path, capsys, changes, words):
+    with pytest.raises(SystemExit):
+        launch("fit", tmp_path, changes)
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("start_level", -1), ("batch_size", 0), ("perturbation", -0.1)]
+)
+def test_numbers_out_of_range_are_named(name, value):
+    with pytest.raises(ValueError, match=f"invert.{name}={value}"):
+        Invert(**{name: value})
+
+
+def test_the_gaussian_corrector_reads_the_same_pool(tmp_path):
+    launch("fit", tmp_path)
+    launch("fit", tmp_path, gaussian(tmp_path))
+    assert json.loads((tmp_path / "run/inverted.json").read_text())["newly_inverted"] == 0
+
+
+def _made(folder):
+    folder.mkdir(parents=True)
+    return folder
