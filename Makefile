@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench reproduce reproduce-inverse-noise tensorboard clean
+.PHONY: help demo test check format bench reproduce reproduce-inverse-noise reproduce-molecules tensorboard clean
 
 PYTHON ?= $(shell python3.11 -V >/dev/null 2>&1 && echo python3.11 || echo python3)
 PY := .venv/bin/python
@@ -40,6 +40,9 @@ reproduce: $(READY) ## The larger comparison that the README quotes: at most an 
 
 reproduce-inverse-noise: $(READY) ## Base, Gaussian and neural noise correctors of a flow: at most an hour, resumable
 	$(PY) -m graft_lightning sweep experiments/digits/inverse_noise.yaml
+
+reproduce-molecules: $(READY) ## GRAFT and P-GRAFT on small molecules, with controls: at most an hour, resumable
+	$(PY) -m graft_lightning sweep experiments/molecules/reproduce.yaml
 
 tensorboard: $(READY) ## Dashboards of everything under runs/
 	.venv/bin/tensorboard --logdir runs

@@ -20,6 +20,9 @@ Many runs:
   sweep      run the cells of a comparison, each once, resumable; ends in a report
   report     make report.md, pictures and report.json from run folders
 
+Others' samples:
+  score      the metrics of molecules in xyz or SD files, as JSON
+
 A fine-tuned diffusers pipeline, for use without this package:
   export     LoRA or network, hand-off as metadata and as callback, model card
   verify     draw an export's samples again with plain diffusers and compare
@@ -52,6 +55,10 @@ def main(args: Sequence[str] | None = None) -> None:
         from graft_lightning.cli.report import run_report
 
         run_report(rest)
+    elif command == "score":
+        from graft_lightning.cli.score import run_score
+
+        run_score(rest)
     elif command == "export":
         from graft_lightning.cli.export import run_export
 

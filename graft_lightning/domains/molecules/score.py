@@ -21,7 +21,11 @@ Paths = Path | str | Sequence[Path | str]
 
 
 def score(
-    files: Paths, train_files: Paths | None = None, cache: Path | str | None = None, with_strain: bool = True
+    files: Paths,
+    train_files: Paths | None = None,
+    cache: Path | str | None = None,
+    with_strain: bool = True,
+    progress: bool = False,
 ) -> dict[str, float | int | None]:
     """The metrics of `metrics` for all molecules of files, folders and archives (`files.read_molecules`).
 
@@ -32,6 +36,7 @@ def score(
         train_files: the training set, for novelty.
         cache: folder in which the training set's keys are kept for the next time; they are not kept by default.
         with_strain: whether to relax molecules by MMFF94, which costs most of the time.
+        progress: whether to show a progress bar, on standard error.
 
     Returns:
         By name: ``molecules`` and ``left_out`` (numbers), ``atom_stability``, ``molecule_stability``, ``validity``,
@@ -46,7 +51,10 @@ def score(
     total: Counter[str] = Counter(dict.fromkeys(COUNTED, 0))
     left_out: Counter[str] = Counter()
     keys, energies = [], []
-    for molecules in _perceived(read_molecules(files), left_out):
+    from tqdm import tqdm
+
+    read = tqdm(read_molecules(files), "scoring", unit=" molecules", disable=not progress, mininterval=1, leave=False)
+    for molecules in _perceived(read, left_out):
         total.update(counts(molecules))
         keys += [molecule.key for molecule in molecules if molecule.key != UNPARSEABLE]
         if with_strain:
