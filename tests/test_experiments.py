@@ -139,7 +139,9 @@ def test_the_command_in_the_head_of_a_file_is_built(command, built_only):
     assert cli.datamodule.trainer is None
 
 
-DIGITS = [file for file in RUNS if file.parts[1] == "digits"]  # the others run in the tests of their domain
+# The others run in the tests of their domain, and those that train a flow or its correctors one after the other, below.
+FLOWS = [Path("experiments/digits") / f"{name}.yaml" for name in ("flow", "noise_corrector", "gaussian_corrector")]
+DIGITS = [file for file in RUNS if file.parts[1] == "digits" and file not in FLOWS]
 
 
 @pytest.mark.slow
@@ -175,3 +177,38 @@ def test_an_experiment_runs(file, tmp_path, monkeypatch):
     run_lightning(["test", *line, f"--ckpt_path={tmp_path}/run/checkpoints/last.ckpt"])
     run_lightning(["predict", *line, f"--ckpt_path={tmp_path}/run/checkpoints/last.ckpt"])
     assert (DATA / "digits" / "reference.safetensors").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_a_flow_is_trained_and_corrected(tmp_path):
+    """Each file as it is, two steps long: the correctors read the flow and share the pool."""
+    weights = tmp_path / "flow.safetensors"
+    line = [
+        "--config=tests/overrides/tiny.yaml",
+        f"--trainer.logger.init_args.save_dir={tmp_path}",
+        "--evaluate.metrics=[]",
+        "--data.init_args.eval_draws=4",
+    ]
+    flow, *correctors = FLOWS
+    fitted = run_lightning(
+        ["fit", f"--config={flow}", *line, f"--model.init_args.reference.init_args.weights={weights}"]
+    )
+    assert fitted.trainer.global_step == 2
+    for file in correctors:
+        own = [
+            *line,
+            f"--model.init_args.flow.init_args.weights={weights}",
+            f"--data.init_args.pool={tmp_path / 'pool'}",
+            "--data.init_args.count=24",
+        ]
+        run_lightning(["fit", f"--config={file}", *own])
+        folder = tmp_path / file.stem
+        checkpoint = f"--ckpt_path={folder}/checkpoints/last.ckpt"
+        tested = run_lightning(["test", f"--config={file}", *own, checkpoint])
+        last = json.loads((folder / "evaluation.jsonl").read_text().splitlines()[-1])
+        assert (last["stage"], last["method"]) == ("test", tested.model.method)
+        assert last["figures"]["known_held_out"]["mean"] > 0.9
+        assert last["figures"]["round_trip_data_median"]["mean"] < 1e-4
+        run_lightning(["predict", f"--config={file}", *own, checkpoint])
+        assert len(list((folder / "samples").glob("*.png"))) == 64
+    assert TrajectoryPool.open(tmp_path / "pool").statistics()["trajectories"] == 24

@@ -148,9 +148,7 @@ def test_settings_that_cannot_work_are_refused(tmp_path, capsys, changes, words)
     assert words in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("start_level", -1), ("batch_size", 0), ("perturbation", -0.1)]
-)
+@pytest.mark.parametrize(("name", "value"), [("start_level", -1), ("batch_size", 0), ("perturbation", -0.1)])
 def test_numbers_out_of_range_are_named(name, value):
     with pytest.raises(ValueError, match=f"invert.{name}={value}"):
         Invert(**{name: value})
