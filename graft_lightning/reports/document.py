@@ -13,7 +13,7 @@ from typing import Any
 from graft_lightning.reports.alarms import alarms_of
 from graft_lightning.reports.charts import bars, frontier, learning_curves
 from graft_lightning.reports.comparison import Run, collected, compare, curves, read_runs
-from graft_lightning.reports.paired import paired_verdicts
+from graft_lightning.reports.paired import paired_verdicts, positive_verdicts
 from graft_lightning.reports.records import record_table
 from graft_lightning.reports.statistics import Figure
 
@@ -30,7 +30,8 @@ def write_report(folders: Sequence[Path], out: Path, section: Mapping[str, Any])
             ``best_of_n``, ``groups`` (heading -> beginning of the chain's name), ``order`` (methods, in the order of
             the table), ``claims`` (``{text, better, than: [...], metric}``), ``curves`` (heading -> ``{metric,
             runs}``), ``split`` (heading -> methods: several small tables in place of the one), ``paired`` (claims
-            ``{lower, than: [...], metric}`` on differences seed by seed), ``frontiers`` (heading -> ``{x, y, series:
+            ``{lower, than: [...], metric}`` on differences seed by seed), ``positive`` (claims ``{method, metric}``
+            of a figure above 0), ``frontiers`` (heading -> ``{x, y, series:
             {label: [methods]}, level, text}``), ``records`` (heading -> a `record_table`), ``pictures`` (heading ->
             file below the folders), ``outro``.
 
@@ -72,6 +73,7 @@ def write_report(folders: Sequence[Path], out: Path, section: Mapping[str, Any])
             ]
             lines += [*told, *verdicts(found, claims, metrics), *ceiling(folders, prefix), ""]
             told, records = paired_verdicts(chosen, section.get("paired", ()), metrics, stage)
+            told += positive_verdicts(found, section.get("positive", ()), metrics)
             if told:
                 report["paired"] = records
                 lines += ["### Claims, seed by seed", "", *told]
@@ -177,6 +179,8 @@ def caption(runs: Sequence[Run], stage: str) -> str:
     seeds = sorted({run.seed for run in runs if run.stage == stage})
     draws = {len(row) for run in runs if run.stage == stage for rows in run.scores.values() for row in rows}
     conditions = {len(rows) for run in runs if run.stage == stage for rows in run.scores.values()}
+    if not conditions:
+        return f"Mean and 95 % interval over {len(seeds)} seeds; every method of a seed starts from the same noise."
     over = "seeds" if len(seeds) >= 3 else "held-out conditions (too few seeds for an interval over seeds)"
     return (
         f"Mean and 95 % interval over {over}; {len(seeds)} seeds, "

@@ -49,9 +49,9 @@ def paired_verdicts(
             if not found["n"]:
                 continue
             cost = differences(runs, claim["lower"], other, COST, stage)
-            holds = found["high"] < 0
-            verdict = "**holds**" if holds else "**does not hold**"
             known = found["low"] == found["low"]
+            holds = known and found["high"] < 0
+            verdict = "**holds**" if holds else "**does not hold**" if known else "one seed shows nothing"
             ends = f" [{found['low']:.3f}, {found['high']:.3f}]" if known else ""
             price = (
                 "" if not cost["n"] else f"; {'fewer or equal' if cost['mean'] <= 0 else 'more'} operations a sample"
@@ -63,3 +63,25 @@ def paired_verdicts(
             )
             records.append({"lower": claim["lower"], "than": other, "metric": metric, "holds": holds, **found})
     return [*lines, ""] if lines else [], records
+
+
+def positive_verdicts(
+    table: Mapping[str, Mapping[str, Figure]], claims: Iterable[Mapping[str, str]], metrics: Mapping[str, str]
+) -> list[str]:
+    """Every claim that a metric of a method lies above zero, held against its interval.
+
+    Args:
+        table: method -> metric -> figure.
+        claims: ``{method, metric}``.
+        metrics: labels.
+    """
+    lines = []
+    for claim in claims:
+        figure = table.get(claim["method"], {}).get(claim["metric"])
+        if figure is None:
+            continue
+        verdict = "**holds**" if figure["low"] > 0 else "**does not hold**"
+        ends = f" [{figure['low']:.4f}, {figure['high']:.4f}]" if figure["low"] == figure["low"] else ""
+        label = metrics.get(claim["metric"], claim["metric"])
+        lines.append(f"- {claim['method']}, {label} above 0: {verdict}: {figure['mean']:.4f}{ends}.")
+    return [*lines, ""] if lines else []

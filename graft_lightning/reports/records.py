@@ -57,6 +57,6 @@ def _joined(key: str, values: Sequence[Any]) -> float:
 
 
 def _text(value: Any) -> str:
-    if not isinstance(value, float):
-        return str(value)
+    if not isinstance(value, float) or value.is_integer():
+        return str(int(value)) if isinstance(value, float) else str(value)
     return "-" if value != value else f"{value:.3g}" if abs(value) < 1e-2 or abs(value) >= 1e3 else f"{value:.4g}"

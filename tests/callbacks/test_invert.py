@@ -64,9 +64,10 @@ def test_an_inversion_that_was_interrupted_goes_on(tmp_path, monkeypatch):
         written.append(shard.index)
         write(self, shard, data)
 
-    with monkeypatch.context() as patch, pytest.raises((KeyboardInterrupt, SystemExit)):
+    with monkeypatch.context() as patch:
         patch.setattr(Round, "write", dies_at_the_second)
-        launch("fit", tmp_path / "killed")
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
+            launch("fit", tmp_path / "killed")
     assert len(opened(tmp_path / "killed").missing()) == 2
     launch("fit", tmp_path / "killed")
     assert json.loads((tmp_path / "killed/run/inverted.json").read_text())["newly_inverted"] == 12

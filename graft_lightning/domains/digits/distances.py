@@ -83,3 +83,71 @@ def _within(x: Tensor) -> Tensor:
     """Mean kernel over pairs of different rows."""
     kernel = _kernel(x, x)
     return (kernel.sum() - kernel.diagonal().sum()) / (len(x) * (len(x) - 1))
+
+
+class Precision(_OfFeatures):
+    """Share of the samples within the real digits' manifold (arXiv 1904.06991): are samples realistic?
+
+    Args:
+        part: which real digits, "held_out" or "train".
+        neighbours: the manifold is the union of balls that reach to so many nearest neighbours.
+        arguments: of torchmetrics.
+    """
+
+    higher_is_better = True
+
+    def __init__(self, part: str = "held_out", neighbours: int = 3, **arguments: Any) -> None:
+        super().__init__(part, **arguments)
+        self.neighbours = neighbours
+
+    def compute(self) -> Tensor:
+        """The share, a scalar."""
+        return _covered(self.found, self.real.to(self.device), self.neighbours)
+
+
+class Recall(Precision):
+    """Share of the real digits within the samples' manifold (arXiv 1904.06991): is every kind of digit made?
+
+    It grows with the number of samples: compare equal numbers.
+    """
+
+    def compute(self) -> Tensor:
+        """The share, a scalar."""
+        return _covered(self.real.to(self.device), self.found, self.neighbours)
+
+
+def _covered(points: Tensor, manifold: Tensor, neighbours: int) -> Tensor:
+    """Share of ``points`` in one of the balls round the points of ``manifold``."""
+    own = torch.cdist(manifold, manifold)
+    radius = own.kthvalue(neighbours + 1, dim=1).values  # the nearest of all is the point itself
+    return (torch.cdist(points, manifold) <= radius).any(1).double().mean()
+
+
+class CloserToTraining(Metric):
+    """Share of the samples whose nearest real digit is a training digit, not one of as many held-out ones.
+
+    1/2 where the model has learned the law of digits, 1 where it repeats its training digits. Distances of pixels.
+    """
+
+    full_state_update = False
+    higher_is_better = False
+    closer: Tensor
+    total: Tensor
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.add_state("closer", default=torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("total", default=torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, samples: Tensor, conditions: Any = None) -> None:
+        """Adds samples ``(batch, 1, 8, 8)`` in [0, 1]."""
+        held_out = real_digits("held_out")
+        train = real_digits("train")[: len(held_out)]
+        flat = (samples.double() * 2 - 1).flatten(1)
+        nearest = [torch.cdist(flat, part.to(flat).flatten(1)).amin(1) for part in (train, held_out)]
+        self.closer += (nearest[0] < nearest[1]).double().sum()
+        self.total += len(flat)
+
+    def compute(self) -> Tensor:
+        """The share, a scalar."""
+        return self.closer / self.total

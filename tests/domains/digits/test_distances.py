@@ -1,0 +1,63 @@
+import pytest
+import torch
+
+from graft_lightning.domains.digits import DigitFeatures
+from graft_lightning.domains.digits.distances import (
+    CloserToTraining,
+    FrechetDistance,
+    KernelDistance,
+    Precision,
+    Recall,
+)
+from graft_lightning.domains.digits.flow import real_digits
+
+
+def pictures(part, count=None):
+    return ((real_digits(part) + 1) / 2)[:count]
+
+
+def measured(metric, samples):
+    for part in samples.split(100):
+        metric.update(part, [""] * len(part))
+    return float(metric.compute())
+
+
+def test_frechet_distance_is_that_of_torchmetrics():
+    from torchmetrics.image.fid import _compute_fid
+
+    x, y = (DigitFeatures()(pictures(part)).double() for part in ("train", "held_out"))
+    expected = _compute_fid(x.mean(0), torch.cov(x.T), y.mean(0), torch.cov(y.T))
+    assert measured(FrechetDistance(), pictures("train")) == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_kernel_distance_is_that_of_torchmetrics():
+    from torchmetrics.image.kid import poly_mmd
+
+    x, y = (DigitFeatures()(pictures(part, 500)).double() for part in ("train", "held_out"))
+    assert measured(KernelDistance(), pictures("train", 500)) == pytest.approx(float(poly_mmd(x, y)), rel=1e-6)
+
+
+def test_what_is_equal_is_near_and_noise_is_far():
+    noise = torch.rand(500, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert measured(FrechetDistance(), pictures("held_out")) == pytest.approx(0, abs=1e-5)
+    assert measured(KernelDistance(), pictures("held_out")) < 0.01
+    assert measured(FrechetDistance(), noise) > 10 * measured(FrechetDistance(), pictures("train"))
+    assert measured(KernelDistance(), noise) > 10 * measured(KernelDistance(), pictures("train"))
+
+
+def test_precision_and_recall_see_different_faults():
+    assert measured(Precision(), pictures("held_out")) == measured(Recall(), pictures("held_out")) == 1
+    features = DigitFeatures()(pictures("held_out"))
+    nearest = (features - features[0]).norm(dim=1).argsort()[:40]
+    few = pictures("held_out")[nearest]  # realistic, but of one kind
+    assert measured(Precision(), few) == 1
+    assert measured(Recall(), few) < 0.5
+    noise = torch.rand(500, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert measured(Precision(), noise) < 0.1
+
+
+def test_repetition_of_training_digits_is_seen():
+    assert measured(CloserToTraining(), pictures("train", 500)) == 1
+    assert measured(CloserToTraining(), pictures("held_out")) == 0
+    fresh = pictures("train")[500:]  # of the same law, but neither of the two sets that are compared
+    assert measured(CloserToTraining(), fresh) == pytest.approx(0.5, abs=0.06)
