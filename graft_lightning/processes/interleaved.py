@@ -29,6 +29,9 @@ class Interleaved(DDIM):
         super().__init__(steps, eta, grid, clip_sample)
         self.stochastic = True  # the categorical block always is
 
+    def evaluations(self, within: bool) -> int:
+        return 2
+
     def step(
         self, process: Process, predict: Predict, x: State, t: float, t_next: float, noise: Noise, within: bool
     ) -> State:

@@ -60,6 +60,10 @@ class Sampler(ABC):
                 not be evaluated.
         """
 
+    def evaluations(self, within: bool) -> int:
+        """How often a step calls the denoiser; ``within`` as in `step`."""
+        return 1
+
     def levels(self, process: Process) -> list[float]:
         """The level of every state n = 0 .. N; n = 0 is the data."""
         return (self.grid or process.grid).levels(process.schedule, self.steps)
@@ -245,6 +249,9 @@ class Heun(Euler):
 
     A step that ends at the data or at a hand-off is Euler's, so that no model is evaluated outside its range.
     """
+
+    def evaluations(self, within: bool) -> int:
+        return 2 if within else 1
 
     def step(
         self, process: Process, predict: Predict, x: State, t: float, t_next: float, noise: Noise, within: bool

@@ -18,7 +18,6 @@ from graft_lightning.modules.denoising import DenoisingModule
 from graft_lightning.modules.graft import PGraft
 from graft_lightning.processes.denoiser import Guided
 from graft_lightning.processes.noise import Noise
-from graft_lightning.processes.samplers import Heun
 from graft_lightning.rejection.collect import kept_levels
 from graft_lightning.rejection.reward import score
 from graft_lightning.reports.memory import activation_bytes, memory_of, recomputes, size_of, skeleton_views
@@ -98,10 +97,10 @@ def make_plan(module: DenoisingModule, data: Any, collect: Collect, loop: Loop, 
     """
     reference = module.reference
     collecting = collect.reward is not None and isinstance(data, AcceptedTrajectories)
-    conditions, absent = texts_of(data.conditions) if collecting else ([""], "")
+    validation, unknown = texts_of(data.validation) if data.validation else ([], "")
+    conditions, absent = texts_of(data.conditions) if collecting else (validation or [""], "")
     per_round = len(conditions) * collect.draws if collecting else 0
     drawn = per_round * collect.rounds
-    validation, unknown = texts_of(data.validation) if data.validation else ([], "")
     held_out = len(validation) * data.eval_draws
     evaluations = loop.validations + loop.baseline
     of_base, of_tuned = base_calls(module), tuned_calls(module)
@@ -200,7 +199,7 @@ def visited(module: DenoisingModule, boundaries: Sequence[float] = ()) -> list[t
     grid = sampler.levels(module.reference.process)
     descent = sorted({*grid, *(t for t in boundaries if t < grid[-1])}, reverse=True)
     ends = {descent[-1], *boundaries}
-    return [(t, 2 if isinstance(sampler, Heun) and t_next not in ends else 1) for t, t_next in pairwise(descent)]
+    return [(t, sampler.evaluations(t_next not in ends)) for t, t_next in pairwise(descent)]
 
 
 def base_calls(module: DenoisingModule) -> int:
