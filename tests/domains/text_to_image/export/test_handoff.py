@@ -69,7 +69,7 @@ def test_adapters_with_composed_guidance(tuned_of, draws, tmp_path, name):
         {"sampler": DDPM(8)},
         {"height": 32, "width": 16},
     ],
-    ids=str,
+    ids=["absorbed", "unguided", "reverse", "graft", "late", "full", "full-absorbed", "full-graft", "ddpm", "oblong"],
 )
 def test_whatever_the_method(tuned_of, draws, tmp_path, settings):
     export(tuned_of("sd2", **settings), draws, tmp_path)
@@ -178,7 +178,7 @@ def test_the_pipeline_is_given_back_as_it_was(tuned_of, draws, tmp_path):
         ({"sampler": DDPM(8, clip_sample=1.0)}, ["clip_sample"]),
         ({"scale": 0.5}, ["guidance_scale", "0.5"]),
     ],
-    ids=str,
+    ids=["heun", "clipped", "weak-guidance"],
 )
 def test_what_no_pipeline_can_repeat_is_refused(tuned_of, draws, tmp_path, settings, names):
     with pytest.raises(SettingsError) as error:
