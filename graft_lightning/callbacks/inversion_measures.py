@@ -12,12 +12,13 @@ from torch import Tensor
 from graft_lightning.callbacks.evaluate import run_folder
 from graft_lightning.callbacks.figures import log_figure
 from graft_lightning.callbacks.inversion_figures import distance_figure
-from graft_lightning.callbacks.invert import SHOWN, Invert, both
+from graft_lightning.callbacks.invert import Invert, both, shown
 from graft_lightning.callbacks.measures import Figure, Measure, exact
 from graft_lightning.domains.base import Examples
 from graft_lightning.inversion.distance import norm_gap, norm_ratio
 from graft_lightning.inversion.invert import invert_state
 from graft_lightning.inversion.likelihood import likelihood_gain
+from graft_lightning.inversion.result import Inversion
 from graft_lightning.inversion.round_trip import from_data, from_noise, summary
 from graft_lightning.inversion.sampler_steps import SamplerSteps
 from graft_lightning.inversion.solvers import Solver
@@ -35,18 +36,21 @@ class HeldOutNoise(Measure):
 
     Figures: ``likelihood_gain`` (Eq. 9, bits per dimension, with its interval over the data: at the start level t_m of
     the inversion, given convergence; a likelihood of the data only for m = 0 on dequantised data), ``known_held_out``
-    (share that converged and has a density), ``norm_held_out`` and ``norm_train`` (|z|^2 / d, 1 under N(0, I)),
-    ``norm_gap`` (their difference in standard errors: a base that memorises maps only its training data to N(0, I)),
-    and the round trips data -> noise -> data and noise -> data -> noise, median and maximum.
+    (share that converged and has a density), ``converged_held_out``, ``norm_held_out`` and ``norm_train`` (|z|^2 / d,
+    1 under N(0, I)), ``norm_gap`` (their difference in standard errors: a base that memorises maps only its training
+    data to N(0, I)), and the round trips data -> noise -> data and noise -> data -> noise, median and maximum.
 
     Args:
         examples: held-out data.
         count: positions of their stream; all of them by default.
         noises: samples of the round trip from noise.
+        likelihood: False leaves the likelihood gain out: for a neural corrector it takes Jacobians of d x d.
     """
 
-    def __init__(self, examples: Examples, count: int | None = None, noises: int = 256) -> None:
-        self.examples, self.count, self.noises = examples, count, noises
+    def __init__(
+        self, examples: Examples, count: int | None = None, noises: int = 256, likelihood: bool = True
+    ) -> None:
+        self.examples, self.count, self.noises, self.likelihood = examples, count, noises, likelihood
 
     @torch.no_grad()
     def __call__(self, trainer: L.Trainer, module: DenoisingModule) -> dict[str, Figure]:
@@ -58,20 +62,24 @@ class HeldOutNoise(Measure):
         seed = hashed_seed("held-out noise", data.seed)
         x_0, seeds = _examples(self.examples, self.count, seed, corrected.device)
         found = invert.run(steps, x_0, seeds)
-        density, known = corrected.log_density(found.noise)
-        start = steps.levels[invert.start_level]
-        gain = likelihood_gain(density, found.noise, found.converged & known, start, invert.perturbation > 0)
-        low, high = gain.interval
-        figures = {
-            "likelihood_gain": {"mean": gain.mean, "low": low, "high": high, "n": int(known.sum())},
-            "known_held_out": exact(gain.share, len(x_0)),
-        }
+        figures = self._gain(corrected, invert, steps.levels[invert.start_level], found) if self.likelihood else {}
+        figures["converged_held_out"] = exact(found.share, len(x_0))
         data_trip = summary(from_data(steps, found), found.converged)
         error, back = from_noise(steps, _noise(corrected, self.noises, seed), invert.start_level, invert.solver)
         for name, trip in (("data", data_trip), ("noise", summary(error, back.converged))):
             figures |= {f"round_trip_{name}_{key}": exact(trip[key], len(x_0)) for key in ("median", "max")}
         figures["converged_from_noise"] = exact(back.share, self.noises)
         return figures | self._distance(trainer, module, found.usable)
+
+    @staticmethod
+    def _gain(corrected: CorrectedFlow, invert: Invert, start: float, found: Inversion) -> dict[str, Figure]:
+        density, known = corrected.log_density(found.noise)
+        gain = likelihood_gain(density, found.noise, found.converged & known, start, invert.perturbation > 0)
+        low, high = gain.interval
+        return {
+            "likelihood_gain": {"mean": gain.mean, "low": low, "high": high, "n": int(known.sum())},
+            "known_held_out": exact(gain.share, len(known)),
+        }
 
     def _distance(self, trainer: L.Trainer, module: DenoisingModule, held_out: Tensor) -> dict[str, Figure]:
         """The noise of held-out data, and of training data where their pool is there, against N(0, I)."""
@@ -83,7 +91,7 @@ class HeldOutNoise(Measure):
         if data.converged is None and trainer.is_global_zero and (Path(data.pool) / "round-0000").is_dir():
             data.use(TrajectoryPool.open(data.pool, verify=False).round(0))
         if data.converged is not None:
-            train = data.noise(SHOWN).to(held_out)
+            train = shown(data).to(held_out)
             gap = norm_gap(train, held_out)
             figures |= {"norm_train": exact(gap.train, len(train)), "norm_gap": exact(gap.z_score, len(held_out))}
             noises = {"training data": train, **noises}

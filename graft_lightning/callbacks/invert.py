@@ -32,7 +32,9 @@ from graft_lightning.types import SettingsError
 log = logging.getLogger(__name__)
 TABLES = ("residual", "iterations", "evaluations", "eta_L", "stage")
 SHOWN = 4000
-"""Samples of inverse noise that the spectrum is taken of."""
+"""Samples of inverse noise that the spectrum is taken of, at most."""
+GIGABYTE = 2**27
+"""As numbers in float64, in which it is taken."""
 
 
 class Invert(L.Callback):
@@ -153,7 +155,7 @@ class Invert(L.Callback):
 
     def _record(self, opened: Round, found: Inversion, data: InverseNoise, made: int) -> dict[str, Any]:
         """Leaves what was found in the run's folder, for reports."""
-        distance = distance_from_normal(data.noise(SHOWN))
+        distance = distance_from_normal(shown(data))
         return {
             "steps": len(found.levels) - 1,
             "start_level": self.start_level,
@@ -179,7 +181,7 @@ class Invert(L.Callback):
             trainer.logger.log_metrics({f"invert_by_step/{n}": row[n] for n in names}, step=int(row["k"]))
         trainer.logger.log_metrics(figures, step=trainer.global_step)
         log_figure(trainer, "invert/steps", steps_figure(found))
-        log_figure(trainer, "invert/noise", distance_figure({"training data": data.noise(SHOWN)}))
+        log_figure(trainer, "invert/noise", distance_figure({"training data": shown(data)}))
 
 
 def stored(opened: Round, steps: SamplerSteps, start_level: int) -> Inversion:
@@ -188,6 +190,12 @@ def stored(opened: Round, steps: SamplerSteps, start_level: int) -> Inversion:
     tables = {name: opened.column(name)[0].T for name in TABLES}
     converged = opened.column("converged")[0].bool()
     return Inversion(nothing, nothing, converged, **tables, levels=steps.levels, start_level=start_level)
+
+
+def shown(data: InverseNoise) -> Tensor:
+    """The inverse noise that figures are made of: `SHOWN` samples, fewer where a gigabyte holds fewer."""
+    numbers = data.noise(1)[0].numel()
+    return data.noise(max(2, min(SHOWN, GIGABYTE // numbers)))
 
 
 def both(trainer: L.Trainer, module: L.LightningModule) -> tuple[CorrectedFlow, InverseNoise]:

@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 import graft_lightning.callbacks
 import graft_lightning.datamodules
 import graft_lightning.domains.digits
+import graft_lightning.domains.images
 import graft_lightning.domains.molecules
 import graft_lightning.domains.text_to_image
 import graft_lightning.modules

@@ -8,6 +8,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from graft_lightning.domains.base.manifold import covered
 from graft_lightning.domains.digits.flow import DigitFeatures, real_digits
 
 
@@ -102,7 +103,7 @@ class Precision(_OfFeatures):
 
     def compute(self) -> Tensor:
         """The share, a scalar."""
-        return _covered(self.found, self.real.to(self.device), self.neighbours)
+        return covered(self.found, self.real.to(self.device), self.neighbours)
 
 
 class Recall(Precision):
@@ -113,14 +114,7 @@ class Recall(Precision):
 
     def compute(self) -> Tensor:
         """The share, a scalar."""
-        return _covered(self.real.to(self.device), self.found, self.neighbours)
-
-
-def _covered(points: Tensor, manifold: Tensor, neighbours: int) -> Tensor:
-    """Share of ``points`` in one of the balls round the points of ``manifold``."""
-    own = torch.cdist(manifold, manifold)
-    radius = own.kthvalue(neighbours + 1, dim=1).values  # the nearest of all is the point itself
-    return (torch.cdist(points, manifold) <= radius).any(1).double().mean()
+        return covered(self.real.to(self.device), self.found, self.neighbours)
 
 
 class CloserToTraining(Metric):

@@ -184,18 +184,22 @@ def _order(length: int, seed: int, turn: int) -> list[int]:
 
 
 class DigitFeatures(nn.Module):
-    """Digits ``(batch, 1, 8, 8)`` in [0, 1] -> 32 features of the shipped classifier: the space of distances.
+    """Digits in [0, 1] -> 32 features of the shipped classifier: the space of distances.
 
-    They are divided by one number, so that over the real digits their variance is 1 on average.
+    They are divided by one number, so that over the real digits their variance is 1 on average. Larger pictures, and
+    coloured ones, are averaged to grey ones of 8 x 8.
     """
 
     num_features = 32
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features ``(batch, 32)``."""
+        """Features ``(batch, 32)`` of ``(batch, channels, height, width)``."""
         network, scale = _classifier_and_scale()
         network, scale = network.to(images.device), scale.to(images.device)
-        return network.features(images[:, 0].float()) / scale
+        grey = images.float().mean(1)
+        if grey.shape[-1] != DIGIT_SIZE:
+            grey = nn.functional.adaptive_avg_pool2d(grey, DIGIT_SIZE)
+        return network.features(grey) / scale
 
 
 @lru_cache(maxsize=1)

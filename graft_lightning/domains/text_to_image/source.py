@@ -8,8 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from graft_lightning.domains.base.loading import ModelUnavailableError, loaded
 from graft_lightning.domains.text_to_image.architectures import ARCHITECTURES, Config
-from graft_lightning.domains.text_to_image.loading import ModelUnavailableError, loaded
 from graft_lightning.types import SettingsError
 
 FILES = (".safetensors",)

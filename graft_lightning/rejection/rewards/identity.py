@@ -25,7 +25,7 @@ def identity(reward: Reward) -> dict[str, Any]:
 
 
 def fingerprint(reward: Reward) -> dict[str, Any]:
-    """What a pool keeps of a reward: settings and evidence, but not the times of files, which a copied pool outlives."""
+    """What a pool keeps of a reward: settings and evidence, but not the times of files: a copied pool outlives them."""
     evidence = _evidence(reward)
     return {**describe(reward), **({"evidence": digest_of({"evidence": evidence})} if any(evidence) else {})}
 

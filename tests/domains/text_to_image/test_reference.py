@@ -6,8 +6,8 @@ import diffusers
 import pytest
 import torch
 
+from graft_lightning.domains.base.loading import ModelUnavailableError
 from graft_lightning.domains.text_to_image import DiffusersReference
-from graft_lightning.domains.text_to_image.loading import ModelUnavailableError
 from graft_lightning.processes.noise import Noise
 from graft_lightning.processes.samplers import DDIM, Euler
 from graft_lightning.processes.schedules import ScaledLinear

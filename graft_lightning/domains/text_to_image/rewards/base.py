@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from graft_lightning.domains.base.loading import ModelUnavailableError, loaded
 from graft_lightning.domains.text_to_image.images import to_pil
-from graft_lightning.domains.text_to_image.loading import ModelUnavailableError, loaded
 from graft_lightning.rejection.reward import Reward
 
 if TYPE_CHECKING:

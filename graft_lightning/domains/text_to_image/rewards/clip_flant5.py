@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
+from graft_lightning.domains.base.loading import loaded
 from graft_lightning.domains.text_to_image.images import squared
-from graft_lightning.domains.text_to_image.loading import loaded
 from graft_lightning.domains.text_to_image.rewards.base import DTYPES, NetworkJudge
 from graft_lightning.domains.text_to_image.rewards.clip_flant5_network import (
     CLIPFlanT5,

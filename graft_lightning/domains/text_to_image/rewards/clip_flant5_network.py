@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from graft_lightning.domains.text_to_image.loading import loaded
+from graft_lightning.domains.base.loading import loaded
 
 _PROJECTOR = "mm_projector."
 _VISION = "vision_tower.vision_tower."

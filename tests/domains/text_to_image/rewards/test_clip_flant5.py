@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
+from graft_lightning.domains.base.loading import ModelUnavailableError
 from graft_lightning.domains.text_to_image.images import to_pil
-from graft_lightning.domains.text_to_image.loading import ModelUnavailableError
 from graft_lightning.domains.text_to_image.rewards import CLIPFlanT5Score
 from tests.domains.text_to_image.tiny_models import t5_tokenizer
 

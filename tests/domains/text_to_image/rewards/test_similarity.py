@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from graft_lightning.domains.base.loading import ModelUnavailableError
 from graft_lightning.domains.text_to_image.images import to_pil
-from graft_lightning.domains.text_to_image.loading import ModelUnavailableError
 from graft_lightning.domains.text_to_image.rewards import CLIPScore, EmbeddingSimilarity, HPSv2, PickScore
 
 IMAGES = torch.rand(4, 3, 28, 40, generator=torch.Generator().manual_seed(5))

@@ -5,8 +5,8 @@ import functools
 import pytest
 import torch
 
+from graft_lightning.domains.base.loading import ModelUnavailableError
 from graft_lightning.domains.text_to_image.images import to_pil
-from graft_lightning.domains.text_to_image.loading import ModelUnavailableError
 from graft_lightning.domains.text_to_image.rewards import VQAScore
 
 IMAGES = torch.rand(4, 3, 20, 32, generator=torch.Generator().manual_seed(5))

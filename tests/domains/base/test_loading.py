@@ -2,7 +2,7 @@ import httpx2 as httpx
 import pytest
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
-from graft_lightning.domains.text_to_image.loading import ModelUnavailableError, loaded
+from graft_lightning.domains.base.loading import ModelUnavailableError, loaded
 
 
 def failing(error):

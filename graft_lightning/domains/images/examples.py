@@ -1,0 +1,128 @@
+"""Training pictures from files, addressed by position in an endless stream."""
+
+import io
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from graft_lightning.domains.base import Examples
+from graft_lightning.domains.images.files import PictureFiles, open_files
+from graft_lightning.processes.noise import hashed_seed
+from graft_lightning.types import SettingsError, State
+
+THREADS = min(8, os.cpu_count() or 1)
+"""That decode the pictures of one batch side by side."""
+
+
+class ImageFiles(Examples):
+    """Pictures of a folder, a zip archive or an LMDB database, in [-1, 1], in an endless sequence of shuffles.
+
+    The shorter side is resized (Lanczos) to ``size``, then the middle square is cut out. A picture that cannot be read
+    is an error that names it.
+
+    Args:
+        path: of the folder (all below it counts), the .zip, or the database.
+        size: height and width.
+        part: "train", "held_out", or "all".
+        held_out: so many pictures are held out of training, chosen by a fixed seed; of the rest nothing changes if
+            ``part`` does.
+        flip: mirrors half of them, others every time they come.
+        shuffle: False keeps the order of their names.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        size: int = 256,
+        part: Literal["train", "held_out", "all"] = "train",
+        held_out: int = 0,
+        flip: bool = False,
+        shuffle: bool = True,
+    ) -> None:
+        if part not in ("train", "held_out", "all"):
+            raise ValueError(f"part={part!r}; it is 'train', 'held_out' or 'all'")
+        if held_out < 0 or (part == "held_out" and held_out == 0):
+            raise ValueError(f"held_out={held_out}, part={part!r}; a part that is held out has at least 1 picture")
+        if size < 1:
+            raise ValueError(f"size={size}; it is a number of pixels")
+        self.path, self.size, self.part, self.held_out = path, size, part, held_out
+        self.flip, self.shuffle = flip, shuffle
+        self._found: tuple[PictureFiles, list[str]] | None = None
+
+    def _open(self) -> tuple[PictureFiles, list[str]]:
+        """The files, and the names of the part."""
+        if self._found is None:
+            files = open_files(self.path)
+            names = files.names
+            if self.held_out >= len(names) and self.part != "all":
+                raise SettingsError(f"held_out={self.held_out}, but {self.path} has only {len(names)} pictures")
+            if self.part != "all" and self.held_out:
+                order = torch.randperm(len(names), generator=torch.Generator().manual_seed(0)).tolist()
+                chosen = order[: self.held_out] if self.part == "held_out" else order[self.held_out :]
+                names = [names[i] for i in sorted(chosen)]
+            self._found = files, names
+        return self._found
+
+    def __len__(self) -> int:
+        return len(self._open()[1])
+
+    def batch(self, positions: Sequence[int], seed: int) -> tuple[State, list[str]]:
+        length = len(self)
+        places = [divmod(position, length) for position in positions]
+        chosen = [_order(length, seed, turn)[i] if self.shuffle else i for turn, i in places]
+        if len(chosen) > 1:
+            with ThreadPoolExecutor(THREADS) as pool:
+                pictures = list(pool.map(self.read, chosen))
+        else:
+            pictures = [self.read(index) for index in chosen]
+        if self.flip:
+            pictures = [
+                picture.flip(-1) if hashed_seed("flip", seed, position) & 1 else picture
+                for picture, position in zip(pictures, positions, strict=True)
+            ]
+        return torch.stack(pictures) / 127.5 - 1, [""] * len(chosen)
+
+    def read(self, index: int) -> Tensor:
+        """Picture ``index`` of the part, bytes ``(3, size, size)``.
+
+        Raises:
+            SettingsError: if it cannot be read; names it.
+        """
+        from PIL import Image
+
+        files, names = self._open()
+        try:
+            with Image.open(io.BytesIO(files.read(names[index]))) as opened:
+                picture = square(opened.convert("RGB"), self.size)
+        except OSError as error:
+            where = Path(self.path) / names[index]
+            raise SettingsError(f"{where} is no picture, or a damaged one ({error})") from error
+        return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+
+
+def square(picture: "object", size: int) -> "object":
+    """The middle of a picture, its shorter side resized to ``size``."""
+    from PIL import Image
+
+    assert isinstance(picture, Image.Image)
+    width, height = picture.size
+    short = min(width, height)
+    if short != size:
+        scaled = (max(size, round(width * size / short)), max(size, round(height * size / short)))
+        picture = picture.resize(scaled, Image.Resampling.LANCZOS, reducing_gap=3.0)
+    left, top = (picture.size[0] - size) // 2, (picture.size[1] - size) // 2
+    return picture.crop((left, top, left + size, top + size))
+
+
+@lru_cache(maxsize=4)
+def _order(length: int, seed: int, turn: int) -> list[int]:
+    """Shuffle ``turn`` of the stream; a batch touches two neighbours at most."""
+    generator = torch.Generator().manual_seed(hashed_seed("images", seed, turn))
+    return torch.randperm(length, generator=generator).tolist()

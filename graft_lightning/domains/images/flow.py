@@ -1,0 +1,198 @@
+"""Flows of images: any unconditional network of diffusers as a reference, or as the corrector of one."""
+
+import inspect
+import json
+import shutil
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from graft_lightning.domains.base import PictureReference
+from graft_lightning.domains.base.loading import loaded
+from graft_lightning.domains.images.architectures import Architecture, Config
+from graft_lightning.processes.paths import GaussianPath
+from graft_lightning.processes.process import Process, Shape
+from graft_lightning.processes.samplers import Euler, Sampler
+from graft_lightning.processes.schedules import RectifiedFlow, Trigonometric
+from graft_lightning.types import SettingsError, State
+
+_WHAT = "ImageFlow, setting `weights`"
+PROVENANCE = "training.json"
+"""Beside the weights: where they come from."""
+
+
+class ImageFlow(PictureReference):
+    """A flow of pictures in [-1, 1] whose network is a model of diffusers that takes a picture and a time.
+
+    Args:
+        weights: a folder written by ``save_pretrained``, or an id on the Hugging Face hub. Needed where the flow is not
+            trained but used; a training run writes it when it ends.
+        network: what is trained; None takes the network that belongs to the weights.
+        sampler: 200 steps of Euler by default.
+        path: "linear", where the network gives the velocity eps - x_0, or "trigonometric", the variance-preserving
+            path of correctors, where it gives the v-prediction.
+        size: height and width; the network's own ``sample_size`` by default.
+        time_scale: the network is given t times this.
+        time_runs: "to_noise", t = 0 is data; "to_data" for models of the other convention, which at 1 - t give
+            x_0 - eps.
+        label: the class that a class-conditional network is asked for; of a DiT the null class by default.
+        subfolder: where in ``weights`` the network is, e.g. "unet" in the folder of a pipeline.
+    """
+
+    lora_targets = ("to_q", "to_k", "to_v", "to_out.0")
+
+    def __init__(
+        self,
+        weights: str | None = None,
+        network: Architecture | None = None,
+        sampler: Sampler | None = None,
+        path: Literal["linear", "trigonometric"] = "linear",
+        size: int | None = None,
+        time_scale: float = 1000.0,
+        time_runs: Literal["to_noise", "to_data"] = "to_noise",
+        label: int | None = None,
+        subfolder: str | None = None,
+    ) -> None:
+        super().__init__(sampler or Euler(steps=200))
+        if path not in ("linear", "trigonometric"):
+            raise ValueError(f"path={path!r}; it is 'linear' or 'trigonometric'")
+        if time_runs not in ("to_noise", "to_data"):
+            raise ValueError(f"time_runs={time_runs!r}; it is 'to_noise' or 'to_data'")
+        if time_runs == "to_data" and path != "linear":
+            raise ValueError("time_runs='to_data' is a convention of straight flows; path must be 'linear'")
+        self.weights, self.network, self.path_name, self.side = weights, network, path, size
+        self.time_scale, self.time_runs, self.label, self.subfolder = time_scale, time_runs, label, subfolder
+        self.output = "flow" if path == "linear" else "v_prediction"
+
+    @cached_property
+    def process(self) -> Process:
+        return Process(GaussianPath(RectifiedFlow() if self.path_name == "linear" else Trigonometric()))
+
+    @property
+    def path(self) -> Path:
+        """The folder of the weights.
+
+        Raises:
+            SettingsError: if none is named.
+        """
+        return Path(self._source()).expanduser()
+
+    def _source(self) -> str:
+        if self.weights is None:
+            raise SettingsError(
+                "weights is not set; name the folder of a trained flow, as save_pretrained writes it, or an id on "
+                "huggingface.co"
+            )
+        return self.weights
+
+    @cached_property
+    def config(self) -> Config:
+        """The network's configuration: the architecture's, or that beside the weights.
+
+        Raises:
+            ModelUnavailableError: if it is beside weights that cannot be had.
+            SettingsError: if the network is not one of pictures of some size.
+        """
+        found = self.network.config() if self.network else self._stored()
+        if not (self.side or isinstance(found.get("sample_size"), int)):
+            raise SettingsError(f"size is not set, and the network's sample_size is {found.get('sample_size')!r}")
+        channels = found.get("in_channels")
+        if found.get("out_channels") not in (None, channels):
+            raise SettingsError(
+                f"the network makes {found['out_channels']} channels of {channels}; a velocity has as many as the "
+                "picture"
+            )
+        return found
+
+    def _stored(self) -> Config:
+        from diffusers import UNet2DModel  # any class reads any configuration
+
+        return dict(loaded(UNet2DModel.load_config, self._source(), _WHAT, subfolder=self.subfolder))
+
+    def build(self, pretrained: bool = True) -> nn.Module:
+        kind = self._kind()
+        if not pretrained:
+            network: nn.Module = kind.from_config(self.config)
+            if self.network:
+                self.network.initialise(network)
+            return network
+        if self.network:
+            self._compare(self._stored())
+        return loaded(kind.from_pretrained, self._source(), _WHAT, subfolder=self.subfolder, low_cpu_mem_usage=False)
+
+    def _kind(self) -> Any:
+        """The network's class.
+
+        Raises:
+            SettingsError: if diffusers has none of that name, or it needs more than a picture and a time.
+        """
+        import diffusers
+
+        name = self.config["_class_name"]
+        kind = getattr(diffusers, name, None)
+        if kind is None:
+            raise SettingsError(f"network: diffusers has no {name!r}, e.g. 'UNet2DModel' or 'DiTTransformer2DModel'")
+        known = {"self", "sample", "hidden_states", "timestep", "class_labels"}
+        parameters = inspect.signature(kind.forward).parameters.values()
+        needed = [p.name for p in parameters if p.default is p.empty and p.name not in known]
+        if needed:
+            raise SettingsError(f"network: {name} needs {', '.join(needed)}; a flow of images takes picture and time")
+        return kind
+
+    def _compare(self, stored: Config) -> None:
+        """Refuses weights of another network."""
+        ours = json.loads(json.dumps(self.config))
+        different = {key: (stored.get(key), value) for key, value in ours.items() if stored.get(key) != value}
+        if different:
+            listed = ", ".join(f"{key}: file {a!r}, configuration {b!r}" for key, (a, b) in different.items())
+            raise SettingsError(f"weights={self.weights} belong to another network ({listed})")
+
+    def save(self, network: nn.Module, path: Path, provenance: dict[str, Any]) -> None:
+        """Writes a folder that `build`, and ``from_pretrained`` of diffusers, reads; all of it or nothing."""
+        partial = path.with_name(path.name + ".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        target = partial / self.subfolder if self.subfolder else partial
+        network.save_pretrained(target)  # type: ignore[operator]
+        (partial / PROVENANCE).write_text(json.dumps(provenance, indent=1) + "\n")
+        shutil.rmtree(path, ignore_errors=True)
+        partial.rename(path)
+
+    def denoise(self, network: nn.Module, x_t: State, t: Tensor, condition: Any) -> State:
+        assert isinstance(x_t, Tensor)
+        to_data = self.time_runs == "to_data"
+        time = ((1 - t if to_data else t) * self.time_scale).to(x_t.dtype)
+        options = {"class_labels": condition} if condition.ndim == 1 else {}
+        if self.config.get("time_embedding_type") != "fourier":
+            output = network(x_t, time, **options).sample
+        else:  # takes the logarithm of its time and divides by it, for scores; a velocity is undivided
+            time = time.clamp_min(1e-3 * self.time_scale)
+            output = network(x_t, time, **options).sample * time[:, None, None, None]
+        return -output if to_data else output
+
+    def encode(self, conditions: Sequence[str], device: torch.device | str) -> Tensor:
+        """The label, int64 ``(batch,)``, for class-conditional networks; else an empty row a sample.
+
+        Raises:
+            ValueError: if a condition says something.
+            SettingsError: if the network is class-conditional and no label is set.
+        """
+        if any(conditions):
+            raise ValueError(f"condition {next(filter(None, conditions))!r}: this flow is unconditional, it takes ''")
+        label = self.config.get("num_embeds_ada_norm") if self.label is None else self.label
+        if label is not None:
+            return torch.full((len(conditions),), label, device=device)
+        if self.config.get("num_class_embeds") is not None:
+            raise SettingsError(f"label is not set, and {self.config['_class_name']} is asked for one of its classes")
+        return torch.zeros(len(conditions), 0, device=device)
+
+    def shape(self, conditions: Sequence[str]) -> Shape:
+        side = self.side or self.config["sample_size"]
+        return (self.config["in_channels"], side, side)
+
+    def decode(self, x_0: State) -> Tensor:
+        assert isinstance(x_0, Tensor)
+        return (x_0.clamp(-1, 1) + 1) / 2

@@ -1,0 +1,86 @@
+"""A folder, an archive and a database of the same pictures are the same pictures."""
+
+import multiprocessing
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from graft_lightning.domains.images.files import Folder, Lmdb, Zip, open_files
+from graft_lightning.types import SettingsError
+
+
+@pytest.mark.parametrize(("source", "kind"), [("folder", Folder), ("archive", Zip), ("database", Lmdb)])
+def test_every_picture_in_the_order_of_names(request, pictures, source, kind):
+    files = open_files(str(request.getfixturevalue(source)))
+    assert type(files) is kind
+    assert [files.read(name) for name in files.names] == [pictures[name] for name in sorted(pictures)]
+
+
+def test_a_database_in_one_file(tmp_path, pictures):
+    import lmdb
+
+    path = tmp_path / "digits.mdb"
+    with lmdb.open(str(path), subdir=False, map_size=1 << 24) as environment, environment.begin(write=True) as writing:
+        writing.put(b"\xff\x00", pictures["000.png"])
+    files = open_files(str(path))
+    assert [files.read(name) for name in files.names] == [pictures["000.png"]]
+
+
+def read_all(files, names):
+    return [files.read(name) for name in names]
+
+
+@pytest.mark.parametrize("source", ["folder", "archive", "database"])
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_readers_go_to_other_processes(request, source, method):
+    files = open_files(str(request.getfixturevalue(source)))
+    here = read_all(files, files.names)  # opened before the fork
+    with multiprocessing.get_context(method).Pool(2) as pool:
+        halves = pool.starmap(read_all, [(files, files.names[:20]), (files, files.names[20:])])
+    assert halves[0] + halves[1] == here
+
+
+@pytest.mark.parametrize("source", ["folder", "archive", "database"])
+def test_two_readers_of_one_place(request, source):
+    path = str(request.getfixturevalue(source))
+    first, second = open_files(path), open_files(path)
+    assert read_all(first, first.names) == read_all(second, second.names)
+
+
+@pytest.mark.parametrize("source", ["archive", "database"])
+def test_readers_are_shared_by_threads(request, source):
+    files = open_files(str(request.getfixturevalue(source)))
+    here = read_all(files, files.names)
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(files.read, files.names * 5)) == here * 5
+    assert pickle.loads(pickle.dumps(files)).read(files.names[3]) == here[3]
+
+
+def test_what_is_there_and_what_is_not(tmp_path, pictures):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        open_files(str(tmp_path / "nowhere"))
+    text = tmp_path / "a.txt"
+    text.write_text("hello")
+    with pytest.raises(SettingsError, match=r"a\.txt is none of"):
+        open_files(str(text))
+    with pytest.raises(SettingsError, match=r"holds no picture \(\.png"):
+        _ = open_files(str(tmp_path)).names
+    damaged = tmp_path / "b.zip"
+    damaged.write_bytes(pictures["000.png"])
+    with pytest.raises(SettingsError, match=r"b\.zip is no zip archive"):
+        _ = open_files(str(damaged)).names
+    database = tmp_path / "c.mdb"
+    database.write_bytes(b"no database" * 1000)
+    with pytest.raises(SettingsError, match=r"c\.mdb is no LMDB database"):
+        _ = open_files(str(database)).names
+
+
+def test_a_damaged_member_of_an_archive_is_named(tmp_path, archive):
+    content = bytearray(archive.read_bytes())
+    content[60] ^= 0xFF  # within the first picture
+    broken = tmp_path / "broken.zip"
+    broken.write_bytes(content)
+    files = open_files(str(broken))
+    with pytest.raises(SettingsError, match=r"broken\.zip: digits/000\.png is damaged"):
+        read_all(files, files.names)

@@ -1,0 +1,166 @@
+"""Networks of diffusers as flows: what they are given, what is stored, and that the frozen flow can be inverted."""
+
+import json
+
+import diffusers
+import pytest
+import torch
+
+from graft_lightning.domains.base.loading import ModelUnavailableError
+from graft_lightning.domains.images import DiffusersNetwork, ImageFlow, NCSNpp
+from graft_lightning.inversion.invert import invert_state
+from graft_lightning.inversion.round_trip import from_data
+from graft_lightning.modules.corrected import steps_of
+from graft_lightning.processes.samplers import Euler
+from graft_lightning.types import SettingsError
+
+SMALL = NCSNpp(size=8, width=32, multipliers=(1, 1), blocks=1, attention=(4,))
+PLAIN = DiffusersNetwork(
+    "UNet2DModel",
+    {
+        "sample_size": 8,
+        "block_out_channels": [32, 32],
+        "layers_per_block": 1,
+        "down_block_types": ["DownBlock2D", "AttnDownBlock2D"],
+        "up_block_types": ["AttnUpBlock2D", "UpBlock2D"],
+    },
+)
+DIT = DiffusersNetwork(
+    "DiTTransformer2DModel",
+    {
+        "sample_size": 8,
+        "in_channels": 3,
+        "out_channels": 3,
+        "num_layers": 2,
+        "num_attention_heads": 2,
+        "attention_head_dim": 16,
+        "patch_size": 2,
+        "num_embeds_ada_norm": 5,
+    },
+)
+NETWORKS = {"ncsnpp": SMALL, "unet": PLAIN, "transformer": DIT}
+
+
+def random_network(flow, scale=0.05):
+    """Random weights, none of them zero, and gentle."""
+    network = flow.build(pretrained=False).eval()
+    generator = torch.Generator().manual_seed(0)
+    for parameter in network.parameters():
+        parameter.data = scale * torch.randn(parameter.shape, generator=generator)
+    return network
+
+
+def noise(count=4, seed=1):
+    return torch.randn(count, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture(params=NETWORKS)
+def stored(request, tmp_path):
+    """A folder written by diffusers itself."""
+    network = random_network(ImageFlow(network=NETWORKS[request.param]))
+    network.save_pretrained(tmp_path / "flow")
+    return request.param, network, tmp_path / "flow"
+
+
+@torch.no_grad()
+def test_the_velocity_is_the_networks_own(stored):
+    name, network, folder = stored
+    flow = ImageFlow(str(folder))
+    t = torch.tensor([0.0, 0.2, 0.7, 1.0])
+    found = flow.denoise(flow.build().eval(), noise(), t, flow.encode([""] * 4, "cpu"))
+    if name == "ncsnpp":  # a score network: the logarithm of time, and division by it
+        time = 1000 * t.clamp_min(1e-3)
+        expected = network(noise(), time).sample * time[:, None, None, None]
+    elif name == "unet":
+        expected = network(noise(), 1000 * t).sample
+    else:
+        expected = network(noise(), timestep=1000 * t, class_labels=torch.full((4,), 5)).sample
+    torch.testing.assert_close(found, expected)
+    assert found.std() > 1e-4
+
+
+@torch.no_grad()
+def test_models_of_the_other_convention(stored):
+    _, _, folder = stored
+    ours, theirs = ImageFlow(str(folder)), ImageFlow(str(folder), time_runs="to_data")
+    network, none = ours.build().eval(), ours.encode([""] * 4, "cpu")
+    t = torch.tensor([0.1, 0.4, 0.6, 0.9])
+    torch.testing.assert_close(theirs.denoise(network, noise(), t, none), -ours.denoise(network, noise(), 1 - t, none))
+
+
+def test_a_stored_flow_is_inverted_and_comes_back(stored):
+    _, _, folder = stored
+    flow = ImageFlow(str(folder), sampler=Euler(5))
+    network = flow.build().requires_grad_(False).eval()
+    steps = steps_of(flow, network, "model.flow")
+    x_0 = noise(3, seed=2).clamp(-1, 1)
+    found = invert_state(steps, x_0, 0)
+    assert found.converged.all()
+    assert from_data(steps, found).max() < 1e-4
+    assert (found.noise - x_0).abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_the_null_class_of_a_transformer_is_asked_for_in_training_too(tmp_path):
+    flow = ImageFlow(network=DIT)
+    network = random_network(flow)
+    label = flow.encode([""] * 4, "cpu")
+    assert label.tolist() == [5] * 4  # after the classes 0 to 4
+    t = torch.full((4,), 0.5)
+    still = flow.denoise(network, noise(), t, label)
+    torch.testing.assert_close(flow.denoise(network.train(), noise(), t, label), still)
+    of_class = ImageFlow(network=DIT, label=2)
+    assert not torch.allclose(of_class.denoise(network, noise(), t, of_class.encode([""] * 4, "cpu")), still)
+
+
+@torch.no_grad()
+def test_what_is_saved_is_read_by_us_and_by_diffusers(tmp_path):
+    flow = ImageFlow(str(tmp_path / "run" / "flow"), network=SMALL)
+    network = random_network(flow)
+    flow.save(network, flow.path, {"steps": 3})
+    flow.save(network, flow.path, {"steps": 7})  # a second time, over the first
+    assert json.loads((flow.path / "training.json").read_text()) == {"steps": 7}
+    theirs = diffusers.UNet2DModel.from_pretrained(flow.path).eval()
+    expected = network(noise(), torch.full((4,), 300.0)).sample
+    torch.testing.assert_close(theirs(noise(), torch.full((4,), 300.0)).sample, expected)
+    none, t = flow.encode([""] * 4, "cpu"), torch.full((4,), 0.3)
+    wanted = flow.denoise(network, noise(), t, none)
+    for reader in (flow, ImageFlow(str(flow.path))):
+        torch.testing.assert_close(reader.denoise(reader.build().eval(), noise(), t, none), wanted)
+    assert not list(flow.path.parent.glob("*.partial"))
+
+
+def test_weights_of_another_network_are_refused(tmp_path):
+    flow = ImageFlow(str(tmp_path / "flow"), network=SMALL)
+    flow.save(random_network(flow), flow.path, {})
+    other = ImageFlow(str(flow.path), network=NCSNpp(size=8, width=64, multipliers=(1, 1), blocks=1, attention=(4,)))
+    with pytest.raises(SettingsError, match=r"block_out_channels: file \[32, 32\], configuration \[64, 64\]"):
+        other.build()
+
+
+def test_absent_weights_are_explained(tmp_path):
+    with pytest.raises(SettingsError, match="weights is not set"):
+        ImageFlow().build()
+    with pytest.raises(ModelUnavailableError, match=r"setting `weights`.*nowhere"):
+        ImageFlow(str(tmp_path / "nowhere")).build()
+
+
+def test_networks_that_take_more_than_picture_and_time_are_refused():
+    with pytest.raises(SettingsError, match="UNet2DConditionModel needs encoder_hidden_states"):
+        ImageFlow(network=DiffusersNetwork("UNet2DConditionModel", {"sample_size": 8})).build(pretrained=False)
+    with pytest.raises(SettingsError, match="no 'UNet3000'"):
+        ImageFlow(network=DiffusersNetwork("UNet3000", {"sample_size": 8})).build(pretrained=False)
+    variance = DiffusersNetwork("UNet2DModel", {**PLAIN.arguments, "in_channels": 3, "out_channels": 6})
+    with pytest.raises(SettingsError, match="6 channels of 3"):
+        ImageFlow(network=variance).build(pretrained=False)
+    classes = DiffusersNetwork("UNet2DModel", {**PLAIN.arguments, "num_class_embeds": 4})
+    with pytest.raises(SettingsError, match="label is not set"):
+        ImageFlow(network=classes).encode([""], "cpu")
+    with pytest.raises(SettingsError, match="size is not set"):
+        ImageFlow(network=DiffusersNetwork("UNet2DModel", {})).shape([""])
+
+
+def test_it_is_unconditional():
+    with pytest.raises(ValueError, match="'a church'"):
+        ImageFlow(network=SMALL).encode(["", "a church"], "cpu")
+    assert ImageFlow(network=SMALL).encode(["", ""], "cpu").shape == (2, 0)
