@@ -20,4 +20,5 @@ def keep_freed_memory() -> bool:
     except (OSError, AttributeError, TypeError):  # another C library, or none that can be asked
         return False
     settings = ((M_MMAP_THRESHOLD, KEPT), (M_TRIM_THRESHOLD, KEPT), (M_TOP_PAD, 1 << 26))
-    return all([mallopt(parameter, value) == 1 for parameter, value in settings])
+    done = [mallopt(parameter, value) for parameter, value in settings]
+    return all(result == 1 for result in done)

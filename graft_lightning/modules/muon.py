@@ -44,7 +44,7 @@ class StackedMuon(torch.optim.Optimizer):
             raise ValueError("Muon is for matrices; MuonAdamW takes every kind of parameter")
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step."""
         loss = None
         if closure is not None:
@@ -113,7 +113,7 @@ class MuonAdamW(torch.optim.Optimizer):
         for part in self._parts:
             self.state.update(part.state)
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step of both parts."""
         loss = None
         if closure is not None:

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 
-
 def describe(value: Any) -> Any:
     """A plain (JSON-able) description of an object: its class and its public attributes, recursively.
 

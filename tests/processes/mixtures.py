@@ -105,7 +105,7 @@ def independent() -> Mixture:
 
 
 def main(file: str = "interleaved.png", count: int = 20000) -> None:
-    """Prints and plots the errors of both samplers against network evaluations: ``python -m tests.processes.mixtures``."""
+    """Prints and plots both samplers' errors against network evaluations: ``python -m tests.processes.mixtures``."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13, 4), layout="constrained")

@@ -157,7 +157,8 @@ def test_centred_noise_is_standard_normal_on_its_subspace():
 class Shrink(Denoiser):
     """A model that keeps to the subspace."""
 
-    output = {"y": "v_prediction", "c": "logits"}
+    def __init__(self):
+        self.output = {"y": "v_prediction", "c": "logits"}
 
     def __call__(self, x_t, t, condition):
         return TensorDict({"y": 0.3 * x_t["y"], "c": torch.zeros(*x_t["c"].shape, 4)}, x_t.batch_size)
@@ -189,7 +190,8 @@ def test_a_field_that_has_not_moved_teaches_nothing():
     )
 
     class Wrong(Denoiser):
-        output = {"y": "epsilon", "c": "logits"}
+        def __init__(self):
+            self.output = {"y": "epsilon", "c": "logits"}
 
         def __call__(self, x_t, t, condition):
             self.t = t
