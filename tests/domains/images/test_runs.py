@@ -28,6 +28,7 @@ def digits(tmp_path_factory):
                 "predict",
                 f"--config={IMAGES}/small_folder.yaml",
                 "--data.init_args.predict_draws=64",
+                f"--trainer.logger.init_args.save_dir={tmp_path_factory.mktemp('runs')}",
                 f"--trainer.callbacks=[{{class_path: WriteSamples, init_args: {{folder: {folder}}}}}]",
             ]
         )
