@@ -28,6 +28,7 @@ from graft_lightning.rejection.acceptance import TopK
 from graft_lightning.rejection.collect import Plan, fill, kept_levels
 from graft_lightning.rejection.fingerprint import describe
 from graft_lightning.rejection.pool import KeptLevel, TrajectoryPool
+from graft_lightning.rejection.reference import FrozenDenoiser
 from graft_lightning.rejection.reward import Reward
 from tests.domains.text_to_image.throughput import loops
 
@@ -151,6 +152,34 @@ def training(reference: DigitReference, data: AcceptedTrajectories, folder: Path
     return ratio(ours, bare)
 
 
+def molecules(count: int = 1000) -> tuple[float, dict[str, float]]:
+    """Seconds to sample molecules from the shipped reference, and those that each reward takes for them."""
+    from graft_lightning.domains.molecules import AtomCounts, MoleculeReference, rewards
+
+    reference = MoleculeReference()
+    network = reference.build().eval()
+    texts = AtomCounts(groups=count).texts()
+    start = time.perf_counter()
+    parts = []
+    for first in range(0, count, 250):
+        some = texts[first : first + 250]
+        found = reference.sampler.sample(
+            FrozenDenoiser(reference, network),
+            reference.process,
+            reference.encode(some, "cpu"),
+            Noise(torch.arange(first, first + len(some))),
+            reference.shape(some),
+            (),
+            reference.carried(some, "cpu"),
+        )
+        parts.append(reference.decode(found.x_0))
+    sampled = time.perf_counter() - start
+    samples = torch.cat(parts)
+    judges = [rewards.Stable(), rewards.Heteroatoms(3), rewards.Valid(), rewards.LowStrain()]
+    costs = {judge.name: seconds(partial(judge, samples.clone(), texts)) for judge in judges}
+    return sampled, costs | {"keys (canonical SMILES)": seconds(partial(reference.keys, samples.clone()))}
+
+
 def main() -> None:
     """Prints the table."""
     torch.set_num_threads(1)
@@ -170,6 +199,10 @@ def main() -> None:
         print(f"training      {share:.3f} of a bare loop's throughput (goal 0.95; {step * 1e3:.1f} ms a step bare)")
         read = statistics.median(seconds(partial(data.read, range(64 * i, 64 * i + 64))) for i in range(50))
         print(f"pool read     {read * 1e3:.2f} ms a batch of 64, {read / step:.3f} of a training step")
+    sampled, judged = molecules()
+    print(f"molecules     {1000 / sampled:.0f} samples/s; rewards cost of that:")
+    for name, cost in judged.items():
+        print(f"  {name:<22} {cost / sampled:.3f} (goal 0.1; {cost:.2f} s for 1,000)")
     for name, eta in (("sd2", 0.0), ("sd2", 1.0), ("sdxl", 0.0), ("sd3", 0.0)):
         share, bare = ratio(*loops(name, eta))
         print(f"{name}, eta {eta:g}    {share:.3f} of the pipeline's own throughput (goal 0.97; {bare:.2f} s a call)")
