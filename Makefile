@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench reproduce reproduce-inverse-noise reproduce-molecules tensorboard clean
+.PHONY: help demo test check format bench reproduce reproduce-inverse-noise reproduce-molecules reproduce-qm7 tensorboard clean
 
 PYTHON ?= $(shell python3.11 -V >/dev/null 2>&1 && echo python3.11 || echo python3)
 PY := .venv/bin/python
@@ -13,7 +13,7 @@ export GRAFT_TEST_DATA
 endif
 
 help: ## List what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-24s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-24s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 demo: $(READY) ## GRAFT and P-GRAFT on handwritten digits, with a report, in minutes on two cores
 	$(PY) -m graft_lightning sweep experiments/demo.yaml
@@ -43,6 +43,16 @@ reproduce-inverse-noise: $(READY) ## Base, Gaussian and neural noise correctors 
 
 reproduce-molecules: $(READY) ## GRAFT and P-GRAFT on small molecules, with controls: at most an hour, resumable
 	$(PY) -m graft_lightning sweep experiments/molecules/reproduce.yaml
+
+QM7 ?=
+QM7_DATA := data/qm7_xyz.tar.gz
+QM7_WEIGHTS := runs/molecules/qm7.safetensors
+
+reproduce-qm7: $(READY) ## The same on real molecules, QM7 of QM7=FILE (an archive of xyz files): at most an hour, resumable
+	@test -e $(QM7_DATA) || { test -e "$(QM7)" && ln -s "$(abspath $(QM7))" $(QM7_DATA); } || \
+		{ echo "QM7 is needed: make reproduce-qm7 QM7=path/to/qm7_xyz.tar.gz"; exit 2; }
+	@test -e $(QM7_WEIGHTS) || OMP_NUM_THREADS=1 $(PY) -m graft_lightning fit --config experiments/molecules/qm7_pretrain.yaml
+	$(PY) -m graft_lightning sweep experiments/molecules/reproduce_qm7.yaml
 
 tensorboard: $(READY) ## Dashboards of everything under runs/
 	.venv/bin/tensorboard --logdir runs
