@@ -1,6 +1,5 @@
 """Alarms against reward hacking and against runs that do nothing, raised by every evaluation unless switched off."""
 
-import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -8,12 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from graft_lightning.callbacks.records import ALARMS, append_record, read_records
 from graft_lightning.callbacks.sample_facts import Facts, blank_share, diversity, duplicate_share
 
 log = logging.getLogger(__name__)
-
-ALARMS = "alarms.jsonl"
-"""One line an evaluation, in the run's folder: what was watched, and the alarms that it raised."""
 
 
 @dataclass(frozen=True)
@@ -190,9 +187,7 @@ def tell(folder: Path, record: Mapping[str, Any], loggers: Sequence[Any] = ()) -
         record: stage, method, step, figures and alarms.
         loggers: of the trainer's TensorBoards.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ALARMS, "a", encoding="utf-8") as file:
-        file.write(json.dumps(record) + "\n")
+    append_record(folder, ALARMS, record)
     for name, line in record["alarms"].items():
         log.warning("alarm (%s, step %d, %s): %s", record["stage"], record["step"], name, line)
     if record["alarms"]:
@@ -201,22 +196,7 @@ def tell(folder: Path, record: Mapping[str, Any], loggers: Sequence[Any] = ()) -
             board.experiment.add_text("alarms", text, global_step=record["step"])
 
 
-def read_alarms(folder: Path) -> list[dict[str, Any]]:
-    """The records of a run; of several of the same stage, method and step the last, as a resumed run repeats itself."""
-    file = folder / ALARMS
-    if not file.is_file():
-        return []
-    records = {}
-    for line in file.read_text(encoding="utf-8").splitlines():
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            continue  # the line that a killed run did not finish
-        records[(record["stage"], record["method"], record["step"])] = record
-    return list(records.values())
-
-
 def base_figures(folder: Path) -> dict[str, float]:
     """What was watched of the base in this run, in whatever stage; empty where it was not evaluated."""
-    found = [record["figures"] for record in read_alarms(folder) if record["method"] == "base"]
+    found = [record["figures"] for record in read_records(folder, ALARMS) if record["method"] == "base"]
     return dict(found[-1]) if found else {}

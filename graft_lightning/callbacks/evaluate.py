@@ -1,6 +1,5 @@
 """Evaluation: held-out conditions, sampled from the same seeds by every model that is compared."""
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,6 @@ import torch
 from torchmetrics import Metric
 
 from graft_lightning.callbacks.alarms import (
-    ALARMS,
     Alarms,
     Gap,
     base_figures,
@@ -23,13 +21,11 @@ from graft_lightning.callbacks.alarms import (
 )
 from graft_lightning.callbacks.figures import PICTURES, boards, log_layout, log_sheet, sheet_of
 from graft_lightning.callbacks.measures import Measure
+from graft_lightning.callbacks.records import EVALUATIONS, append_record, read_records, retire_records
 from graft_lightning.callbacks.sample_facts import Facts, change, facts_of
 from graft_lightning.modules.denoising import DenoisingModule
 from graft_lightning.rejection.reward import Reward, score
 from graft_lightning.types import Draws, SettingsError
-
-RECORDS = "evaluation.jsonl"
-"""One line an evaluation, in the run's folder; reports are made from these files."""
 
 BASE_SAMPLES = 2
 """Samples of each process that are compared with the base's of the same seeds."""
@@ -202,7 +198,7 @@ class Evaluate(L.Callback):
             "averages": averages,
             "scores": {name: table(rows, i) for i, name in enumerate(self.names)},
         }
-        append_record(folder, record)
+        append_record(folder, EVALUATIONS, record)
         if self.alarms.on:
             known = [value for _, _, value in changes if value is not None]
             self._watch(trainer, folder, record, figures_of(facts, max(known) if known else None))
@@ -309,33 +305,3 @@ def run_folder(trainer: L.Trainer) -> Path:
     if trainer.fast_dev_run:  # type: ignore[attr-defined]
         return Path(trainer.default_root_dir) / "fast_dev_run"
     return Path(trainer.log_dir or trainer.default_root_dir)
-
-
-def append_record(folder: Path, record: dict[str, Any]) -> None:
-    """Adds a line to the run's records."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / RECORDS, "a", encoding="utf-8") as file:
-        file.write(json.dumps(record) + "\n")
-
-
-def retire_records(folder: Path) -> None:
-    """Sets the records of an earlier fit in the same folder aside: a report must not mix the two."""
-    for name in (RECORDS, ALARMS):
-        file = folder / name
-        if file.is_file():
-            file.replace(folder / f"earlier-{name}")
-
-
-def read_records(folder: Path) -> list[dict[str, Any]]:
-    """The records of a run; of several of the same stage, method and step the last, as a resumed run repeats itself."""
-    file = folder / RECORDS
-    if not file.is_file():
-        return []
-    records = {}
-    for line in file.read_text(encoding="utf-8").splitlines():
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            continue  # the line that a killed run did not finish
-        records[(record["stage"], record["method"], record["step"])] = record
-    return list(records.values())

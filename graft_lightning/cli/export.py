@@ -84,11 +84,9 @@ def export_run(
 
 def _built(run: Path) -> tuple[Any, Any]:
     """Module and data of a run, from its own config.yaml."""
-    import lightning as L
     import yaml
 
     from graft_lightning.cli.lightning import GraftCLI
-    from graft_lightning.cli.trainer import GraftTrainer
 
     file = run / "config.yaml"
     if not file.is_file():
@@ -99,18 +97,7 @@ def _built(run: Path) -> tuple[Any, Any]:
     with tempfile.TemporaryDirectory() as folder:
         cleaned = Path(folder) / "config.yaml"
         cleaned.write_text(yaml.safe_dump(kept, sort_keys=False), encoding="utf-8")
-        cli = GraftCLI(
-            L.LightningModule,
-            L.LightningDataModule,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            trainer_class=GraftTrainer,
-            auto_configure_optimizers=False,
-            parser_kwargs={"parser_mode": "omegaconf"},
-            save_config_callback=None,
-            run=False,
-            args=[f"--config={cleaned}"],
-        )
+        cli = GraftCLI(save_config_callback=None, run=False, args=[f"--config={cleaned}"])
     return cli.model, cli.datamodule
 
 

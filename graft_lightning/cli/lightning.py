@@ -59,7 +59,23 @@ class Parser(LightningArgumentParser):
 
 
 class GraftCLI(LightningCLI):
-    """Lightning's CLI with our blocks `collect` and `evaluate`, and with our commands."""
+    """Lightning's CLI with our blocks `collect` and `evaluate`, and with our commands.
+
+    Args:
+        arguments: of `LightningCLI` that differ from ours.
+    """
+
+    def __init__(self, **arguments: Any) -> None:
+        ours: dict[str, Any] = {
+            "model_class": L.LightningModule,
+            "datamodule_class": L.LightningDataModule,
+            "subclass_mode_model": True,
+            "subclass_mode_data": True,
+            "trainer_class": GraftTrainer,
+            "auto_configure_optimizers": False,
+            "parser_kwargs": {"parser_mode": "omegaconf"},
+        }
+        super().__init__(**ours | arguments)
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -104,13 +120,6 @@ def run_lightning(args: Sequence[str] | None = None) -> GraftCLI:
     keep_freed_memory()
     try:
         return GraftCLI(
-            L.LightningModule,
-            L.LightningDataModule,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            trainer_class=GraftTrainer,
-            auto_configure_optimizers=False,
-            parser_kwargs={"parser_mode": "omegaconf"},
             save_config_kwargs={"overwrite": True},
             seed_everything_default=0,
             args=None if args is None else list(args),

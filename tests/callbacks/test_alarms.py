@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from graft_lightning.callbacks.alarms import Alarms, gaps, raised, read_alarms
-from graft_lightning.callbacks.evaluate import read_records
+from graft_lightning.callbacks.alarms import Alarms, gaps, raised
+from graft_lightning.callbacks.records import ALARMS, read_records
 from graft_lightning.domains.digits import DigitReference
 from tests.runs import Ink, launch
 
@@ -122,7 +122,7 @@ class Keyed(DigitReference):
 
 
 def records(folder):
-    return {(r["stage"], r["method"], r["step"]): r for r in read_alarms(folder / "run")}
+    return {(r["stage"], r["method"], r["step"]): r for r in read_records(folder / "run", ALARMS)}
 
 
 def test_a_healthy_run_raises_nothing_and_writes_what_it_watched(tmp_path, capsys):
@@ -221,4 +221,4 @@ def test_two_processes_see_what_one_sees(tmp_path):
 def test_a_line_that_was_not_finished_is_left_out(tmp_path):
     record = {"stage": "test", "method": "graft", "step": 3, "figures": {}, "alarms": {}}
     (tmp_path / "alarms.jsonl").write_text(json.dumps(record) + '\n{"stage": "te')
-    assert read_alarms(tmp_path) == [record]
+    assert read_records(tmp_path, ALARMS) == [record]

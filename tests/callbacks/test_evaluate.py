@@ -4,7 +4,8 @@ import math
 import pytest
 import torch
 
-from graft_lightning.callbacks.evaluate import read_records, retire_records, summarise, table
+from graft_lightning.callbacks.evaluate import summarise, table
+from graft_lightning.callbacks.records import read_records, retire_records
 from graft_lightning.datamodules.evaluation import draws_of
 from graft_lightning.domains.base import Texts
 from graft_lightning.domains.base.diversity import Diversity

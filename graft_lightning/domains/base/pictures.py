@@ -1,13 +1,20 @@
-"""What all domains of pictures share: contact sheets and PNG files."""
+"""What all domains of pictures share: unconditional flows, contact sheets and PNG files."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from graft_lightning.processes.paths import GaussianPath
+from graft_lightning.processes.process import Process
+from graft_lightning.processes.samplers import Sampler
+from graft_lightning.processes.schedules import RectifiedFlow, Trigonometric
 from graft_lightning.rejection.reference import Reference
+from graft_lightning.types import State
 
 CAPTION_HEIGHT = 12
 """Pixels of one line of caption."""
@@ -29,6 +36,41 @@ class PictureReference(Reference):
             paths.append(folder / f"{name}.png")
             Image.fromarray(pixels).save(paths[-1])
         return paths
+
+
+class PictureFlow(PictureReference):
+    """An unconditional flow of pictures in [-1, 1], or the corrector of one.
+
+    Args:
+        sampler: how it is sampled.
+        path: "linear", where the network gives the velocity eps - x_0, or "trigonometric", the variance-preserving
+            path of correctors, where it gives the v-prediction.
+    """
+
+    def __init__(self, sampler: Sampler, path: Literal["linear", "trigonometric"] = "linear") -> None:
+        super().__init__(sampler)
+        if path not in ("linear", "trigonometric"):
+            raise ValueError(f"path={path!r}; it is 'linear' or 'trigonometric'")
+        self.path_name = path
+        self.output = "flow" if path == "linear" else "v_prediction"
+
+    @cached_property
+    def process(self) -> Process:
+        return Process(GaussianPath(RectifiedFlow() if self.path_name == "linear" else Trigonometric()))
+
+    def encode(self, conditions: Sequence[str], device: torch.device | str) -> Tensor:
+        """Nothing: one empty row a sample.
+
+        Raises:
+            ValueError: if a condition says something.
+        """
+        if any(conditions):
+            raise ValueError(f"condition {next(filter(None, conditions))!r}: this flow is unconditional, it takes ''")
+        return torch.zeros(len(conditions), 0, device=device)
+
+    def decode(self, x_0: State) -> Tensor:
+        assert isinstance(x_0, Tensor)
+        return (x_0.clamp(-1, 1) + 1) / 2
 
 
 def to_pixels(samples: Tensor) -> np.ndarray:

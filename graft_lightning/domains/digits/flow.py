@@ -1,7 +1,7 @@
 """Single handwritten digits, unconditional: an 8 x 8 flow small enough to be inverted in seconds."""
 
 from collections.abc import Sequence
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
@@ -9,16 +9,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from graft_lightning.domains.base import Examples, PictureReference
+from graft_lightning.domains.base import Examples, PictureFlow
 from graft_lightning.domains.base.weights import load_weights, save_weights
 from graft_lightning.domains.digits.classifier import DigitClassifier, default_classifier
 from graft_lightning.domains.digits.data import DIGIT_SIZE
 from graft_lightning.domains.digits.network import DigitTransformer, fourier
 from graft_lightning.processes.noise import hashed_seed
-from graft_lightning.processes.paths import GaussianPath
-from graft_lightning.processes.process import Process, Shape
+from graft_lightning.processes.process import Shape
 from graft_lightning.processes.samplers import Euler, Sampler
-from graft_lightning.processes.schedules import RectifiedFlow, Trigonometric
 from graft_lightning.types import SettingsError, State
 
 REMAKE = "python -m graft_lightning fit --config experiments/digits/flow.yaml"
@@ -55,7 +53,7 @@ class StraightPath(nn.Module):
         return self.network(x_t, t) + straight.reshape(x_t.shape)
 
 
-class DigitFlow(PictureReference):
+class DigitFlow(PictureFlow):
     """A flow of single digits; with another path or a narrower network also the corrector of its noise.
 
     Args:
@@ -77,16 +75,8 @@ class DigitFlow(PictureReference):
         network: dict[str, int] | None = None,
         straight: bool = False,
     ) -> None:
-        super().__init__(sampler or Euler(steps=20))
-        self.straight = straight
-        if path not in ("linear", "trigonometric"):
-            raise ValueError(f"path={path!r}; it is 'linear' or 'trigonometric'")
-        self.weights, self.path_name, self.network = weights, path, NETWORK | dict(network or {})
-        self.output = "flow" if path == "linear" else "v_prediction"
-
-    @cached_property
-    def process(self) -> Process:
-        return Process(GaussianPath(RectifiedFlow() if self.path_name == "linear" else Trigonometric()))
+        super().__init__(sampler or Euler(steps=20), path)
+        self.weights, self.network, self.straight = weights, NETWORK | dict(network or {}), straight
 
     @property
     def path(self) -> Path:
@@ -118,22 +108,8 @@ class DigitFlow(PictureReference):
         assert isinstance(x_t, Tensor)
         return network(x_t, t.to(x_t.dtype))
 
-    def encode(self, conditions: Sequence[str], device: torch.device | str) -> Tensor:
-        """Nothing: one empty row a sample.
-
-        Raises:
-            ValueError: if a condition says something.
-        """
-        if any(conditions):
-            raise ValueError(f"condition {next(filter(None, conditions))!r}: this flow is unconditional, it takes ''")
-        return torch.zeros(len(conditions), 0, device=device)
-
     def shape(self, conditions: Sequence[str]) -> Shape:
         return (1, DIGIT_SIZE, DIGIT_SIZE)
-
-    def decode(self, x_0: State) -> Tensor:
-        assert isinstance(x_0, Tensor)
-        return (x_0.clamp(-1, 1) + 1) / 2
 
 
 class RealDigits(Examples):

@@ -11,13 +11,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from graft_lightning.domains.base import PictureReference
+from graft_lightning.domains.base import PictureFlow
 from graft_lightning.domains.base.loading import loaded
 from graft_lightning.domains.images.architectures import Architecture, Config
-from graft_lightning.processes.paths import GaussianPath
-from graft_lightning.processes.process import Process, Shape
+from graft_lightning.processes.process import Shape
 from graft_lightning.processes.samplers import Euler, Sampler
-from graft_lightning.processes.schedules import RectifiedFlow, Trigonometric
 from graft_lightning.types import SettingsError, State
 
 _WHAT = "ImageFlow, setting `weights`"
@@ -25,7 +23,7 @@ PROVENANCE = "training.json"
 """Beside the weights: where they come from."""
 
 
-class ImageFlow(PictureReference):
+class ImageFlow(PictureFlow):
     """A flow of pictures in [-1, 1] whose network is a model of diffusers that takes a picture and a time.
 
     Args:
@@ -57,20 +55,13 @@ class ImageFlow(PictureReference):
         label: int | None = None,
         subfolder: str | None = None,
     ) -> None:
-        super().__init__(sampler or Euler(steps=200))
-        if path not in ("linear", "trigonometric"):
-            raise ValueError(f"path={path!r}; it is 'linear' or 'trigonometric'")
+        super().__init__(sampler or Euler(steps=200), path)
         if time_runs not in ("to_noise", "to_data"):
             raise ValueError(f"time_runs={time_runs!r}; it is 'to_noise' or 'to_data'")
         if time_runs == "to_data" and path != "linear":
             raise ValueError("time_runs='to_data' is a convention of straight flows; path must be 'linear'")
-        self.weights, self.network, self.path_name, self.side = weights, network, path, size
+        self.weights, self.network, self.side = weights, network, size
         self.time_scale, self.time_runs, self.label, self.subfolder = time_scale, time_runs, label, subfolder
-        self.output = "flow" if path == "linear" else "v_prediction"
-
-    @cached_property
-    def process(self) -> Process:
-        return Process(GaussianPath(RectifiedFlow() if self.path_name == "linear" else Trigonometric()))
 
     @property
     def path(self) -> Path:
@@ -180,19 +171,14 @@ class ImageFlow(PictureReference):
             ValueError: if a condition says something.
             SettingsError: if the network is class-conditional and no label is set.
         """
-        if any(conditions):
-            raise ValueError(f"condition {next(filter(None, conditions))!r}: this flow is unconditional, it takes ''")
+        nothing = super().encode(conditions, device)
         label = self.config.get("num_embeds_ada_norm") if self.label is None else self.label
         if label is not None:
             return torch.full((len(conditions),), label, device=device)
         if self.config.get("num_class_embeds") is not None:
             raise SettingsError(f"label is not set, and {self.config['_class_name']} is asked for one of its classes")
-        return torch.zeros(len(conditions), 0, device=device)
+        return nothing
 
     def shape(self, conditions: Sequence[str]) -> Shape:
         side = self.side or self.config["sample_size"]
         return (self.config["in_channels"], side, side)
-
-    def decode(self, x_0: State) -> Tensor:
-        assert isinstance(x_0, Tensor)
-        return (x_0.clamp(-1, 1) + 1) / 2
