@@ -30,10 +30,10 @@ def write_report(folders: Sequence[Path], out: Path, section: Mapping[str, Any])
             ``best_of_n``, ``groups`` (heading -> beginning of the chain's name), ``order`` (methods, in the order of
             the table), ``claims`` (``{text, better, than: [...], metric}``), ``curves`` (heading -> ``{metric,
             runs}``), ``split`` (heading -> methods: several small tables in place of the one), ``paired`` (claims
-            ``{lower, than: [...], metric}`` on differences seed by seed), ``positive`` (claims ``{method, metric}``
-            of a figure above 0), ``frontiers`` (heading -> ``{x, y, series:
-            {label: [methods]}, level, text}``), ``records`` (heading -> a `record_table`), ``pictures`` (heading ->
-            file below the folders), ``outro``.
+            ``{lower or higher, than: [...], metric}`` on differences seed by seed), ``positive`` (claims ``{method,
+            metric}`` of a figure above 0), ``frontiers`` (heading -> ``{x, y, series: {label: [methods]}, level,
+            text}``), ``records`` (heading -> a `record_table`), ``pictures`` (heading -> file below the folders),
+            ``outro``.
 
     Returns:
         The path of report.md.

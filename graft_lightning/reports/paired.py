@@ -30,11 +30,11 @@ def differences(runs: Sequence[Run], method: str, other: str, metric: str, stage
 def paired_verdicts(
     runs: Sequence[Run], claims: Iterable[Mapping[str, Any]], metrics: Mapping[str, str], stage: str
 ) -> tuple[list[str], list[dict[str, Any]]]:
-    """Every claim that one method lies below others, held against the interval of the paired differences.
+    """Every claim that one method lies below, or above, others, held against the interval of the paired differences.
 
     Args:
         runs: evaluations.
-        claims: ``{lower, than: [...], metric}``.
+        claims: ``{lower, than: [...], metric}``, or ``higher`` in the place of ``lower``.
         metrics: labels; the first is claimed of where a claim names none.
         stage: which held-out conditions.
 
@@ -44,13 +44,15 @@ def paired_verdicts(
     lines, records = [], []
     for claim in claims:
         metric = claim.get("metric", next(iter(metrics)))
+        side = "lower" if "lower" in claim else "higher"
+        method = claim[side]
         for other in claim["than"]:
-            found = differences(runs, claim["lower"], other, metric, stage)
+            found = differences(runs, method, other, metric, stage)
             if not found["n"]:
                 continue
-            cost = differences(runs, claim["lower"], other, COST, stage)
+            cost = differences(runs, method, other, COST, stage)
             known = found["low"] == found["low"]
-            holds = known and found["high"] < 0
+            holds = known and (found["high"] < 0 if side == "lower" else found["low"] > 0)
             verdict = "**holds**" if holds else "**does not hold**" if known else "one seed shows nothing"
             ends = f" [{found['low']:.3f}, {found['high']:.3f}]" if known else ""
             price = (
@@ -58,10 +60,10 @@ def paired_verdicts(
             )
             label = metrics.get(metric, metric)
             lines.append(
-                f"- {claim['lower']} below {other} ({label}): {verdict}: {found['mean']:+.3f}{ends} over {found['n']} "
+                f"- {method} {'below' if side == 'lower' else 'above'} {other} ({label}): {verdict}: {found['mean']:+.3f}{ends} over {found['n']} "
                 f"seeds{price}."
             )
-            records.append({"lower": claim["lower"], "than": other, "metric": metric, "holds": holds, **found})
+            records.append({side: method, "than": other, "metric": metric, "holds": holds, **found})
     return [*lines, ""] if lines else [], records
 
 

@@ -26,6 +26,11 @@ def test_paired_claims_look_at_differences_seed_by_seed(tmp_path):
     turned, _ = paired_verdicts(runs, [{"lower": "b", "than": ["a"]}], {"distance": "distance"}, "test")
     assert "**does not hold**" in turned[0]
     assert "more operations" in turned[0]
+    above, (record,) = paired_verdicts(runs, [{"higher": "b", "than": ["a"]}], {"distance": "distance"}, "test")
+    assert above[0].startswith("- b above a (distance): **holds**: +0.110")
+    assert record["holds"]
+    below, _ = paired_verdicts(runs, [{"higher": "a", "than": ["b"]}], {"distance": "distance"}, "test")
+    assert "**does not hold**" in below[0]
     alone, _ = paired_verdicts(runs[:2], [{"lower": "a", "than": ["b"]}], {"distance": "distance"}, "test")
     assert "one seed shows nothing" in alone[0]
 
