@@ -59,8 +59,9 @@ def paired_verdicts(
                 "" if not cost["n"] else f"; {'fewer or equal' if cost['mean'] <= 0 else 'more'} operations a sample"
             )
             label = metrics.get(metric, metric)
+            where = "below" if side == "lower" else "above"
             lines.append(
-                f"- {method} {'below' if side == 'lower' else 'above'} {other} ({label}): {verdict}: {found['mean']:+.3f}{ends} over {found['n']} "
+                f"- {method} {where} {other} ({label}): {verdict}: {found['mean']:+.3f}{ends} over {found['n']} "
                 f"seeds{price}."
             )
             records.append({side: method, "than": other, "metric": metric, "holds": holds, **found})
