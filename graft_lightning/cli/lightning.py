@@ -75,6 +75,7 @@ class GraftCLI(LightningCLI):
             "auto_configure_optimizers": False,
             "parser_kwargs": {"parser_mode": "omegaconf"},
         }
+        _quieten()
         super().__init__(**ours | arguments)
 
     @staticmethod
@@ -116,7 +117,6 @@ def run_lightning(args: Sequence[str] | None = None) -> GraftCLI:
     Raises:
         SystemExit: 2 on a bad configuration or bad input, with one message.
     """
-    _quieten()
     keep_freed_memory()
     try:
         return GraftCLI(
@@ -179,5 +179,6 @@ def _quieten() -> None:
         ".*overrides the configure_model callback.*",
         ".*LeafSpec.*",
         ".*smaller than the logging interval.*",
+        ".*Couldn't infer the batch indices.*",
     ):
         warnings.filterwarnings("ignore", message=message)

@@ -22,7 +22,7 @@ def run_verify(args: Sequence[str]) -> None:
     script = options.folder / "verify.py"
     if not script.is_file():
         parser.error(f"{script} is absent; `export` writes it")
-    line = [sys.executable, "-I", str(script)]  # isolated: no PYTHONPATH, no working directory to import from
+    line = [sys.executable, "-I", "-B", str(script)]  # isolated: no PYTHONPATH, no working directory; and no traces
     for name in ("base", "device", "tolerance"):
         if getattr(options, name) is not None:
             line.append(f"--{name}={getattr(options, name)}")
