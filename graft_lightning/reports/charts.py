@@ -61,16 +61,18 @@ def frontier(
     labels: tuple[str, str],
     path: Path,
     level: tuple[str, float] | None = None,
+    scale: str = "log",
 ) -> None:
-    """Quality against cost, one line a series, with intervals where three seeds or more give one.
+    """One metric against another, quality against cost say, one line a series, with intervals from three seeds on.
 
     Args:
         table: method -> metric -> figure.
         series: label -> methods, in the order of the line.
-        axes: metric of the horizontal (logarithmic) and of the vertical axis.
+        axes: metric of the horizontal and of the vertical axis.
         labels: of the two axes.
         path: of the PNG.
         level: label and height of a horizontal line, a floor.
+        scale: of the horizontal axis, "log" or "linear".
     """
     figure, axis = _axes(8, 4.8)
     for number, (label, methods) in enumerate(series.items()):
@@ -88,6 +90,6 @@ def frontier(
         axis.errorbar(x, y, yerr=errors, color=colour, marker="o", ms=4, lw=1.3, capsize=2, label=label)
     if level is not None:
         axis.axhline(level[1], color="black", linewidth=0.8, linestyle=":", label=level[0])
-    axis.set(xlabel=labels[0], ylabel=labels[1], xscale="log")
+    axis.set(xlabel=labels[0], ylabel=labels[1], xscale=scale)
     axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
     figure.savefig(path, dpi=150)

@@ -31,7 +31,7 @@ def write_report(folders: Sequence[Path], out: Path, section: Mapping[str, Any])
             the table), ``claims`` (``{text, better, than: [...], metric}``), ``curves`` (heading -> ``{metric,
             runs}``), ``split`` (heading -> methods: several small tables in place of the one), ``paired`` (claims
             ``{lower or higher, than: [...], metric}`` on differences seed by seed), ``positive`` (claims ``{method,
-            metric}`` of a figure above 0), ``frontiers`` (heading -> ``{x, y, series: {label: [methods]}, level,
+            metric}`` of a figure above 0), ``frontiers`` (heading -> ``{x, y, series: {label: [methods]}, level, scale,
             text}``), ``records`` (heading -> a `record_table`), ``pictures`` (heading -> file below the folders),
             ``outro``.
 
@@ -148,7 +148,7 @@ def draw_frontier(table: Table, wanted: Mapping[str, Any], metrics: Mapping[str,
     level = wanted.get("level", "")
     floor = (level, table[level][axes[1]]["mean"]) if level in table else None
     labels = (metrics.get(axes[0], axes[0]), metrics.get(axes[1], axes[1]))
-    frontier(table, wanted["series"], axes, labels, path, floor)
+    frontier(table, wanted["series"], axes, labels, path, floor, wanted.get("scale", "log"))
 
 
 def ordered(table: Table, order: Sequence[str]) -> dict[str, Mapping[str, Figure]]:
