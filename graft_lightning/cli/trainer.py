@@ -6,6 +6,7 @@ import lightning as L
 
 from graft_lightning.callbacks.collect import Collect
 from graft_lightning.callbacks.evaluate import Evaluate
+from graft_lightning.callbacks.invert import Invert
 from graft_lightning.domains.base import Examples
 
 
@@ -20,11 +21,14 @@ class GraftTrainer(L.Trainer):
             datamodule: its data.
             measure: time a few steps of sampling, reward and training on this machine.
         """
-        from graft_lightning.reports.plan import loop_of, make_plan
+        from graft_lightning.reports.costs import loop_of
+        from graft_lightning.reports.plan import make_plan
 
-        evaluate = next(callback for callback in self.callbacks if isinstance(callback, Evaluate))  # type: ignore[attr-defined]
-        loop = loop_of(self, datamodule, evaluate, self.collector.reward is not None)
-        print(make_plan(model, datamodule, self.collector, loop, measure))  # type: ignore[arg-type]
+        callbacks: list[L.Callback] = self.callbacks  # type: ignore[attr-defined]
+        evaluate = next(callback for callback in callbacks if isinstance(callback, Evaluate))
+        invert = next((callback for callback in callbacks if isinstance(callback, Invert)), None)
+        loop = loop_of(self, datamodule, evaluate, getattr(model, "has_base", False))
+        print(make_plan(model, datamodule, self.collector, loop, invert, measure))  # type: ignore[arg-type]
 
     def diagnose(
         self,

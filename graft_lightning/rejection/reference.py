@@ -80,6 +80,13 @@ class Reference(ABC):
     def encode(self, conditions: Sequence[str], device: torch.device | str) -> Any:
         """Encoded conditions, a tensor or TensorDict with ``batch`` rows. "" is the null condition."""
 
+    def blank(self, conditions: Sequence[str]) -> Any:
+        """What `encode` gives, on the CPU and of any values: its shapes are what counting operations needs.
+
+        A reference whose encoders are large, or may be absent, makes it from its configuration.
+        """
+        return self.encode(conditions, "cpu")
+
     @abstractmethod
     def shape(self, conditions: Sequence[str]) -> Shape | Mapping[str, Shape]:
         """The shape of one state, by field for mixed states; the same for every condition of a batch."""

@@ -3,8 +3,9 @@
 Everything but activations follows from shapes, so that a network without weights (on torch's meta device) is enough.
 """
 
+import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
+from graft_lightning.modules.corrected import CorrectedFlow
+from graft_lightning.modules.corrector import NoiseCorrector
 from graft_lightning.modules.denoising import DenoisingModule
+from graft_lightning.modules.gaussian_corrector import GaussianNoise
 from graft_lightning.modules.graft import PGraft
+from graft_lightning.modules.pretrain import Pretrain
+from graft_lightning.processes.process import Shape
 from graft_lightning.rejection.reference import Views, open_views
 
 TYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16", torch.float64: "fp64"}
@@ -32,6 +38,7 @@ class Memory:
         average: the moving average of the trained weights, 0 without one.
         adapters: whether what is trained are adapters.
         checkpoint: one checkpoint on disk; None like ``optimiser``.
+        flow: weights of the frozen flow that a corrector stands before, 0 without one.
     """
 
     dtype: str
@@ -42,11 +49,12 @@ class Memory:
     average: int
     adapters: bool
     checkpoint: int | None
+    flow: int = 0
 
     @property
     def resident(self) -> int:
         """What stays on the device in training, without activations."""
-        return self.original + self.trained + self.gradients + (self.optimiser or 0) + self.average
+        return self.flow + self.original + self.trained + self.gradients + (self.optimiser or 0) + self.average
 
 
 def memory_of(module: DenoisingModule, views: Views, averaged: bool) -> Memory:
@@ -77,14 +85,42 @@ def memory_of(module: DenoisingModule, views: Views, averaged: bool) -> Memory:
         average=average,
         adapters=adapters,
         checkpoint=None if states is None else saved + states + average,
+        flow=size_of(module.flow.skeleton().parameters()) if isinstance(module, CorrectedFlow) else 0,
     )
 
 
 def skeleton_views(module: DenoisingModule) -> Views | None:
-    """The views of a fine-tuned reference without weights; None for a module that is not of that kind."""
-    if not isinstance(module, PGraft):
-        return None
-    return open_views(module.reference, module.reference.skeleton(), module.lora, module.guidance)
+    """The views that training would open, without weights; None for a module that trains no network."""
+    if isinstance(module, PGraft):
+        return open_views(module.reference, module.reference.skeleton(), module.lora, module.guidance)
+    if isinstance(module, Pretrain | NoiseCorrector):
+        return open_views(module.reference, module.reference.skeleton(), guidance="absorbed", copies=False)
+    return None
+
+
+def gaussian_bytes(module: GaussianNoise, samples: int) -> tuple[int, int]:
+    """Bytes of a fitted Gaussian, and of the noise that it is fitted to.
+
+    Args:
+        module: gives the form of the covariance and the limit.
+        samples: of inverse noise.
+
+    Returns:
+        Mean, variances and directions in the float32 of the noise; the noise itself in the float64 of the fit.
+    """
+    elements, fitted = elements_of(module.flow.shape([""])), min(samples, module.limit)
+    if module.covariance in ("mean", "diagonal"):
+        numbers = 2 * elements
+    else:
+        wanted = module.rank if module.covariance == "low_rank" and module.rank else elements
+        rank = min(wanted, elements, fitted - 1)  # the mean takes one direction
+        numbers = elements + rank * (elements + 1)
+    return 4 * (numbers + 1), 8 * elements * fitted
+
+
+def elements_of(shape: Shape | Mapping[str, Shape]) -> int:
+    """Numbers in one state, all of its fields together."""
+    return sum(math.prod(one) for one in (shape.values() if isinstance(shape, Mapping) else [shape]))
 
 
 def size_of(tensors: Iterable[Tensor]) -> int:

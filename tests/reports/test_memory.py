@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from graft_lightning.modules import PGraft
+from graft_lightning.domains.digits import DigitFlow
+from graft_lightning.modules import NoiseCorrector, PGraft, Pretrain, RealData
 from graft_lightning.rejection.reference import LoRA, open_views
 from graft_lightning.reports.memory import (
     activation_bytes,
@@ -61,12 +62,26 @@ def test_half_precision_is_counted_as_such_and_its_adapters_are_not(views_of):
     assert (memory.original, memory.trained, memory.dtype) == (WEIGHTS // 2, ADAPTERS, "bf16")
 
 
-def test_pre_training_has_one_copy():
-    module = module_of()
-    views = open_views(module.reference, module.reference.build(), guidance="absorbed", copies=False)
-    memory = memory_of(module, views, averaged=False)
+def test_pre_training_has_one_copy(views_of):
+    module = Pretrain(reference=TinyReference())
+    memory = memory_of(module, views_of(module), averaged=False)
     assert (memory.original, memory.trained, memory.gradients) == (WEIGHTS, 0, WEIGHTS)
     assert memory.resident == 4 * WEIGHTS
+    assert memory.checkpoint == 3 * WEIGHTS
+
+
+def test_a_corrector_stands_before_a_frozen_flow(views_of):
+    flow, reference = DigitFlow(network={"width": 24}), DigitFlow(network={"width": 8}, straight=True)
+    frozen, corrector = (4 * sum(p.numel() for p in one.build(False).parameters()) for one in (flow, reference))
+    module = NoiseCorrector(flow=flow, reference=reference)
+    memory = memory_of(module, views_of(module), averaged=True)
+    assert (memory.flow, memory.original, memory.trained, memory.average) == (frozen, corrector, 0, corrector)
+    assert memory.resident == frozen + 5 * corrector
+    assert memory.checkpoint == 4 * corrector  # the flow is no part of it
+
+
+def test_real_data_have_no_network():
+    assert skeleton_views(RealData(TinyReference(), examples=None)) is None
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,9 @@ import re
 import pytest
 
 from graft_lightning.rejection.reference import FrozenDenoiser, TrainableDenoiser
-from tests.runs import Ink, launch
+from graft_lightning.reports.operations import operations
+from graft_lightning.reports.plan import readable
+from tests.runs import PROMPTS, STEPS, Ink, launch, tiny_config
 
 
 def numbers(text: str) -> dict[str, int]:
@@ -92,16 +94,60 @@ def test_the_disk_that_is_planned_is_what_the_pool_takes(tmp_path, capsys):
     assert planned == pytest.approx(taken, rel=0.1)
 
 
-def test_pretraining_collects_nothing(tmp_path, capsys):
-    from tests.runs import tiny_config
-
-    config = tiny_config(tmp_path, {"model.handoff": ..., "collect.reward": None})
+def pretraining(folder, **settings):
+    """A configuration that pre-trains; the weights that it would continue from are absent."""
+    changes = {"model.handoff": ..., "collect.reward": None, "model.reference.weights": str(folder / "absent")}
+    config = tiny_config(folder, changes)
     config["model"]["class_path"] = "Pretrain"
+    config["model"]["init_args"] |= settings
     config["data"] = {"class_path": "PretrainingExamples", "init_args": {"examples": {"class_path": "CaptionedDigits"}}}
-    launch("plan", tmp_path, config=config)
+    return config
+
+
+def test_pretraining_collects_nothing_and_needs_no_weights(tmp_path, capsys):
+    launch("plan", tmp_path, config=pretraining(tmp_path))
     printed = capsys.readouterr().out
     assert "collection       none" in printed
     assert numbers(printed)["gradient steps"] == 10
+    assert re.search(r"time\s+about \d", printed)
+    assert re.search(r"activations\s+[\d.]+ [KM]B in a step", printed)
+
+
+def test_further_pretraining_without_weights_is_counted(tmp_path, capsys):
+    cli = launch("plan", tmp_path, config=pretraining(tmp_path, from_scratch=False))
+    printed = capsys.readouterr().out
+    weights = sum(p.numel() for p in cli.model.reference.build(pretrained=False).parameters())
+    assert f"parameters       {weights:,} in the network, {weights:,} trained" in printed
+    assert f"= {4 * weights / 1000:.3g} KB weights (fp32) + {4 * weights / 1000:.3g} KB gradients" in printed
+    assert re.search(r"time\s+not measured: .*absent", printed)
+
+
+def test_operations_are_those_of_the_network_times_its_evaluations(tmp_path, capsys):
+    cli = launch("plan", tmp_path, {"model.reference.guidance_scale": 2.0}, "--measure=false")
+    each = operations(cli.model.reference, PROMPTS[0])
+    stated = f"operations       {readable(each, 'FLOP')} an evaluation, {readable(2 * STEPS * each, 'FLOP')} a sample"
+    assert stated in capsys.readouterr().out
+
+
+def test_real_data_cost_nothing(tmp_path, capsys):
+    config = pretraining(tmp_path)
+    examples = config["data"]["init_args"]["examples"]
+    config["model"] = {
+        "class_path": "RealData",
+        "init_args": {"reference": {"class_path": "DigitReference"}, "examples": examples},
+    }
+    launch("plan", tmp_path, config=config)
+    printed = capsys.readouterr().out
+    assert "sampler          none" in printed
+    assert "0 samples" in printed
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 B"), (999.4, "999 B"), (999.6, "1 KB"), (1234, "1.23 KB"), (5e12, "5 TB"), (7e21, "7e+03 EB")],
+)
+def test_three_digits_and_a_unit(count, text):
+    assert readable(count) == text
 
 
 def test_memory_and_checkpoint_are_what_a_run_leaves(tmp_path, capsys):
@@ -114,7 +160,7 @@ def test_memory_and_checkpoint_are_what_a_run_leaves(tmp_path, capsys):
     assert float(stated[1]) * unit[stated[2]] == pytest.approx(
         5 * weights, rel=0.01
     )  # two copies, gradients, 2 moments
-    assert "activations      not measured" in printed
+    assert "time             not measured: not asked for" in printed
     launch("fit", tmp_path)
     checkpoint = re.search(r"checkpoint\s+([\d.]+) (KB|MB)", printed)
     taken = (tmp_path / "run/checkpoints/last.ckpt").stat().st_size
@@ -126,6 +172,5 @@ def test_where_weights_are_absent_nothing_is_measured_and_all_else_is_said(tmp_p
     launch("plan", tmp_path, changes)
     printed = capsys.readouterr().out
     assert re.search(r"time\s+not measured: .*absent", printed)
-    assert re.search(r"activations\s+not measured: .*absent", printed)
     assert "adapters" in printed
     assert numbers(printed)["collection"] == 16

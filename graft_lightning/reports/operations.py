@@ -1,0 +1,36 @@
+"""Floating-point operations of a network, counted on the meta device: neither its weights nor a machine are needed."""
+
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from graft_lightning.rejection.reference import Reference
+from graft_lightning.reports.trial import pure_noise
+
+
+def operations(reference: Reference, condition: str = "", network: nn.Module | None = None) -> int | None:
+    """Floating-point operations of one evaluation of one sample, a multiplication and an addition counted as two.
+
+    PyTorch's counter knows products, convolutions and attention; what acts element by element is not counted.
+
+    Args:
+        reference: calls the network.
+        condition: of the sample.
+        network: on the meta device; the reference's own skeleton by default.
+
+    Returns:
+        The count; None where the network cannot be built or called without weights, or has nothing to count.
+    """
+    try:
+        network = reference.skeleton() if network is None else network
+        x = pure_noise(reference, [condition]).to("meta")
+        t = torch.full((1,), reference.process.t_max, dtype=torch.float64, device="meta")
+        encoded = reference.blank([condition]).to("meta")
+        counter = FlopCounterMode(display=False)
+        # By its formula, attention is made of products: the counter does not know the kernel that a CPU would choose.
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+            reference.denoise(network.eval(), x, t, encoded)
+    except Exception:  # whatever a network of somebody else's says of tensors without values
+        return None
+    return counter.get_total_flops() or None

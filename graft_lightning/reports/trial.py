@@ -1,0 +1,108 @@
+"""A few evaluations and training steps on pure noise: what is timed, and what activations are measured on."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from tensordict import TensorDictBase
+
+from graft_lightning.modules.corrected import CorrectedFlow
+from graft_lightning.modules.denoising import DenoisingModule
+from graft_lightning.processes.denoiser import Denoiser, Guided
+from graft_lightning.processes.noise import Noise
+from graft_lightning.rejection.reference import FrozenDenoiser, Reference
+from graft_lightning.rejection.reward import Reward, score
+from graft_lightning.reports.costs import networks_of
+from graft_lightning.types import Batch, State
+
+REPEATS = 3
+"""Timed calls; the fastest counts."""
+
+
+def texts_for(conditions: Sequence[str], size: int) -> list[str]:
+    """The conditions of a batch, in turn."""
+    return [conditions[i % len(conditions)] for i in range(size)]
+
+
+def pure_noise(reference: Reference, texts: Sequence[str], device: torch.device | str = "cpu") -> State:
+    """States at t = T, ``(batch, *shape)``."""
+    noise = Noise(torch.arange(len(texts)), device)
+    return reference.process.prior(reference.shape(texts), noise, reference.carried(texts, device))
+
+
+def seconds_of_networks(module: DenoisingModule, conditions: Sequence[str], size: int) -> dict[str, float]:
+    """Seconds of one evaluation of one sample without gradient, by the names of `networks_of`.
+
+    Args:
+        module: its networks are built.
+        conditions: of the samples.
+        size: of the batch that is timed.
+    """
+    texts = texts_for(conditions, size)
+    seconds = {}
+    for name, reference in networks_of(module).items():
+        denoiser = _frozen(module, name)
+        x, condition = pure_noise(reference, texts, module.device), reference.encode(texts, module.device)
+        t = torch.full((size,), reference.process.t_max, dtype=torch.float64, device=module.device)
+        with torch.no_grad():
+            took = fastest(lambda: denoiser(x, t, condition))  # noqa: B023 (called before the loop goes on)
+        seconds[name] = took / size / (2 if isinstance(denoiser, Guided) else 1)
+    return seconds
+
+
+def _frozen(module: DenoisingModule, name: str) -> Denoiser:
+    if isinstance(module, CorrectedFlow) and name == "flow":
+        return FrozenDenoiser(module.flow, module.flow_network)
+    return module.opened().frozen
+
+
+def seconds_of_reward(module: DenoisingModule, reward: Reward, conditions: Sequence[str], size: int) -> float:
+    """Seconds of the score of one sample."""
+    texts = texts_for(conditions, size)
+    samples = module.decoder.decode(pure_noise(module.decoder, texts, module.device))
+    return fastest(lambda: score(reward, samples, texts)) / size
+
+
+def training_step(module: DenoisingModule, conditions: Sequence[str], size: int) -> Callable[[], None]:
+    """A forward and a backward pass on ``size`` examples; the optimiser's own step is left out.
+
+    Pure noise stands for the examples: what a step costs does not depend on their values.
+    """
+    reference = module.reference
+    texts = texts_for(conditions, size)
+    batch = Batch(pure_noise(reference, texts, module.device), texts, torch.arange(size), torch.ones(size))
+    level, low, high = module.loss_range()
+
+    def step() -> None:
+        loss = module.objective.loss(
+            module.opened().trainable,
+            reference.process,
+            batch.x,
+            reference.encode(batch.conditions, module.device),
+            Noise(batch.seeds, module.device),
+            level,
+            low,
+            high,
+        )
+        loss.value.mean().backward()
+        module.zero_grad()
+
+    return step
+
+
+def fastest(work: Callable[[], Any]) -> float:
+    """Seconds of the fastest of a few calls, after one to warm up."""
+    work()
+    seconds = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        result = work()
+        if (
+            isinstance(result, torch.Tensor | TensorDictBase)
+            and result.device is not None
+            and result.device.type == "cuda"
+        ):
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
