@@ -41,8 +41,11 @@ class WriteSamples(BasePredictionWriter):
         folder = Path(self.folder) if self.folder else run_folder(trainer) / "samples"
         folder.mkdir(parents=True, exist_ok=True)
         rows = list(zip(batch.conditions, batch.draw.tolist(), batch.seeds.tolist(), strict=True))
-        names = [f"{_slug(text)}-{number}-{seed % 10**6:06d}" for text, number, seed in rows]
-        paths = pl_module.decoder.write(prediction, names, folder)
+        if (batch.draw < 0).all():  # a process had nothing left to draw
+            rows, paths = [], []
+        else:
+            names = [f"{_slug(text)}-{number}-{seed % 10**6:06d}" for text, number, seed in rows]
+            paths = pl_module.decoder.write(prediction, names, folder)
         index = folder / ("samples.jsonl" if trainer.world_size == 1 else f"samples-{trainer.global_rank}.jsonl")
         with open(index, "w" if batch_idx == 0 else "a", encoding="utf-8") as file:
             for (text, number, seed), path in zip(rows, paths, strict=True):

