@@ -1,5 +1,6 @@
 """Distances of generated pictures from real ones, in the features of any network."""
 
+from abc import abstractmethod
 from typing import Any
 
 import torch
@@ -32,8 +33,9 @@ class _Distance(Metric):
         self.real, self.features, self.count = real, features, count
         self.inner: Metric | None = None
 
+    @abstractmethod
     def _make(self) -> Metric:
-        raise NotImplementedError
+        """The metric of torchmetrics, empty."""
 
     def _opened(self) -> Metric:
         """The metric, filled with this process's share of the real pictures."""
