@@ -1,11 +1,14 @@
 """Two processes do what one does: the same pool, the same decisions, the same training, the same evaluation."""
 
 import json
+import time
 
 import pytest
 import torch
+from torch.multiprocessing import ProcessRaisedException
 
-from graft_lightning.rejection.pool import TrajectoryPool
+from graft_lightning.callbacks.collect import Collect
+from graft_lightning.rejection.pool import PoolMismatch, TrajectoryPool
 from tests.runs import assert_same_weights, launch, weights_of
 
 TWO = {"trainer.devices": 2, "trainer.strategy": "ddp_fork", "data.batch_size": 2}
@@ -101,7 +104,24 @@ def test_sharded_networks_also_fill_pools(tmp_path, changes):
     assert_same_evaluations(tmp_path / "one", tmp_path / "two")
 
 
-def test_a_refusal_reaches_every_process(tmp_path):
+def test_a_refusal_reaches_every_process(tmp_path, monkeypatch):
+    """Each process leaves what it was told, and waits for the other: the first one to end has the launcher end all."""
     launch("fit", tmp_path, {"trainer.max_steps": 1})
-    with pytest.raises((SystemExit, Exception)):
+    collect = Collect.collect
+
+    def told(self, trainer, *rest):
+        try:
+            collect(self, trainer, *rest)
+        except PoolMismatch as error:
+            (tmp_path / f"told-{trainer.global_rank}").write_text(str(error))
+            until = time.monotonic() + 20
+            while len(list(tmp_path.glob("told-*"))) < 2 and time.monotonic() < until:
+                time.sleep(0.05)
+            raise
+
+    monkeypatch.setattr(Collect, "collect", told)
+    with pytest.raises(ProcessRaisedException, match=r"PoolMismatch: .*\n  run_seed: 3 in the pool, 4 now\n"):
         launch("fit", tmp_path, {**TWO, "seed_everything": 4})
+    first, second = (path.read_text() for path in sorted(tmp_path.glob("told-*")))
+    assert "run_seed: 3 in the pool, 4 now" in first
+    assert first == second
