@@ -26,11 +26,11 @@ class MoleculeExamples(Examples):
 
     Args:
         part: of EDM's split, or all.
-        rotate: whether each is turned at random, another way every time it comes, for networks that are not
-            equivariant.
+        rotate: whether each is turned at random, another way every time it comes. A network that is not equivariant
+            needs it; for one that is, the law of the loss is the same.
     """
 
-    def __init__(self, part: Part = "train", rotate: bool = False) -> None:
+    def __init__(self, part: Part = "train", rotate: bool = True) -> None:
         self.part, self.rotate = part, rotate
 
     @abstractmethod
@@ -76,7 +76,7 @@ class EmbeddedMolecules(MoleculeExamples):
         max_atoms: int = 12,
         cache: str = str(CACHE),
         part: Part = "train",
-        rotate: bool = False,
+        rotate: bool = True,
     ) -> None:
         super().__init__(part, rotate)
         self.max_heavy, self.max_atoms, self.cache = max_heavy, max_atoms, cache
@@ -104,7 +104,7 @@ class MoleculeFiles(MoleculeExamples):
         max_atoms: int | None = None,
         cache: str = str(CACHE),
         part: Part = "train",
-        rotate: bool = False,
+        rotate: bool = True,
     ) -> None:
         super().__init__(part, rotate)
         self.paths, self.exclusions, self.max_atoms, self.cache = list(paths), exclusions, max_atoms, cache

@@ -36,7 +36,7 @@ class MoleculeReference(Reference):
     Args:
         weights: safetensors file; the shipped one, of the embedded set, by default.
         sampler: by default 50 interleaved steps that crowd near the data, where geometry is decided.
-        kind: "egnn", equivariant, or "transformer", which needs molecules turned at random.
+        kind: "egnn", equivariant, or "transformer", which needs molecules turned at random, as examples are by default.
         network: arguments of the network that differ from its defaults.
         max_atoms: atoms per row of a batch; no condition may ask for more.
         schedule: of positions and of types; the continuous cosine by default.

@@ -16,7 +16,7 @@ class MoleculeTransformer(nn.Module):
     2212.09748). Without positions in a sequence it is equivariant to permutations; translations are taken out by
     centring; rotations are to be learnt, from `rotations.random_rotations`.
 
-    The defaults are of the embedded size; for QM9, layers 12, width 384 and heads 6 (25 million parameters).
+    The defaults are of the embedded size; for QM9, layers 12, width 384 and heads 6 (22 million parameters).
 
     Args:
         classes: of atoms, an absorbing class included where the process has one.

@@ -159,12 +159,21 @@ def test_atoms_on_top_of_each_other_have_finite_gradients():
     assert all(p.grad.isfinite().all() for p in network.parameters() if p.grad is not None)
 
 
-def test_edm_size():
-    """By EDM's numbers; its published network has 5.3 million parameters."""
+@pytest.mark.parametrize(
+    ("network_class", "settings", "low", "high"),
+    [
+        (EGNN, {"layers": 9, "width": 256, "pair_width": 0, "radial": 0}, 5.2e6, 5.6e6),  # EDM's own: 5.3 million
+        (MoleculeTransformer, {"layers": 12, "width": 384, "heads": 6}, 22e6, 23e6),
+        (MoleculeTransformer, {}, 0.4e6, 0.6e6),
+    ],
+    ids=["edm", "transformer", "embedded transformer"],
+)
+def test_sizes(network_class, settings, low, high):
+    """Those that the docstrings and experiments give."""
     with torch.device("meta"):
-        network = EGNN(layers=9, width=256, pair_width=0, radial=0)
+        network = network_class(**settings)
     count = sum(p.numel() for p in network.parameters())
-    assert 5.2e6 < count < 5.6e6
+    assert low < count < high
 
 
 def test_transformer_does_not_know_rotations():
