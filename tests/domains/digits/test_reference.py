@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors import safe_open
 
 from graft_lightning.domains.digits import (
@@ -16,17 +17,23 @@ from graft_lightning.processes.noise import Noise
 from graft_lightning.rejection.reference import open_views
 from graft_lightning.types import SettingsError
 
+ROOT = Path(__file__).parents[3]
 
-def test_the_shipped_weights_are_small_and_say_where_they_come_from() -> None:
+
+def test_the_shipped_weights_are_small_and_what_their_configuration_makes() -> None:
+    config = yaml.safe_load((ROOT / "experiments/digits/pretrain.yaml").read_text())
+    reference = config["model"]["init_args"]["reference"]
     path = DigitReference().path
+    assert path.samefile(ROOT / reference["init_args"].pop("weights"))
     assert path.stat().st_size <= 2_000_000
+    DigitReference(**reference["init_args"]).build()  # refuses weights of another network
     with safe_open(str(path), "pt") as file:
         metadata = file.metadata()
     assert json.loads(metadata["provenance"]) == {
-        "class": "DigitReference",
-        "method": "pretrained",
-        "seed": 0,
-        "steps": 4000,
+        "class": reference["class_path"].rpartition(".")[2],
+        "method": {"Pretrain": "pretrained"}[config["model"]["class_path"]],
+        "seed": config["seed_everything"],
+        "steps": config["trainer"]["max_steps"],
     }
 
 

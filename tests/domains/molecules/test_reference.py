@@ -1,5 +1,10 @@
+import json
+from pathlib import Path
+
 import pytest
 import torch
+import yaml
+from safetensors import safe_open
 
 from graft_lightning.domains.molecules import AtomCounts, MoleculeReference
 from graft_lightning.domains.molecules.files import read_molecules
@@ -14,6 +19,7 @@ from graft_lightning.processes.samplers import DDIM, DDPM
 from graft_lightning.rejection.reference import FrozenDenoiser, TrainableDenoiser
 from graft_lightning.types import SettingsError
 
+ROOT = Path(__file__).parents[3]
 TEXTS = ["n=5", "n=8 #1", "n=3"]
 SMALL = {"layers": 2, "width": 16, "pair_width": 4, "radial": 4}
 
@@ -168,6 +174,22 @@ def test_what_cannot_be_sampled_is_refused():
     with pytest.raises(ValueError, match="kind='gnn'"):
         MoleculeReference(kind="gnn")
     assert max(small()[0].encode(AtomCounts(4).texts()[:0] or ["n=4"], "cpu")) == 4
+
+
+def test_the_shipped_weights_are_what_their_configuration_makes():
+    config = yaml.safe_load((ROOT / "experiments/molecules/pretrain.yaml").read_text())
+    reference = config["model"]["init_args"]["reference"]
+    path = MoleculeReference().path
+    assert path.samefile(ROOT / reference["init_args"].pop("weights"))
+    MoleculeReference(**reference["init_args"]).build()  # refuses weights of another network
+    with safe_open(str(path), "pt") as file:
+        metadata = file.metadata()
+    assert json.loads(metadata["provenance"]) == {
+        "class": reference["class_path"].rpartition(".")[2],
+        "method": {"Pretrain": "pretrained"}[config["model"]["class_path"]],
+        "seed": config["seed_everything"],
+        "steps": config["trainer"]["max_steps"],
+    }
 
 
 def test_the_shipped_reference_makes_molecules():
