@@ -203,6 +203,31 @@ def test_a_reward_of_the_wrong_shape_is_refused_by_name(tmp_path):
         setup.fill()
 
 
+class Placed(Reward):
+    """Notes where it is sent, and where the samples are that it scores."""
+
+    def __init__(self):
+        self.events = []
+
+    def to(self, device):
+        self.events.append(f"to {device}")
+        return self
+
+    def __call__(self, samples, conditions):
+        self.events.append(f"scores on {samples.device}")
+        return torch.zeros(len(conditions))
+
+
+def test_a_reward_is_on_the_device_only_while_it_scores(tmp_path):
+    """torch's device without memory stands for a GPU."""
+    reward = Placed()
+    setup = Setup(tmp_path / "pool", rewards={"placed": reward})
+    fill(setup.round, setup.reference, setup.denoiser, setup.plan, {}, "cpu")
+    assert reward.events == []
+    fill(setup.round, setup.reference, setup.denoiser, setup.plan, setup.rewards, "meta")
+    assert reward.events == ["to meta", *["scores on meta"] * 3, "to cpu"]
+
+
 class Half(Reward):
     """NaN where x < -1 on the left; the same for every sample of the other condition."""
 

@@ -1,6 +1,7 @@
 import json
 import logging
 import shutil
+from contextlib import suppress
 
 import diffusers
 import pytest
@@ -8,6 +9,7 @@ import torch
 
 from graft_lightning.domains.base.loading import ModelUnavailableError
 from graft_lightning.domains.text_to_image import DiffusersReference
+from graft_lightning.domains.text_to_image.reference import working
 from graft_lightning.processes.noise import Noise
 from graft_lightning.processes.samplers import DDIM, Euler
 from graft_lightning.processes.schedules import ScaledLinear
@@ -206,6 +208,62 @@ def test_memory_is_bounded_where_there_are_files(reference_of, tmp_path, counted
     assert len(reference._store._kept) == 2
     assert torch.equal(reference.encode(texts, "cpu")["prompt"], first)
     assert len(counted) == 5
+
+
+# ---- whose turn it is on the device
+
+
+class Moved(torch.nn.Module):
+    """Stands for a part of a pipeline on a machine without a GPU: notes where it is sent."""
+
+    def __init__(self):
+        super().__init__()
+        self.places = []
+
+    def to(self, device):
+        self.places.append(str(device))
+        return self
+
+
+@pytest.mark.parametrize(
+    ("device", "offload", "afterwards"),
+    [("cuda", True, ["cuda", "cpu"]), ("cuda", False, ["cuda"]), ("cpu", True, ["cpu"])],
+)
+@pytest.mark.parametrize("ends", ["well", "badly"])
+def test_parts_are_on_the_device_while_they_work(device, offload, afterwards, ends):
+    parts = [Moved(), Moved()]
+    with suppress(ZeroDivisionError), working(parts, device, offload):
+        assert [part.places for part in parts] == [[device], [device]]
+        assert not torch.is_grad_enabled()
+        if ends == "badly":
+            raise ZeroDivisionError
+    assert [part.places for part in parts] == [afterwards, afterwards]
+    assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize("offload", [True, False])
+@pytest.mark.parametrize("name", ["sd15", "sd3"])
+def test_text_encoders_and_vae_work_on_the_device_in_turn(reference_of, monkeypatch, name, offload):
+    """On the CPU in truth: the device that they are sent to is replaced, and their moves are noted, not made."""
+    reference = reference_of(name, offload=offload)
+    reference.encode(["so that the parts are there"], "cpu")
+    pipeline, events = reference._parts["text"], []
+    encoders = [part for part in reference.family.text if "encoder" in part]
+    parts = {part: (getattr(pipeline, part), getattr(pipeline, part)) for part in encoders}
+    parts["vae"] = reference._vae, reference._vae.decoder
+    for part, (whole, worker) in parts.items():
+        monkeypatch.setattr(whole, "to", lambda device, part=part: events.append((part, str(device))), raising=False)
+        worker.register_forward_hook(lambda *call, part=part: events.append((part, "works")))
+
+    def elsewhere(modules, device, offload):
+        return working(modules, "cuda", offload)
+
+    monkeypatch.setattr("graft_lightning.domains.text_to_image.reference.working", elsewhere)
+    reference.encode(["a new text"], "cpu")
+    reference.decode(Noise(torch.arange(2)).normal(*reference.shape([""])))
+    turns = [["cuda", "works", "cpu"] if offload else ["cuda", "works"]] * len(parts)
+    assert [[what for part, what in events if part == one] for one in parts] == turns
+    assert {part for part, _ in events[: -len(turns[0])]} == set(encoders), "the VAE came before the text was done"
 
 
 # ---- the network
