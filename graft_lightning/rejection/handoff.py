@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from graft_lightning.processes.denoiser import Denoiser, convert
+from graft_lightning.processes.denoiser import Denoiser, Prediction, predict
 from graft_lightning.processes.noise import Noise, derived_seeds
+from graft_lightning.processes.paths import GaussianPath
 from graft_lightning.rejection.reference import Reference
 from graft_lightning.rejection.reward import Reward, score
-from graft_lightning.types import State
+from graft_lightning.types import State, broadcast, field_of, mask_of
 
 
 @dataclass(frozen=True)
@@ -121,21 +122,30 @@ def reward_variance(
 
 
 def score_distance(
-    reference: Reference, denoiser: Denoiser, states: Tensor, level: float, texts: Sequence[str]
-) -> Estimate:
+    reference: Reference, denoiser: Denoiser, states: State, level: float, texts: Sequence[str]
+) -> Estimate | None:
     """Mean squared distance, per dimension and in units of eps, of the model's score from that of N(0, I) at ``level``.
 
-    The states are scaled to unit noise-to-data variance first, so that a flow is measured with the same rule.
+    The states are scaled to unit noise-to-data variance first, so that a flow is measured with the same rule. Of a
+    mixed state it is that of the Gaussian fields, padding left out: classes have no score. None where all are classes.
     """
-    t = torch.full((len(states),), level, dtype=torch.float64, device=states.device)
+    paths = {name: path for name, path in reference.process.paths.items() if isinstance(path, GaussianPath)}
+    if not paths:
+        return None
+    device = field_of(states, next(iter(paths))).device
+    t = torch.full((len(texts),), level, dtype=torch.float64, device=device)
     with torch.no_grad():
-        raw = denoiser(states, t, reference.encode(texts, states.device))
-    path = reference.process.gaussian
-    alpha, sigma = path.alpha_sigma(t)
-    assert isinstance(raw, Tensor)
-    epsilon = convert(denoiser.output_of(None), raw, states, alpha, sigma).epsilon
-    of_gaussian = (sigma / (alpha**2 + sigma**2)).to(states).reshape(-1, *[1] * (states.ndim - 1)) * states
-    return estimate((epsilon - of_gaussian).flatten(1).pow(2).mean(1))
+        fields = predict(denoiser, reference.process, states, t, reference.encode(texts, device))
+    mask, squares, counts = mask_of(states), torch.zeros_like(t), torch.zeros_like(t)
+    for name, path in paths.items():
+        x, prediction = field_of(states, name), fields[name]
+        assert isinstance(prediction, Prediction)
+        alpha, sigma = path.alpha_sigma(t)
+        of_gaussian = broadcast(sigma / (alpha**2 + sigma**2), x).to(x) * x
+        real = torch.ones_like(x) if mask is None else broadcast(mask, x).to(x).expand_as(x)
+        squares += ((prediction.epsilon - of_gaussian).pow(2) * real).flatten(1).double().sum(1)
+        counts += real.flatten(1).double().sum(1)
+    return estimate(squares / counts)
 
 
 def crossing(levels: Sequence[float], values: Sequence[float], threshold: float) -> float:

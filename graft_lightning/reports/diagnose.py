@@ -17,6 +17,7 @@ from graft_lightning.datamodules.accepted import AcceptedTrajectories
 from graft_lightning.domains.base import Examples
 from graft_lightning.modules.graft import PGraft
 from graft_lightning.processes.noise import Noise, derived_seeds
+from graft_lightning.processes.paths import GaussianPath
 from graft_lightning.rejection.collect import kept_levels
 from graft_lightning.rejection.handoff import (
     Estimate,
@@ -93,6 +94,7 @@ def diagnose(
     found = {
         "reward": {"all": before, "accepted": after},
         "within_condition_variance": total,
+        "score_of": _scored_fields(module),
         "levels": [
             {"state": n, "fraction": n / steps, **opened.kept_levels[n]._asdict(), **_plain(row)}
             for n, row in zip(sorted(opened.kept_levels), rows, strict=True)
@@ -126,8 +128,9 @@ def _level(
         reference, frozen, collect.reward, x_t, level, texts, seeds, continuations, collect.batch_size, device
     )
     row = {"open_variance": Estimate(variance.mean / total, variance.error / total, variance.n)}
-    if isinstance(x_t, Tensor):
-        row["score_distance"] = score_distance(reference, frozen, x_t.to(device), level, texts)
+    distance = score_distance(reference, frozen, x_t.to(device), level, texts)
+    if distance is not None:
+        row["score_distance"] = distance
     accepted = torch.cat(selection.members)
     chosen = accepted[torch.linspace(0, len(accepted) - 1, min(states, len(accepted))).long()]
     x_s, texts, seeds = _read(opened, chosen, n)
@@ -153,6 +156,17 @@ def _read(opened: Round, indices: Tensor, n: int) -> tuple[Any, list[str], Tenso
     return data["states", str(n)], texts, data["seed"]
 
 
+def _scored_fields(module: PGraft) -> str:
+    """What the distance of the score is about."""
+    paths = module.reference.process.paths
+    names = [name for name, path in paths.items() if isinstance(path, GaussianPath)]
+    if not names:
+        return "not measured: classes have no score"
+    if len(names) == len(paths):
+        return "what is left to learn above t"
+    return f"what is left to learn above t; of {', '.join(map(str, names))} alone: classes have no score"
+
+
 def _plain(row: dict[str, Estimate]) -> dict[str, dict[str, float]]:
     return {name: asdict(value) for name, value in row.items()}
 
@@ -171,7 +185,7 @@ def _text(found: dict[str, Any], folder: Path) -> str:
     lines += [
         "",
         "  open_variance   E[Var(r | X_t)] over the variance within conditions: what selection at t cannot see",
-        "  score_distance  how far the score is from that of pure noise: what is left to learn above t",
+        f"  score_distance  how far the score is from that of pure noise: {found['score_of']}",
         "  attainable      mean reward of accepted states finished afresh: a perfect P-GRAFT of one round",
         f"  reward          {reward['all']:.3f} of all samples, {reward['accepted']:.3f} of the accepted",
         "",
@@ -186,6 +200,8 @@ def _text(found: dict[str, Any], folder: Path) -> str:
 def _draw(found: dict[str, Any], path: Path) -> None:
     figure, (left, right) = new_figure(columns=2)
     fractions = [level["fraction"] for level in found["levels"]]
+    # inside, a legend would lie on the intervals, which its automatic place does not avoid
+    below: dict[str, Any] = {"frameon": False, "loc": "upper center", "bbox_to_anchor": (0.5, -0.14)}
 
     def line(axis: Any, name: str, colour: str, label: str) -> None:
         if name in found["levels"][0]:
@@ -198,11 +214,11 @@ def _draw(found: dict[str, Any], path: Path) -> None:
     left.axhline(DECIDED, color="black", linewidth=0.7, linestyle=":")
     left.axvspan(found["recommended"]["low"], found["recommended"]["high"], color=ACCEPTED, alpha=0.15)
     left.set(xlabel="N_I / N, from the data", title="Where the reward is decided", xlim=(0, 1), ylim=(0, None))
-    left.legend(frameon=False)
+    left.legend(**below)
     line(right, "attainable", ACCEPTED, "accepted states, finished afresh")
     line(right, "from_real_data", BEFORE, "real data, finished by the reference")
     for name, style in (("all", ":"), ("accepted", "--")):
         right.axhline(found["reward"][name], color="black", linewidth=0.8, linestyle=style, label=f"reward of {name}")
     right.set(xlabel="N_I / N, from the data", ylabel="reward", title="What a hand-off can reach", xlim=(0, 1))
-    right.legend(frameon=False)
+    right.legend(**below)
     figure.savefig(path, dpi=150)

@@ -81,3 +81,34 @@ def test_fine_tuning_runs_and_writes_molecules(file, tmp_path, monkeypatch):
     )
     run_lightning(["plan", *small, "--measure=false"])
     assert (tmp_path / "run/test.png").stat().st_size > 500
+
+
+@pytest.mark.slow
+def test_a_mixed_state_is_diagnosed(tmp_path, monkeypatch, capsys):
+    """Open variance, both figures of a hand-off, and the score of the positions, which alone have one."""
+    monkeypatch.chdir(ROOT)
+    small = line(
+        tmp_path,
+        "pgraft",
+        f"--data.init_args.pool={tmp_path / 'pool'}",
+        "--data.init_args.conditions.init_args.groups=3",
+        '--data.init_args.acceptance={"class_path": "TopK", "init_args": {"k": 2}}',
+        '--collect.reward={"class_path": "graft_lightning.domains.molecules.rewards.StableAtoms"}',
+        "--collect.keep=[0.3, 0.5]",
+        "--collect.draws=6",
+        "--model.handoff=0.3",
+    )
+    real = {"class_path": "EmbeddedMolecules", "init_args": {"max_heavy": 4, "cache": str(tmp_path / "cache")}}
+    run_lightning(["diagnose", *small, "--states=6", "--continuations=3", f"--real={json.dumps(real)}"])
+    found = json.loads((tmp_path / "run/diagnose.json").read_text())
+    assert [level["fraction"] for level in found["levels"]] == [0.3, 0.5]
+    for level in found["levels"]:
+        for name in ("open_variance", "score_distance", "attainable", "from_real_data"):
+            assert level[name]["n"] == 6
+            assert level[name]["mean"] >= 0
+    printed = capsys.readouterr().out
+    assert "open_variance" in printed
+    assert "attainable" in printed
+    assert "of positions alone: classes have no score" in printed
+    assert "Recommended hand-off" in printed
+    assert (tmp_path / "run/diagnose.png").stat().st_size > 1000
