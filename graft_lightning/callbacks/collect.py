@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from graft_lightning.datamodules.accepted import AcceptedTrajectories
 from graft_lightning.modules.graft import PGraft
 from graft_lightning.processes.denoiser import Denoiser
 from graft_lightning.processes.noise import Noise
+from graft_lightning.records import COLLECTED
 from graft_lightning.rejection.collect import Plan, fill, kept_levels, shard_size
 from graft_lightning.rejection.fingerprint import digest
 from graft_lightning.rejection.pool import KeptLevel, Round, TrajectoryPool
@@ -208,7 +210,7 @@ class Collect(L.Callback):
         selection = self._select(module, data, opened)
         folder = run_folder(trainer)
         if trainer.is_global_zero:
-            self._tell(trainer, module, opened, selection, self.drawn - before, folder)
+            self._tell(trainer, module, data, opened, selection, self.drawn - before, folder)
         return selection
 
     def _select(self, module: PGraft, data: AcceptedTrajectories, opened: Round) -> Selection:
@@ -254,7 +256,14 @@ class Collect(L.Callback):
         )
 
     def _tell(
-        self, trainer: L.Trainer, module: PGraft, opened: Round, selection: Selection, drawn: int, folder: Path
+        self,
+        trainer: L.Trainer,
+        module: PGraft,
+        data: AcceptedTrajectories,
+        opened: Round,
+        selection: Selection,
+        drawn: int,
+        folder: Path,
     ) -> None:
         before, after = selection.mean_reward()
         log.info(
@@ -267,12 +276,20 @@ class Collect(L.Callback):
             before,
             after,
         )
+        rule = selection.implied
+        log.info(
+            "expected of this rule: effective sample size %.0f, KL from the reference %.2f of at most %.2f nats",
+            rule.effective_sample_size,
+            rule.kl,
+            rule.kl_cap,
+        )
         if selection.without_signal:
             texts = [opened.conditions[i] for i in selection.without_signal]
             log.warning("%d conditions without signal (all rewards equal), left out: %s", len(texts), texts[:5])
         if selection.not_finite:
             log.warning("%d rewards are NaN or infinite; these trajectories are never accepted", selection.not_finite)
-        self._record(folder, opened, selection, drawn)
+        self._record(folder, opened, selection, data, drawn)
+        log_pictures(trainer, module, opened, selection, folder)
         if trainer.logger is None:
             return
         figures: dict[str, Any] = {
@@ -282,17 +299,23 @@ class Collect(L.Callback):
             "collect/without_signal": len(selection.without_signal),
             "collect/not_finite": selection.not_finite,
             "collect/newly_drawn": drawn,
+            "collect/effective_sample_size": rule.effective_sample_size,
+            "collect/kl": rule.kl,
+            **{f"collect/{name}": value for name, value in rule.diagnostics.items()},
         }
         trainer.logger.log_metrics(figures, step=trainer.global_step)
         log_figure(trainer, "collect/acceptance", accepted_figure(selection, opened.conditions))
-        log_pictures(trainer, module, opened, selection)
 
-    def _record(self, folder: Path, opened: Round, selection: Selection, drawn: int) -> None:
+    def _record(
+        self, folder: Path, opened: Round, selection: Selection, data: AcceptedTrajectories, drawn: int
+    ) -> None:
         """Leaves the counts of this round in the run's folder, for reports."""
         means = {name: _means(opened.rewards(name), selection) for name in self.rewards}
         record = {
             "round": opened.index,
             "acceptance": selection.rule,
+            "reward": self._reward_name(data),
+            "seed": data.seed,
             "draws": self.draws,
             "conditions": len(opened.conditions),
             "accepted": len(selection),
@@ -300,10 +323,16 @@ class Collect(L.Callback):
             "not_finite": selection.not_finite,
             "without_signal": len(selection.without_signal),
             "rewards": means,
+            "implied": _implied(selection),
         }
         folder.mkdir(parents=True, exist_ok=True)
-        name = "collected.json" if opened.index == 0 else f"collected-{opened.index}.json"
+        name = COLLECTED if opened.index == 0 else f"collected-{opened.index}.json"
         (folder / name).write_text(json.dumps(record, indent=1))
+
+
+def _implied(selection: Selection) -> dict[str, float]:
+    """What the rule implies, single figures; those that do not exist are left out, as JSON has no NaN."""
+    return {name: value for name, value in selection.implied.scalars().items() if math.isfinite(value)}
 
 
 def _means(rewards: torch.Tensor, selection: Selection) -> dict[str, float]:

@@ -21,7 +21,7 @@ from graft_lightning.callbacks.alarms import (
 )
 from graft_lightning.callbacks.figures import PICTURES, boards, log_layout, log_sheet, sheet_of
 from graft_lightning.callbacks.measures import Measure
-from graft_lightning.callbacks.records import EVALUATIONS, append_record, read_records, retire_records
+from graft_lightning.records import EVALUATIONS, append_record, read_records, retire_records
 from graft_lightning.callbacks.sample_facts import Facts, change, facts_of
 from graft_lightning.modules.denoising import DenoisingModule
 from graft_lightning.rejection.reward import Reward, score

@@ -97,10 +97,10 @@ def sheet_of(module: DenoisingModule, samples: Any, captions: Sequence[str]) -> 
     return draw(samples, list(captions) if any(captions) else None) if draw is not None else None
 
 
-def log_pictures(trainer: L.Trainer, module: DenoisingModule, opened: Round, selection: Selection) -> None:
-    """Accepted and rejected samples of the same conditions, two sheets."""
-    if not boards(trainer):
-        return
+def log_pictures(
+    trainer: L.Trainer, module: DenoisingModule, opened: Round, selection: Selection, folder: Path
+) -> None:
+    """Accepted and rejected samples of the same conditions, two sheets, which a folder keeps for reports."""
     for name, table in (
         ("accepted", selection.accepted),
         ("rejected", ~selection.accepted & selection.rewards.isfinite()),
@@ -115,4 +115,4 @@ def log_pictures(trainer: L.Trainer, module: DenoisingModule, opened: Round, sel
             f"{opened.conditions[i]} ({r:.2f})"
             for i, r in zip((indices // opened.draws).tolist(), rewards.tolist(), strict=True)
         ]
-        log_sheet(trainer, f"collect/{name}", sheet_of(module, samples, captions))
+        log_sheet(trainer, f"collect/{name}", sheet_of(module, samples, captions), folder / f"{name}.png")

@@ -4,8 +4,8 @@ from abc import ABC, abstractmethod
 
 import lightning as L
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
+from graft_lightning.modules.counting import counted_operations
 from graft_lightning.modules.denoising import DenoisingModule
 from graft_lightning.processes.noise import trajectory_seeds
 from graft_lightning.types import Draws
@@ -23,9 +23,7 @@ class Measure(ABC):
 
 
 class FlopsPerSample(Measure):
-    """Floating-point operations of one sample, by PyTorch's own counter: ``gigaflops``.
-
-    The counter knows products, convolutions and attention; what acts element by element is not counted.
+    """Floating-point operations of one sample, as `counted_operations` counts them: ``gigaflops``.
 
     Args:
         samples: in the batch that is counted.
@@ -40,8 +38,7 @@ class FlopsPerSample(Measure):
         texts = [""] * self.samples
         numbers = range(self.samples)
         draws = Draws(texts, torch.tensor(numbers), trajectory_seeds(0, 0, texts, numbers))
-        counter = FlopCounterMode(display=False)
-        with counter:
+        with counted_operations() as counter:
             module.sample(draws)
         return {"gigaflops": exact(counter.get_total_flops() / self.samples / 1e9)}
 

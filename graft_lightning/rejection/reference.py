@@ -178,14 +178,16 @@ def open_views(
             that it starts as the reference; "absorbed" trains the conditional output alone, to be sampled at scale 1.
         copies: False trains ``network`` itself, which leaves no reference behind (pre-training).
     """
+    # What a network itself keeps fixed (random Fourier features, say) is not trained either.
+    learned = [name for name, parameter in network.named_parameters() if parameter.requires_grad]
     network.requires_grad_(False)
     original = network
     if lora is not None:
         network = add_adapter(network, lora, reference.lora_targets)
-    elif copies:
-        network = copy.deepcopy(original).requires_grad_(True)
     else:
-        network.requires_grad_(True)
+        network = copy.deepcopy(original) if copies else network
+        for name in learned:
+            network.get_parameter(name).requires_grad_(True)
     frozen: Denoiser = FrozenDenoiser(reference, original)
     trainable: Denoiser = TrainableDenoiser(reference, network)
     scale = reference.guidance_scale

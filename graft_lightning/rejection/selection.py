@@ -1,12 +1,13 @@
 """Selection: which trajectories of a round are trained on. Nothing is sampled here: a rule can be changed at will."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from graft_lightning.processes.noise import Noise, derived_seeds
 from graft_lightning.rejection.acceptance import Acceptance
+from graft_lightning.rejection.implied import Implied, implied, without_signal
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Selection:
         without_signal: indices of conditions whose finite rewards are all equal.
         not_finite: number of NaN or infinite rewards.
         rule: name of the acceptance rule.
+        implied: what the rule means for these rewards in expectation.
     """
 
     members: list[Tensor]
@@ -29,9 +31,10 @@ class Selection:
     accepted: Tensor
     probability: Tensor
     rewards: Tensor
-    without_signal: list[int] = field(default_factory=list)
-    not_finite: int = 0
-    rule: str = ""
+    without_signal: list[int]
+    not_finite: int
+    rule: str
+    implied: Implied
 
     def __len__(self) -> int:
         return sum(len(member) for member in self.members)
@@ -79,9 +82,7 @@ def select(
     acceptance.check(rewards.shape[1])
     decision = acceptance.decide(rewards, keys, decision_uniforms(seeds))
     finite = rewards.isfinite()
-    highest = torch.where(finite, rewards, -torch.inf).amax(1)
-    lowest = torch.where(finite, rewards, torch.inf).amin(1)
-    silent = highest <= lowest
+    silent = without_signal(rewards)
     accepted = decision.accepted
     if drop_without_signal and rewards.shape[1] > 1:
         accepted = accepted & ~silent.unsqueeze(1)
@@ -106,4 +107,5 @@ def select(
         silent.nonzero().squeeze(1).tolist(),
         int((~finite).sum()),
         type(acceptance).__name__,
+        implied(acceptance, rewards, keys, drop_without_signal=drop_without_signal),
     )

@@ -1,15 +1,12 @@
 """A comparison of methods from run folders: method -> metric -> mean with a 95 % interval over seeds."""
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from graft_lightning.records import EVALUATIONS, read_records
 from graft_lightning.reports.statistics import Figure, best_of, finite_mean, interval
-
-RECORDS = "evaluation.jsonl"
-COLLECTED = "collected.json"
 
 
 @dataclass(frozen=True)
@@ -44,24 +41,16 @@ def read_runs(folders: Iterable[Path]) -> list[Run]:
     found = []
     listed = list(folders)
     for folder in listed:
-        for file in sorted(folder.rglob(RECORDS)):
-            found += _read(file)
+        for file in sorted(folder.rglob(EVALUATIONS)):
+            found += [_run(file.parent, record) for record in read_records(file.parent)]
     if not found:
-        raise FileNotFoundError(f"no {RECORDS} below {', '.join(map(str, listed))}: has a run been evaluated?")
+        raise FileNotFoundError(f"no {EVALUATIONS} below {', '.join(map(str, listed))}: has a run been evaluated?")
     return found
 
 
-def _read(file: Path) -> list[Run]:
-    latest: dict[tuple[str, str, int], Run] = {}
-    for line in file.read_text(encoding="utf-8").splitlines():
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            continue  # the line that a killed run did not finish
-        key = (record["stage"], record["method"], record["step"])
-        values = {name: figure["mean"] for name, figure in record["figures"].items()}
-        latest[key] = Run(file.parent, key[1], record["seed"], key[0], key[2], values, record["scores"])
-    return list(latest.values())
+def _run(folder: Path, record: dict[str, Any]) -> Run:
+    values = {name: figure["mean"] for name, figure in record["figures"].items()}
+    return Run(folder, record["method"], record["seed"], record["stage"], record["step"], values, record["scores"])
 
 
 FEW = 3
@@ -124,17 +113,6 @@ def _best(run: Run, n: int) -> Run | None:
     }
     values = {name: finite_mean([row[0] for row in rows]) for name, rows in scores.items()}
     return replace(run, method=f"best_of_{n}", values=values, scores=scores)
-
-
-def collected(folders: Iterable[Path], prefix: str = "") -> list[dict[str, Any]]:
-    """What the collections in run folders recorded: rewards before and after selection, counts.
-
-    Args:
-        folders: run folders, or folders that hold some.
-        prefix: beginning of the name of the chain, the folder right below.
-    """
-    files = [file for folder in folders for file in sorted(folder.glob(f"{prefix}*/**/{COLLECTED}"))]
-    return [json.loads(file.read_text(encoding="utf-8")) for file in files]
 
 
 def curves(runs: Sequence[Run], metric: str, stage: str = "validate") -> dict[str, list[tuple[int, Figure]]]:

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from graft_lightning.reports.alarms import alarms_of
+from graft_lightning.reports.ceiling import ceilings
 from graft_lightning.reports.charts import bars, frontier, learning_curves
-from graft_lightning.reports.comparison import Run, collected, compare, curves, read_runs
+from graft_lightning.reports.comparison import Run, compare, curves, read_runs
 from graft_lightning.reports.paired import paired_verdicts, positive_verdicts
 from graft_lightning.reports.records import record_table
 from graft_lightning.reports.statistics import Figure
@@ -71,12 +72,15 @@ def write_report(folders: Sequence[Path], out: Path, section: Mapping[str, Any])
                 {**claim, "better": chosen_method.get(claim["better"], claim["better"])}
                 for claim in section.get("claims", ())
             ]
-            lines += [*told, *verdicts(found, claims, metrics), *ceiling(folders, prefix), ""]
-            told, records = paired_verdicts(chosen, section.get("paired", ()), metrics, stage)
-            told += positive_verdicts(found, section.get("positive", ()), metrics)
-            if told:
+            lines += [*told, *verdicts(found, claims, metrics), ""]
+            told_of_pools, of_pools = ceiling_table(folders, prefix)
+            report.update(of_pools)
+            lines += told_of_pools
+            by_seed, records = paired_verdicts(chosen, section.get("paired", ()), metrics, stage)
+            by_seed += positive_verdicts(found, section.get("positive", ()), metrics)
+            if by_seed:
                 report["paired"] = records
-                lines += ["### Claims, seed by seed", "", *told]
+                lines += ["### Claims, seed by seed", "", *by_seed]
     for number, (heading, wanted) in enumerate(section.get("curves", {}).items()):
         chosen = [
             run for run in runs if _within(run, folders, "") and run.folder.name.startswith(tuple(wanted["runs"]))
@@ -157,10 +161,10 @@ def ordered(table: Table, order: Sequence[str]) -> dict[str, Mapping[str, Figure
     return {name: table[name] for name in names}
 
 
-def markdown_table(table: Table, metrics: Mapping[str, str]) -> list[str]:
+def markdown_table(table: Table, metrics: Mapping[str, str], first: str = "method") -> list[str]:
     """One row a method, one column a metric: mean and, in brackets, the 95 % interval."""
     metrics = {name: label for name, label in metrics.items() if any(name in row for row in table.values())}
-    lines = ["| method | " + " | ".join(metrics.values()) + " |", "|---|" + "---|" * len(metrics)]
+    lines = [f"| {first} | " + " | ".join(metrics.values()) + " |", "|---|" + "---|" * len(metrics)]
     for method, row in table.items():
         cells = [written(row[name]) if name in row else "" for name in metrics]
         lines.append(f"| {method} | " + " | ".join(cells) + " |")
@@ -222,20 +226,16 @@ def verdicts(table: Table, claims: Iterable[Mapping[str, Any]], metrics: Mapping
     return [*lines, ""] if lines else []
 
 
-def ceiling(folders: Iterable[Path], prefix: str) -> list[str]:
-    """What one round of selection could reach at most on the conditions that were trained on."""
-    records = [record for record in collected(folders, prefix) if record["round"] == 0]
-    if not records:
-        return []
-    lines = ["One-round ceiling, on the conditions that are trained on (mean over runs):", ""]
-    for rule in dict.fromkeys(record["acceptance"] for record in records):
-        chosen = [record["rewards"] for record in records if record["acceptance"] == rule]
-        for name in chosen[0]:
-            before, after = (sum(rewards[name][k] for rewards in chosen) / len(chosen) for k in ("all", "accepted"))
-            lines.append(f"- {rule}, {name}: {before:.3f} of all samples, {after:.3f} of the accepted.")
-    drawn = sum(record["newly_drawn"] for record in records)
-    lines.append(f"- {len(records)} runs used these pools; {drawn} trajectories were drawn in all.")
-    return lines
+def ceiling_table(folders: Sequence[Path], prefix: str) -> tuple[list[str], dict[str, dict[str, Figure]]]:
+    """Lines about what one round of selection could reach at most, and its figures."""
+    found, drawn = ceilings(folders, prefix)
+    if not found:
+        return [], {}
+    rewards = list(dict.fromkeys(name for row in found.values() for name in row))
+    shown = {row.removeprefix("one_round_ceiling: "): figures for row, figures in found.items()}
+    intro = f"Mean rewards of the pools, on the conditions that are trained on; {drawn} trajectories were drawn in all."
+    table = markdown_table(shown, dict(zip(rewards, rewards, strict=True)), "accepted")
+    return ["### One-round ceiling", "", intro, "", *table, ""], found
 
 
 def pictures(folders: Iterable[Path], wanted: Mapping[str, str], out: Path) -> list[str]:

@@ -20,7 +20,7 @@ from graft_lightning.modules.gaussian_corrector import GaussianNoise
 from graft_lightning.modules.graft import PGraft
 from graft_lightning.modules.pretrain import Pretrain
 from graft_lightning.processes.process import Shape
-from graft_lightning.rejection.reference import Views, open_views
+from graft_lightning.rejection.reference import Views, adapter_layers, open_views
 
 TYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16", torch.float64: "fp64"}
 
@@ -70,7 +70,7 @@ def memory_of(module: DenoisingModule, views: Views, averaged: bool) -> Memory:
     everything = [p for p in views.network.parameters() if id(p) not in shared]
     trained = [p for p in everything if p.requires_grad]
     one_copy = views.original is views.network
-    adapters = one_copy and len(trained) < len(everything)
+    adapters = bool(adapter_layers(views.network))
     frozen = [p for p in original if not p.requires_grad] if adapters else original
     states = optimiser_bytes(module.optimizer, trained)
     weights = size_of(trained)

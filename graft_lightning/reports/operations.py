@@ -2,17 +2,14 @@
 
 import torch
 from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
+from graft_lightning.modules.counting import counted_operations
 from graft_lightning.rejection.reference import Reference
 from graft_lightning.reports.trial import pure_noise
 
 
 def operations(reference: Reference, condition: str = "", network: nn.Module | None = None) -> int | None:
-    """Floating-point operations of one evaluation of one sample, a multiplication and an addition counted as two.
-
-    PyTorch's counter knows products, convolutions and attention; what acts element by element is not counted.
+    """Floating-point operations of one evaluation of one sample, as `counted_operations` counts them.
 
     Args:
         reference: calls the network.
@@ -27,9 +24,7 @@ def operations(reference: Reference, condition: str = "", network: nn.Module | N
         x = pure_noise(reference, [condition]).to("meta")
         t = torch.full((1,), reference.process.t_max, dtype=torch.float64, device="meta")
         encoded = reference.blank([condition]).to("meta")
-        counter = FlopCounterMode(display=False)
-        # By its formula, attention is made of products: the counter does not know the kernel that a CPU would choose.
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+        with torch.no_grad(), counted_operations() as counter:
             reference.denoise(network.eval(), x, t, encoded)
     except Exception:  # whatever a network of somebody else's says of tensors without values
         return None

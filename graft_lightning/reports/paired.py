@@ -83,8 +83,9 @@ def positive_verdicts(
         figure = table.get(claim["method"], {}).get(claim["metric"])
         if figure is None:
             continue
-        verdict = "**holds**" if figure["low"] > 0 else "**does not hold**"
-        ends = f" [{figure['low']:.4f}, {figure['high']:.4f}]" if figure["low"] == figure["low"] else ""
+        known = figure["low"] == figure["low"]
+        verdict = "one seed shows nothing" if not known else "**holds**" if figure["low"] > 0 else "**does not hold**"
+        ends = f" [{figure['low']:.4f}, {figure['high']:.4f}]" if known else ""
         label = metrics.get(claim["metric"], claim["metric"])
         lines.append(f"- {claim['method']}, {label} above 0: {verdict}: {figure['mean']:.4f}{ends}.")
     return [*lines, ""] if lines else []

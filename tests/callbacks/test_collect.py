@@ -1,5 +1,6 @@
 import json
 import logging
+import math
 
 import pytest
 import torch
@@ -90,6 +91,25 @@ def test_groups_are_never_cut(tmp_path):
         "fit", tmp_path, {**SHORT, "collect.reward": {"class_path": "tests.runs.Groupwise"}, "collect.batch_size": 6}
     )
     assert record(tmp_path)["rewards"]["Groupwise"]["all"] == 1.5
+
+
+@pytest.mark.parametrize(
+    ("rule", "settings", "expected"),
+    [
+        # of the rewards 0 .. 3 of every condition
+        ("Threshold", {"threshold": 0.5}, {"acceptance_rate": 3 / 4, "kl": math.log(4 / 3), "kl_cap": math.log(4)}),
+        ("ClassicalRejection", {"temperature": 1.0, "ceiling": 1.5}, {"share_above_ceiling": 1 / 2}),
+    ],
+)
+def test_what_a_rule_implies_is_recorded(tmp_path, messages, rule, settings, expected):
+    groupwise = {"collect.reward": {"class_path": "tests.runs.Groupwise"}, "collect.batch_size": 6}
+    launch("fit", tmp_path, {**SHORT, **groupwise, "data.acceptance": {"class_path": rule, "init_args": settings}})
+    found = record(tmp_path)
+    assert (found["acceptance"], found["reward"], found["seed"]) == (rule, "Groupwise", 3)
+    assert {name: found["implied"][name] for name in expected} == pytest.approx(expected)
+    assert any(
+        f"KL from the reference {found['implied']['kl']:.2f} of at most 1.39 nats" in text for text in messages()
+    )
 
 
 def test_rewards_that_failed_are_counted_and_never_accepted(tmp_path, messages):

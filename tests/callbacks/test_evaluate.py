@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from graft_lightning.callbacks.evaluate import summarise, table
-from graft_lightning.callbacks.records import read_records, retire_records
+from graft_lightning.records import read_records, retire_records
 from graft_lightning.datamodules.evaluation import draws_of
 from graft_lightning.domains.base import Texts
 from graft_lightning.domains.base.diversity import Diversity

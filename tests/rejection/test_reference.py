@@ -112,6 +112,16 @@ def test_without_copies_the_network_itself_is_trained():
     assert all(p.requires_grad for p in network.parameters())
 
 
+@pytest.mark.parametrize("copies", [True, False])
+def test_what_a_network_keeps_fixed_is_not_trained(copies):
+    reference = TinyReference()
+    network = reference.build()
+    fixed = next(name for name, _ in network.named_parameters())
+    network.get_parameter(fixed).requires_grad_(False)
+    views = open_views(reference, network, copies=copies)
+    assert [name for name, p in views.network.named_parameters() if not p.requires_grad] == [fixed]
+
+
 class TestGuidance:
     def test_composed_trains_the_guided_combination_from_the_frozen_unconditional(self):
         reference = TinyReference(guidance_scale=3.0)

@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from graft_lightning.reports.comparison import collected, compare, curves, read_runs
+from graft_lightning.reports.comparison import compare, curves, read_runs
 from graft_lightning.reports.document import written
 from graft_lightning.reports.statistics import best_of
 
@@ -75,14 +75,6 @@ def test_curves_over_steps(folders):
 def test_folders_without_runs_are_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="has a run been evaluated"):
         read_runs([tmp_path])
-
-
-def test_what_collections_recorded_is_found(tmp_path):
-    for chain in ("seed-0", "other"):
-        (tmp_path / chain / "graft").mkdir(parents=True)
-        (tmp_path / chain / "graft/collected.json").write_text(json.dumps({"round": 0, "chain": chain}))
-    assert [r["chain"] for r in collected([tmp_path], "seed")] == ["seed-0"]
-    assert len(collected([tmp_path])) == 2
 
 
 def test_figures_as_text():

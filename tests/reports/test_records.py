@@ -1,4 +1,5 @@
 import json
+import math
 
 import pytest
 
@@ -41,6 +42,8 @@ def test_a_figure_is_positive_only_with_its_interval():
     lines = positive_verdicts(table, [{"method": m, "metric": "gain"} for m in ("a", "b", "absent")], {})
     assert ["**holds**" in line for line in lines[:2]] == [True, False]
     assert len(lines) == 3  # and the empty one
+    alone = {"a": {"gain": {"mean": 0.02, "low": math.nan, "high": math.nan, "n": 1}}}
+    assert "one seed shows nothing" in positive_verdicts(alone, [{"method": "a", "metric": "gain"}], {})[0]
 
 
 def test_records_are_joined_by_their_keys(tmp_path):

@@ -1,10 +1,11 @@
 """The model card of an export: what it is, how it is used, and the run's own figures."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from graft_lightning.records import ALARMS, last_records
 
 
 def model_card(settings: dict[str, Any], task: dict[str, Any], run: Path | None) -> str:
@@ -96,7 +97,7 @@ def _files(settings: dict[str, Any]) -> str:
 
 def figures(run: Path) -> list[str]:
     """A table of the last evaluation of each stage and method, and the alarms that they raised."""
-    records = _last(run / "evaluation.jsonl")
+    records = last_records(run)
     if not records:
         return ["The run was not evaluated."]
     names = list(dict.fromkeys(name for record in records for name in record["figures"]))
@@ -105,7 +106,7 @@ def figures(run: Path) -> list[str]:
         cells = [_cell(record["figures"].get(name)) for name in names]
         lines.append(f"| {record['stage']} | {record['method']} | {record['step']} | " + " | ".join(cells) + " |")
     lines += ["", "Means with 95 % intervals over held-out conditions."]
-    alarms = [line for record in _last(run / "alarms.jsonl") for line in record["alarms"].values()]
+    alarms = [line for record in last_records(run, ALARMS) for line in record["alarms"].values()]
     return lines + (["", "Alarms of these evaluations:", "", *(f"- {line}" for line in alarms)] if alarms else [])
 
 
@@ -114,14 +115,3 @@ def _cell(figure: dict[str, float] | None) -> str:
         return ""
     text = f"{figure['mean']:.4g}"
     return text if figure["low"] == figure["high"] else f"{text} [{figure['low']:.4g}, {figure['high']:.4g}]"
-
-
-def _last(file: Path) -> list[dict[str, Any]]:
-    last: dict[tuple[str, str], dict[str, Any]] = {}
-    for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else ():
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            continue  # the line that a killed run did not finish
-        last[record["stage"], record["method"]] = record
-    return list(last.values())

@@ -1,4 +1,4 @@
-"""What a run writes down, one JSON object a line: evaluations, and the alarms beside them."""
+"""What a run writes down beside its checkpoints: evaluations and alarms, one JSON object a line. No torch."""
 
 import json
 from collections.abc import Mapping
@@ -10,6 +10,9 @@ EVALUATIONS = "evaluation.jsonl"
 
 ALARMS = "alarms.jsonl"
 """Of every evaluation what was watched, and the alarms that it raised."""
+
+COLLECTED = "collected.json"
+"""Of a run's first round: the acceptance rule, counts, rewards before and after."""
 
 
 def append_record(folder: Path, name: str, record: Mapping[str, Any]) -> None:
@@ -32,6 +35,11 @@ def read_records(folder: Path, name: str = EVALUATIONS) -> list[dict[str, Any]]:
             continue  # the line that a killed run did not finish
         records[(record["stage"], record["method"], record["step"])] = record
     return list(records.values())
+
+
+def last_records(folder: Path, name: str = EVALUATIONS) -> list[dict[str, Any]]:
+    """The records of a run, of every stage and method the last."""
+    return list({(record["stage"], record["method"]): record for record in read_records(folder, name)}.values())
 
 
 def retire_records(folder: Path) -> None:

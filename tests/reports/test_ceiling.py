@@ -1,0 +1,43 @@
+import json
+import math
+
+import pytest
+
+from graft_lightning.reports.ceiling import ALL, ceilings
+
+
+def collected(folder, seed, acceptance, accepted, reward="Ink", drawn=0):
+    folder.mkdir(parents=True)
+    record = {
+        "seed": seed,
+        "acceptance": acceptance,
+        "reward": reward,
+        "newly_drawn": drawn,
+        "rewards": {"Ink": {"all": 0.1 * seed, "accepted": accepted}, "Judge": {"all": 0.5, "accepted": 0.6}},
+    }
+    (folder / "collected.json").write_text(json.dumps(record))
+
+
+def test_runs_of_one_seed_count_once_and_intervals_are_over_seeds(tmp_path):
+    for seed in (1, 2):
+        for run in ("graft", "pgraft"):
+            drawn = 64 if run == "graft" else 0
+            collected(tmp_path / f"seed-{seed}" / run, seed, "TopK", 0.4 + 0.2 * seed, drawn=drawn)
+        collected(tmp_path / f"seed-{seed}" / "judged", seed, "TopK", 0.0, reward="Judge")
+    found, drawn = ceilings([tmp_path], "seed-")
+    assert drawn == 128
+    assert list(found) == [ALL, "one_round_ceiling: TopK of Ink", "one_round_ceiling: TopK of Judge"]
+    half = 12.706 * 0.1  # Student's t for two values, and their standard error
+    expected = {"mean": 0.7, "low": 0.7 - half, "high": 0.7 + half, "n": 2}
+    assert found["one_round_ceiling: TopK of Ink"]["Ink"] == pytest.approx(expected)
+    assert found["one_round_ceiling: TopK of Judge"]["Ink"]["mean"] == 0
+    assert found[ALL]["Ink"]["mean"] == pytest.approx(0.15)
+
+
+def test_other_chains_are_left_out_and_one_seed_has_no_interval(tmp_path):
+    collected(tmp_path / "seed-0" / "graft", 0, "TopK", 0.4)
+    collected(tmp_path / "other" / "graft", 1, "TopK", 0.9)
+    figure = ceilings([tmp_path], "seed-")[0]["one_round_ceiling: TopK of Ink"]["Ink"]
+    assert (figure["mean"], figure["n"]) == (0.4, 1)
+    assert math.isnan(figure["low"])
+    assert ceilings([tmp_path], "absent") == ({}, 0)
