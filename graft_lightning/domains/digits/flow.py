@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from graft_lightning.domains.base import Examples, PictureFlow
+from graft_lightning.domains.base.examples import shuffled
 from graft_lightning.domains.base.weights import load_weights, save_weights
 from graft_lightning.domains.digits.classifier import DigitClassifier, default_classifier
 from graft_lightning.domains.digits.data import DIGIT_SIZE
@@ -132,7 +133,8 @@ class RealDigits(Examples):
 
     def batch(self, positions: Sequence[int], seed: int) -> tuple[State, list[str]]:
         images = real_digits(self.part)
-        chosen = [int(_order(len(images), seed, p // len(images))[p % len(images)]) for p in positions]
+        places = [divmod(position, len(images)) for position in positions]
+        chosen = [shuffled("digits", len(images), seed, turn)[i] for turn, i in places]
         x = images[chosen]
         if self.noise:
             rows = [
@@ -151,12 +153,6 @@ def real_digits(part: str) -> Tensor:
     images = torch.from_numpy(load_digits().images).float()[:, None] / 8 - 1
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
     return images[order[HELD_OUT:] if part == "train" else order[:HELD_OUT]]
-
-
-@lru_cache(maxsize=4)
-def _order(length: int, seed: int, turn: int) -> list[int]:
-    generator = torch.Generator().manual_seed(hashed_seed("digits", seed, turn))
-    return torch.randperm(length, generator=generator).tolist()
 
 
 class DigitFeatures(nn.Module):

@@ -4,7 +4,6 @@ import io
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from graft_lightning.domains.base import Examples
+from graft_lightning.domains.base.examples import shuffled
 from graft_lightning.domains.images.files import PictureFiles, open_files
 from graft_lightning.processes.noise import hashed_seed
 from graft_lightning.types import SettingsError, State
@@ -76,7 +76,7 @@ class ImageFiles(Examples):
     def batch(self, positions: Sequence[int], seed: int) -> tuple[State, list[str]]:
         length = len(self)
         places = [divmod(position, length) for position in positions]
-        chosen = [_order(length, seed, turn)[i] if self.shuffle else i for turn, i in places]
+        chosen = [shuffled("images", length, seed, turn)[i] if self.shuffle else i for turn, i in places]
         if len(chosen) > 1:
             with ThreadPoolExecutor(THREADS) as pool:
                 pictures = list(pool.map(self.read, chosen))
@@ -119,10 +119,3 @@ def square(picture: "object", size: int) -> "object":
         picture = picture.resize(scaled, Image.Resampling.LANCZOS, reducing_gap=3.0)
     left, top = (picture.size[0] - size) // 2, (picture.size[1] - size) // 2
     return picture.crop((left, top, left + size, top + size))
-
-
-@lru_cache(maxsize=4)
-def _order(length: int, seed: int, turn: int) -> list[int]:
-    """Shuffle ``turn`` of the stream; a batch touches two neighbours at most."""
-    generator = torch.Generator().manual_seed(hashed_seed("images", seed, turn))
-    return torch.randperm(length, generator=generator).tolist()

@@ -20,6 +20,7 @@ from graft_lightning.domains.molecules.metrics import (
     share,
 )
 from graft_lightning.domains.molecules.perception import smiles_key
+from tests.domains.together import together
 
 # stable and valid: water twice, methane, two waters (whose largest fragment is water), water and methane;
 # valid only: methyl; invalid: methanium, carbon monoxide
@@ -74,6 +75,24 @@ def test_reset(molecule):
     metrics.reset()
     metrics.update(padded([molecule(name) for name in BATCH]))
     assert {name: float(value) for name, value in metrics.compute().items()} == pytest.approx(EXPECTED)
+
+
+def test_two_processes_give_the_figures_of_one(molecule, tmp_path):
+    """One of them has two batches, the other one, and nothing beside it."""
+    samples = padded([molecule(name) for name in BATCH])
+    batches = [[samples[:3], samples[3:6]], [samples[6:], samples[:0]]]
+
+    def work(rank):
+        metrics = [collection(compute_groups=False), MetricCollection([Strain()])]
+        for batch in batches[rank]:
+            for metric in metrics:
+                metric.update(batch, [""] * len(batch))
+        return {name: float(value) for metric in metrics for name, value in metric.compute().items()}
+
+    strain = Strain()
+    strain.update(samples)
+    for found in together(work, tmp_path):
+        assert found == pytest.approx({**EXPECTED, "Strain": float(strain.compute())})
 
 
 def test_shares_of_nothing(molecule):
