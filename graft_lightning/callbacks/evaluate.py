@@ -21,9 +21,9 @@ from graft_lightning.callbacks.alarms import (
 )
 from graft_lightning.callbacks.figures import PICTURES, boards, log_layout, log_sheet, sheet_of
 from graft_lightning.callbacks.measures import Measure
-from graft_lightning.records import EVALUATIONS, append_record, read_records, retire_records
 from graft_lightning.callbacks.sample_facts import Facts, change, facts_of
 from graft_lightning.modules.denoising import DenoisingModule
+from graft_lightning.records import EVALUATIONS, append_record, read_records, retire_records
 from graft_lightning.rejection.reward import Reward, score
 from graft_lightning.types import Draws, SettingsError
 
@@ -36,7 +36,8 @@ class Evaluate(L.Callback):
 
     Args:
         rewards: scores per sample: the reward that was trained on, and judges that were not.
-        metrics: torchmetrics over all samples, called ``update(samples, conditions)``: diversity, distances.
+        metrics: torchmetrics over all samples, called ``update(samples, conditions)``: diversity, distances. Of several
+            processes one that has nothing left to draw calls it without a sample.
         method: the name in reports; the model's own by default.
         baseline: also evaluate the reference once when a fit starts.
         alarms: when an evaluation warns: of a reward that is exploited, of samples that are blank, repeated or alike,
@@ -148,8 +149,10 @@ class Evaluate(L.Callback):
         if self._first is None:
             few = Draws(draws.conditions[:BASE_SAMPLES], draws.draw[:BASE_SAMPLES], draws.seeds[:BASE_SAMPLES])
             self._first = few, samples[:BASE_SAMPLES].cpu()
-        if (draws.draw < 0).all():
-            return  # repeated to keep processes in step
+        if (draws.draw < 0).all():  # repeated to keep processes in step
+            for metric in self.metrics:
+                metric.update(samples[:0], [])  # its states get their shapes, without which none can be gathered
+            return
         scores = [score(reward, samples, draws.conditions).tolist() for reward in self.rewards]
         rows = zip(draws.conditions, draws.draw.tolist(), *scores, strict=True)
         self._rows += [(text, number, list(values)) for text, number, *values in rows]

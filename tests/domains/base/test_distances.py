@@ -168,7 +168,7 @@ def test_samples_that_are_not_finite_have_no_distance():
 @pytest.mark.parametrize(
     ("metric", "said"),
     [
-        *((kind(Cloud(20), Pixels(), count=21), "count=21, but `real` has only 20 .* set count to 20") for kind in SEES),
+        *((kind(Cloud(20), Pixels(), count=21), "count=21, but `real` has only 20 .* to 20") for kind in SEES),
         (CloserToTraining(Cloud(20), Cloud(30), Pixels()), "count=30, but `train` has only 20"),
         (CloserToTraining(Cloud(30), Cloud(20), Pixels(), count=25), "count=25, but `held_out` has only 20"),
     ],
