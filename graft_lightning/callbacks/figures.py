@@ -52,8 +52,10 @@ def accepted_figure(selection: Selection, conditions: Sequence[str]) -> Any:
     return figure
 
 
-def log_figure(trainer: L.Trainer, tag: str, figure: Any) -> None:
-    """A figure to every TensorBoard of the trainer."""
+def log_figure(trainer: L.Trainer, tag: str, figure: Any, file: Path | None = None) -> None:
+    """A figure to every TensorBoard of the trainer, and to a file for reports."""
+    if file is not None:
+        figure.savefig(file, dpi=100)
     for board in boards(trainer):
         board.experiment.add_figure(tag, figure, global_step=trainer.global_step)
 

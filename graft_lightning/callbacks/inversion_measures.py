@@ -1,6 +1,7 @@
 """Measures of a corrected flow on held-out data: likelihood gain, round trips, distance of the noise from N(0, I)."""
 
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from graft_lightning.domains.base import Examples
 from graft_lightning.inversion.distance import norm_gap, norm_ratio
 from graft_lightning.inversion.invert import invert_state
 from graft_lightning.inversion.likelihood import likelihood_gain
-from graft_lightning.inversion.result import Inversion
+from graft_lightning.inversion.result import Inversion, concatenate
 from graft_lightning.inversion.round_trip import from_data, from_noise, summary
 from graft_lightning.inversion.sampler_steps import SamplerSteps
 from graft_lightning.inversion.solvers import Solver
@@ -30,6 +31,8 @@ from graft_lightning.processes.samplers import Sampler
 from graft_lightning.rejection.pool import TrajectoryPool
 from graft_lightning.types import SettingsError
 
+log = logging.getLogger(__name__)
+
 
 class HeldOutNoise(Measure):
     """Inverts held-out data by the settings of the callback `Invert` and asks the corrector for their density.
@@ -38,7 +41,8 @@ class HeldOutNoise(Measure):
     the inversion, given convergence; a likelihood of the data only for m = 0 on dequantised data), ``known_held_out``
     (share that converged and has a density), ``converged_held_out``, ``norm_held_out`` and ``norm_train`` (|z|^2 / d,
     1 under N(0, I)), ``norm_gap`` (their difference in standard errors: a base that memorises maps only its training
-    data to N(0, I)), and the round trips data -> noise -> data and noise -> data -> noise, median and maximum.
+    data to N(0, I)), and the round trips data -> noise -> data and noise -> data -> noise: median, maximum and the share
+    above 1e-4.
 
     Args:
         examples: held-out data.
@@ -58,24 +62,33 @@ class HeldOutNoise(Measure):
         invert = next((c for c in trainer.callbacks if isinstance(c, Invert)), None)  # type: ignore[attr-defined]
         if invert is None:
             raise SettingsError("evaluate.measures: HeldOutNoise needs the callback Invert, whose settings it uses")
-        steps = corrected.flow_steps()
+        steps = corrected.flow_steps(invert.double)
         seed = hashed_seed("held-out noise", data.seed)
         x_0, seeds = _examples(self.examples, self.count, seed, corrected.device)
         found = invert.run(steps, x_0, seeds)
         figures = self._gain(corrected, invert, steps.levels[invert.start_level], found) if self.likelihood else {}
         figures["converged_held_out"] = exact(found.share, len(x_0))
         data_trip = summary(from_data(steps, found), found.converged)
-        error, back = from_noise(steps, _noise(corrected, self.noises, seed), invert.start_level, invert.solver)
+        error, back = self._from_noise(corrected, invert, steps, seed)
         for name, trip in (("data", data_trip), ("noise", summary(error, back.converged))):
-            figures |= {f"round_trip_{name}_{key}": exact(trip[key], len(x_0)) for key in ("median", "max")}
+            figures |= {f"round_trip_{name}_{key}": exact(trip[key], len(x_0)) for key in ("median", "max", "inexact")}
         figures["converged_from_noise"] = exact(back.share, self.noises)
         return figures | self._distance(trainer, module, found.usable)
 
+    def _from_noise(
+        self, corrected: CorrectedFlow, invert: Invert, steps: SamplerSteps, seed: int
+    ) -> tuple[Tensor, Inversion]:
+        noise = _noise(corrected, self.noises, seed)
+        noise = noise.double() if invert.double else noise
+        trips = [from_noise(steps, part, invert.start_level, invert.solver) for part in noise.split(invert.batch_size)]
+        return torch.cat([error for error, _ in trips]), concatenate([back for _, back in trips])
+
     @staticmethod
     def _gain(corrected: CorrectedFlow, invert: Invert, start: float, found: Inversion) -> dict[str, Figure]:
-        density, known = corrected.log_density(found.noise)
+        density, known = corrected.log_density(found.noise.float())
         gain = likelihood_gain(density, found.noise, found.converged & known, start, invert.perturbation > 0)
         low, high = gain.interval
+        log.info("likelihood_gain is the %s", gain.claim)
         return {
             "likelihood_gain": {"mean": gain.mean, "low": low, "high": high, "n": int(known.sum())},
             "known_held_out": exact(gain.share, len(known)),
@@ -95,7 +108,9 @@ class HeldOutNoise(Measure):
             gap = norm_gap(train, held_out)
             figures |= {"norm_train": exact(gap.train, len(train)), "norm_gap": exact(gap.z_score, len(held_out))}
             noises = {"training data": train, **noises}
-        log_figure(trainer, "invert/held_out", distance_figure(noises))
+        folder = run_folder(trainer)
+        file = folder / "held_out_noise.png" if trainer.is_global_zero and folder.is_dir() else None
+        log_figure(trainer, "invert/held_out", distance_figure(noises), file)
         return figures
 
 

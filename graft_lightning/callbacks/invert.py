@@ -2,6 +2,7 @@
 
 import json
 import logging
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -17,7 +18,7 @@ from graft_lightning.datamodules.inverse_noise import InverseNoise
 from graft_lightning.inversion.automatic import Automatic
 from graft_lightning.inversion.distance import distance_from_normal
 from graft_lightning.inversion.invert import invert_state
-from graft_lightning.inversion.result import Inversion
+from graft_lightning.inversion.result import Inversion, concatenate
 from graft_lightning.inversion.round_trip import from_data, summary
 from graft_lightning.inversion.sampler_steps import SamplerSteps
 from graft_lightning.inversion.solvers import Solver
@@ -51,10 +52,17 @@ class Invert(L.Callback):
         perturbation: standard deviation of noise added to the data.
         solver: of each step; `Automatic` by default.
         batch_size: data inverted at a time, and stored together.
+        double: invert in float64, by a copy of the flow; the noise is stored in float32 all the same. Slower by far on
+            a GPU, and worth it where round trips through many steps are to be exact.
     """
 
     def __init__(
-        self, start_level: int = 1, perturbation: float = 0.0, solver: Solver | None = None, batch_size: int = 256
+        self,
+        start_level: int = 1,
+        perturbation: float = 0.0,
+        solver: Solver | None = None,
+        batch_size: int = 256,
+        double: bool = False,
     ) -> None:
         for name, value, least in (("start_level", start_level, 0), ("batch_size", batch_size, 1)):
             if value < least:
@@ -62,7 +70,7 @@ class Invert(L.Callback):
         if perturbation < 0:
             raise ValueError(f"invert.perturbation={perturbation}; it is a standard deviation, 0 or above")
         self.start_level, self.perturbation, self.batch_size = start_level, perturbation, batch_size
-        self.solver = solver or Automatic()
+        self.solver, self.double = solver or Automatic(), double
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Refuses what cannot work, before anything is built."""
@@ -79,7 +87,7 @@ class Invert(L.Callback):
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Inverts what the pool lacks, and hands what converged to the datamodule."""
         module, data = both(trainer, pl_module)
-        steps = module.flow_steps()
+        steps = module.flow_steps(self.double)
         with filling(trainer, lambda verify: self.open_round(module, data, verify)) as opened:
             made = fill_shards(
                 opened,
@@ -95,7 +103,7 @@ class Invert(L.Callback):
             record = self._record(opened, found, data, made)
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "inverted.json").write_text(json.dumps(record, indent=1) + "\n")
-            self._show(trainer, found, data, record)
+            self._show(trainer, found, data, record, folder)
         log.info(
             "%d of %d samples converged (%.2f %%)", int(converged.sum()), len(converged), 100 * converged.float().mean()
         )
@@ -114,6 +122,7 @@ class Invert(L.Callback):
                 "start_level": self.start_level,
                 "perturbation": self.perturbation,
                 "solver": describe(self.solver),
+                "double": self.double,
             },
         }
         flow = module.flow
@@ -132,8 +141,15 @@ class Invert(L.Callback):
             x_0: the data.
             seeds: of the noise at the start level, int64 ``(batch,)``.
         """
-        start = start_state(x_0, steps.levels[self.start_level], seeds, self.perturbation)
-        return invert_state(steps, start, self.start_level, self.solver)
+        x_0 = x_0.double() if self.double else x_0
+        return concatenate(
+            [
+                invert_state(steps, start, self.start_level, self.solver)
+                for start in start_state(x_0, steps.levels[self.start_level], seeds, self.perturbation).split(
+                    self.batch_size
+                )
+            ]
+        )
 
     def _trajectories(
         self, module: CorrectedFlow, data: InverseNoise, steps: SamplerSteps, start: int, stop: int
@@ -143,13 +159,14 @@ class Invert(L.Callback):
         assert isinstance(x_0, Tensor)
         seeds = trajectory_seeds(data.seed, 0, texts, positions)
         found = self.run(steps, x_0.to(module.device), seeds)
-        values: dict[str, Any] = {name: getattr(found, name).T.contiguous().cpu() for name in TABLES}
+        tables = {name: getattr(found, name).T.contiguous().cpu() for name in TABLES}
+        values: dict[str, Any] = {n: v.float() if v.is_floating_point() else v for n, v in tables.items()}
         values |= {
             "seed": seeds,
             "x_0": x_0,
-            "states": TensorDict({str(steps.steps): found.noise.cpu()}, batch_size=[len(x_0)]),
+            "states": TensorDict({str(steps.steps): found.noise.float().cpu()}, batch_size=[len(x_0)]),
             "converged": found.converged.cpu(),
-            "round_trip": from_data(steps, found).cpu(),
+            "round_trip": from_data(steps, found).float().cpu(),
         }
         return TensorDict(values, batch_size=[len(x_0)])
 
@@ -171,17 +188,21 @@ class Invert(L.Callback):
             "by_step": found.by_step(),
         }
 
-    def _show(self, trainer: L.Trainer, found: Inversion, data: InverseNoise, record: dict[str, Any]) -> None:
+    def _show(
+        self, trainer: L.Trainer, found: Inversion, data: InverseNoise, record: dict[str, Any], folder: Path
+    ) -> None:
+        log_figure(trainer, "invert/steps", steps_figure(found), folder / "inverted_steps.png")
+        log_figure(
+            trainer, "invert/noise", distance_figure({"training data": shown(data)}), folder / "inverted_noise.png"
+        )
         if trainer.logger is None:
             return
         figures = {f"invert/{name}": record[name] for name in ("converged", "evaluations_per_sample", "norm")}
-        figures |= {f"invert/round_trip_{name}": record["round_trip"][name] for name in ("median", "max")}
+        figures |= {f"invert/round_trip_{name}": record["round_trip"][name] for name in ("median", "max", "inexact")}
         for row in found.by_step():  # the step is the sampler's own k
             names = ("residual_median", "residual_max", "iterations_mean", "iterations_max", "eta_L_median")
             trainer.logger.log_metrics({f"invert_by_step/{n}": row[n] for n in names}, step=int(row["k"]))
         trainer.logger.log_metrics(figures, step=trainer.global_step)
-        log_figure(trainer, "invert/steps", steps_figure(found))
-        log_figure(trainer, "invert/noise", distance_figure({"training data": shown(data)}))
 
 
 def stored(opened: Round, steps: SamplerSteps, start_level: int) -> Inversion:

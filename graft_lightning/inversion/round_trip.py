@@ -7,6 +7,9 @@ from graft_lightning.inversion.result import Inversion
 from graft_lightning.inversion.solvers import Solver, root_mean_square
 from graft_lightning.inversion.steps import FlowSteps
 
+EXACT = 1e-4
+"""The relative error up to which a round trip counts as exact in float32."""
+
 
 def relative_error(found: Tensor, true: Tensor) -> Tensor:
     """``|found - true| / |true|`` ``(batch,)``; NaN where ``found`` is."""
@@ -47,12 +50,16 @@ def _agree(flow: FlowSteps, inversion: Inversion) -> None:
 
 
 def summary(error: Tensor, converged: Tensor) -> dict[str, float]:
-    """Median and maximum of the relative errors of the samples that converged, and their share."""
+    """Median and maximum of the relative errors of the samples that converged, and their share.
+
+    ``inexact`` is the share of the converged whose error is above `EXACT`: steps that each converged may still add up.
+    """
     kept = error[converged]
     nothing = float("nan")
     return {
         "median": kept.median().item() if kept.numel() else nothing,
         "max": kept.max().item() if kept.numel() else nothing,
+        "inexact": (kept > EXACT).double().mean().item() if kept.numel() else nothing,
         "converged": converged.double().mean().item() if len(converged) else nothing,
         "samples": float(len(error)),
     }

@@ -1,5 +1,6 @@
 """A frozen flow whose noise is corrected before it is sampled: what every corrector shares (Eq. 8, 9)."""
 
+import copy
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -96,13 +97,17 @@ class CorrectedFlow(DenoisingModule):
             flow.process.t_max,
         ).x_0
 
-    def flow_steps(self) -> SamplerSteps:
+    def flow_steps(self, double: bool = False) -> SamplerSteps:
         """The frozen flow's sampler, step by step, differentiable.
+
+        Args:
+            double: by a copy of the network in float64.
 
         Raises:
             SettingsError: if the sampler has no inverse; names what is wrong.
         """
-        return steps_of(self.flow, self.flow_network, "model.flow")
+        network = copy.deepcopy(self.flow_network).double() if double else self.flow_network
+        return steps_of(self.flow, network, "model.flow")
 
     def flow_fingerprint(self) -> dict[str, Any]:
         """What the inverse noise, and so the corrector, depends on."""

@@ -47,6 +47,20 @@ def test_the_pool_holds_what_the_flow_takes_back_to_the_data(tmp_path):
     assert [row["k"] for row in record["by_step"]] == [2, 3, 4]
 
 
+def test_in_float64_the_residuals_are_smaller_and_the_noise_the_same(tmp_path):
+    """Single precision never comes to 1e-12 (every sample would be refused); double precision does."""
+    for double, tolerance in ((False, 1e-6), (True, 1e-12)):
+        solver = {"class_path": "FixedPoint", "init_args": {"max_iterations": 60, "tolerance": tolerance}}
+        launch("fit", tmp_path / str(double), {"trainer.callbacks": [invert(solver=solver, double=double)]})
+    single, double = (opened(tmp_path / name) for name in ("False", "True"))
+    assert double.column("converged").all()
+    assert double.column("residual").nan_to_num().max() < 1e-11
+    assert double.column("round_trip").max() < 1e-10 < single.column("round_trip").min()
+    noise = f"states/{STEPS}"
+    assert double.column(noise).dtype == torch.float32
+    torch.testing.assert_close(single.column(noise), double.column(noise), rtol=0, atol=1e-4, equal_nan=True)
+
+
 def test_two_processes_do_what_one_does(tmp_path):
     one = launch("fit", tmp_path / "one", SGD)
     two = launch("fit", tmp_path / "two", {**SGD, **TWO})

@@ -63,7 +63,8 @@ def test_the_relative_error_and_its_summary():
     torch.testing.assert_close(error[0], torch.tensor(0.1))
     assert error[1].isnan()
     known = summary(error, torch.tensor([True, False]))
-    assert known == pytest.approx({"median": 0.1, "max": 0.1, "converged": 0.5, "samples": 2})
+    assert known == pytest.approx({"median": 0.1, "max": 0.1, "inexact": 1, "converged": 0.5, "samples": 2})
+    assert summary(torch.tensor([1e-5, 2e-4]), torch.tensor([True, True]))["inexact"] == 0.5
 
 
 def test_another_sampler_than_the_inverted_one_is_refused():

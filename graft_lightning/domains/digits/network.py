@@ -76,7 +76,7 @@ class DigitTransformer(nn.Module):
             tokens: token ids (B, L) of the prompts; absent for a network without a vocabulary.
         """
         h = self.patch_in(_patches(x_t, self.patch_size)) + self.position
-        condition = self.time(fourier(t))
+        condition = self.time(fourier(t).to(x_t.dtype))
         if tokens is not None:
             h = torch.cat([self.words(tokens) + self.word_position, h], dim=1)
         condition = F.silu(condition)
