@@ -109,7 +109,8 @@ def test_the_command_lines_of_a_cell_are_understood(parser, tmp_path, chain, cel
         assert parsed.seed_everything == chain.seed
         assert parsed.trainer.logger.init_args.name == cell.name
         assert "{" not in json.dumps(str(parsed.data.init_args.get("pool", "")))
-        assert (parsed.get("ckpt_path") is not None) == (command != "fit" and "fit" in cell.commands)
+        trained = command != "fit" and "fit" in cell.commands
+        assert (parsed.get("ckpt_path") is not None) == (trained or "ckpt_path" in cell.settings)
 
 
 @pytest.mark.parametrize("file", SWEEPS, ids=str)
