@@ -190,8 +190,6 @@ def test_a_flow_is_trained_and_corrected(tmp_path):
     line = [
         "--config=tests/overrides/tiny.yaml",
         f"--trainer.logger.init_args.save_dir={tmp_path}",
-        "--evaluate.metrics=[]",
-        "--data.init_args.eval_draws=4",
     ]
     flow, *correctors = FLOWS
     fitted = run_lightning(
@@ -211,6 +209,9 @@ def test_a_flow_is_trained_and_corrected(tmp_path):
         tested = run_lightning(["test", f"--config={file}", *own, checkpoint])
         last = json.loads((folder / "evaluation.jsonl").read_text().splitlines()[-1])
         assert (last["stage"], last["method"]) == ("test", tested.model.method)
+        named = {metric["class_path"].rsplit(".", 1)[-1] for metric in TEXTS[file]["evaluate"]["metrics"]}
+        assert named <= last["figures"].keys()
+        assert last["figures"]["FrechetDistance"]["mean"] > 0
         assert last["figures"]["known_held_out"]["mean"] > 0.9
         assert last["figures"]["round_trip_data_median"]["mean"] < 1e-4
         run_lightning(["predict", f"--config={file}", *own, checkpoint])

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from graft_lightning.cli.lightning import run_lightning
 
@@ -37,28 +38,28 @@ def digits(tmp_path_factory):
 
 
 def line(file, folder, digits):
-    """A file as it is, on the folder of 64 digits, two steps long."""
-
-    def part(name):
-        return {"class_path": "ImageFiles", "init_args": {"path": str(digits), "size": 8, "held_out": 16, "part": name}}
-
-    network = {"class_path": "graft_lightning.domains.digits.DigitFeatures"}
-    metrics = [
-        {
-            "class_path": f"graft_lightning.domains.images.{name}",
-            "init_args": {"real": part("held_out"), "features": network, **more},
-        }
-        for name, more in (("FrechetDistance", {}), ("KernelDistance", {"subset_size": 8, "subsets": 3}))
-    ]
+    """A file as it is, with its own metrics, on the folder of 64 digits, two steps long."""
+    own = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
     return [
         f"--config={file}",
         "--config=tests/overrides/tiny.yaml",
-        f"--data.init_args.examples={json.dumps(part('train'))}",
-        f"--evaluate.metrics={json.dumps(metrics)}",
+        f"--data.init_args.examples={json.dumps(moved(own['data']['init_args']['examples'], digits))}",
+        f"--evaluate.metrics={json.dumps(moved(own['evaluate']['metrics'], digits))}",
         "--data.init_args.eval_draws=12",
         f"--trainer.logger.init_args.save_dir={folder}",
         "--trainer.logger.init_args.name=run",
     ]
+
+
+def moved(settings, digits):
+    """Settings whose pictures are those of the folder."""
+    if isinstance(settings, list):
+        return [moved(value, digits) for value in settings]
+    if not isinstance(settings, dict):
+        return settings
+    if "path" in settings:
+        return {**settings, "path": str(digits), "held_out": 16}
+    return {key: moved(value, digits) for key, value in settings.items()}
 
 
 def last_record(folder):
@@ -73,6 +74,7 @@ def test_a_flow_of_a_folder_is_trained_and_corrected(tmp_path, digits):
     assert (weights / "config.json").is_file()
     figures = last_record(tmp_path / "flow_training")["figures"]
     assert figures["FrechetDistance"]["mean"] > 0
+    assert {"KernelDistance", "CloserToTraining"} <= figures.keys()
     assert figures["gigaflops"]["mean"] > 0
 
     folder = tmp_path / "corrector"
