@@ -143,14 +143,39 @@ class ImageFlow(PictureFlow):
             raise SettingsError(f"weights={self.weights} belong to another network ({listed})")
 
     def save(self, network: nn.Module, path: Path, provenance: dict[str, Any]) -> None:
-        """Writes a folder that `build`, and ``from_pretrained`` of diffusers, reads; all of it or nothing."""
-        partial = path.with_name(path.name + ".partial")
+        """Writes a folder that `build`, and ``from_pretrained`` of diffusers, reads; all of it or nothing.
+
+        What was in the network's own folder is replaced, and nothing beside it: with ``subfolder`` the rest of a
+        pipeline stays.
+
+        Raises:
+            SettingsError: if the folder holds something else; it stays as it is, and says where the network is instead.
+        """
+        target = path / self.subfolder if self.subfolder else path
+        partial = target.with_name(target.name + ".partial")
         shutil.rmtree(partial, ignore_errors=True)
-        target = partial / self.subfolder if self.subfolder else partial
-        network.save_pretrained(target)  # type: ignore[operator]
+        network.save_pretrained(partial)  # type: ignore[operator]
         (partial / PROVENANCE).write_text(json.dumps(provenance, indent=1) + "\n")
-        shutil.rmtree(path, ignore_errors=True)
-        partial.rename(path)
+        if target.is_dir() and not any(target.iterdir()):
+            target.rmdir()
+        elif target.exists():
+            if not (target / "config.json").is_file():
+                raise SettingsError(
+                    f"weights: {target} is there, and holds no network (no config.json), so it is not replaced; the "
+                    f"network is in {partial}; name another folder"
+                )
+            shutil.rmtree(target)
+        partial.rename(target)
+
+    def fingerprint(self, network: nn.Module) -> dict[str, Any]:
+        """What identifies the law of its samples; also what the network is asked for, and how."""
+        return {
+            **super().fingerprint(network),
+            "label": self._label(),
+            "time_scale": self.time_scale,
+            "time_runs": self.time_runs,
+            "size": self._side(),
+        }
 
     def denoise(self, network: nn.Module, x_t: State, t: Tensor, condition: Any) -> State:
         assert isinstance(x_t, Tensor)
@@ -172,13 +197,19 @@ class ImageFlow(PictureFlow):
             SettingsError: if the network is class-conditional and no label is set.
         """
         nothing = super().encode(conditions, device)
-        label = self.config.get("num_embeds_ada_norm") if self.label is None else self.label
+        label = self._label()
         if label is not None:
             return torch.full((len(conditions),), label, device=device)
         if self.config.get("num_class_embeds") is not None:
             raise SettingsError(f"label is not set, and {self.config['_class_name']} is asked for one of its classes")
         return nothing
 
+    def _label(self) -> int | None:
+        """The class that is asked for; None where there are no classes, or none is chosen."""
+        return self.config.get("num_embeds_ada_norm") if self.label is None else self.label
+
     def shape(self, conditions: Sequence[str]) -> Shape:
-        side = self.side or self.config["sample_size"]
-        return (self.config["in_channels"], side, side)
+        return (self.config["in_channels"], self._side(), self._side())
+
+    def _side(self) -> int:
+        return self.side or self.config["sample_size"]

@@ -130,6 +130,46 @@ def test_what_is_saved_is_read_by_us_and_by_diffusers(tmp_path):
     assert not list(flow.path.parent.glob("*.partial"))
 
 
+def test_in_the_folder_of_a_pipeline_only_the_network_is_replaced(tmp_path):
+    pipeline = tmp_path / "theirs"
+    flow = ImageFlow(str(pipeline), network=SMALL, subfolder="unet")
+    flow.save(random_network(flow), flow.path, {"steps": 1})
+    (pipeline / "vae").mkdir()
+    for name in ("model_index.json", "vae/config.json", "unet/old.bin"):
+        (pipeline / name).write_text("{}")
+    network = random_network(flow, 0.1)
+    flow.save(network, flow.path, {"steps": 2})
+    files = {str(path.relative_to(pipeline)) for path in pipeline.rglob("*") if path.is_file()}
+    assert {"model_index.json", "vae/config.json", "unet/config.json", "unet/training.json"} < files
+    assert "unet/old.bin" not in files
+    assert not list(tmp_path.rglob("*.partial"))
+    for ours, theirs in zip(network.parameters(), flow.build().parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_folder_of_something_else_is_not_replaced(tmp_path):
+    flow = ImageFlow(str(tmp_path / "photos"), network=SMALL)
+    flow.path.mkdir()
+    (flow.path / "cat.png").touch()
+    with pytest.raises(SettingsError, match=r"photos is there.* holds no network.*network is in .*photos\.partial"):
+        flow.save(random_network(flow), flow.path, {})
+    assert [path.name for path in flow.path.iterdir()] == ["cat.png"]
+    assert ImageFlow(str(tmp_path / "photos.partial")).build() is not None
+    (flow.path / "cat.png").unlink()
+    flow.save(random_network(flow), flow.path, {})
+    assert (flow.path / "config.json").is_file()
+
+
+def test_what_changes_the_samples_changes_the_fingerprint():
+    network = random_network(ImageFlow(network=DIT))
+    base = ImageFlow(network=DIT).fingerprint(network)
+    said = {"label": 5, "time_scale": 1000.0, "time_runs": "to_noise", "size": 8}
+    assert ImageFlow(network=DIT, **said).fingerprint(network) == base  # the defaults, written out
+    for name, other in {"label": 2, "time_scale": 1.0, "time_runs": "to_data", "size": 16}.items():
+        found = ImageFlow(network=DIT, **{name: other}).fingerprint(network)
+        assert {key for key in base if found[key] != base[key]} == {name}
+
+
 def test_weights_of_another_network_are_refused(tmp_path):
     flow = ImageFlow(str(tmp_path / "flow"), network=SMALL)
     flow.save(random_network(flow), flow.path, {})
