@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -17,6 +17,9 @@ from graft_lightning.domains.images.files import PictureFiles, open_files
 from graft_lightning.processes.noise import hashed_seed
 from graft_lightning.types import SettingsError, State
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 THREADS = min(8, os.cpu_count() or 1)
 """That decode the pictures of one batch side by side."""
 
@@ -24,8 +27,8 @@ THREADS = min(8, os.cpu_count() or 1)
 class ImageFiles(Examples):
     """Pictures of a folder, a zip archive or an LMDB database, in [-1, 1], in an endless sequence of shuffles.
 
-    The shorter side is resized (Lanczos) to ``size``, then the middle square is cut out. A picture that cannot be read
-    is an error that names it.
+    The shorter side is resized (Lanczos) to ``size``, then the middle square is cut out. A picture that cannot be read,
+    or would be cut off at 8 bits a channel, is an error that names it.
 
     Args:
         path: of the folder (all below it counts), the .zip, or the database.
@@ -93,25 +96,35 @@ class ImageFiles(Examples):
         """Picture ``index`` of the part, bytes ``(3, size, size)``.
 
         Raises:
-            SettingsError: if it cannot be read; names it.
+            SettingsError: if it cannot be read, or has more than 8 bits a channel; names it.
         """
         from PIL import Image
 
         files, names = self._open()
+        where = Path(self.path) / names[index]
         try:
             with Image.open(io.BytesIO(files.read(names[index]))) as opened:
-                picture = square(opened.convert("RGB"), self.size)
-        except OSError as error:
-            where = Path(self.path) / names[index]
-            raise SettingsError(f"{where} is no picture, or a damaged one ({error})") from error
-        return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+                mode = opened.mode
+                picture = opened.convert("RGB")
+        except SettingsError:
+            raise
+        except Image.DecompressionBombError as error:
+            raise SettingsError(f"{where} is too large ({error}); make it smaller, or take it away") from error
+        except Exception as error:  # of damaged data decoders raise anything: OSError, SyntaxError, struct.error
+            raise SettingsError(
+                f"{where} is no picture, or a damaged one ({error}); mend it, or take it away"
+            ) from error
+        if mode.startswith("I") or mode == "F":  # converted, everything above 255 is white
+            raise SettingsError(
+                f"{where} has more than 8 bits a channel (mode {mode}); convert it to 8 bits, or take it away"
+            )
+        return torch.from_numpy(np.array(square(picture, self.size))).permute(2, 0, 1)
 
 
-def square(picture: "object", size: int) -> "object":
+def square(picture: "Image.Image", size: int) -> "Image.Image":
     """The middle of a picture, its shorter side resized to ``size``."""
     from PIL import Image
 
-    assert isinstance(picture, Image.Image)
     width, height = picture.size
     short = min(width, height)
     if short != size:

@@ -32,12 +32,12 @@ class PictureFiles(ABC):
 
     @cached_property
     def names(self) -> list[str]:
-        """All pictures, sorted.
+        """All pictures, sorted; without what macOS writes beside them under their names.
 
         Raises:
             SettingsError: if there is none.
         """
-        found = sorted(self._names())
+        found = sorted(name for name in self._names() if not _beside(name))
         if not found:
             raise SettingsError(f"path={self.path} holds no picture ({', '.join(SUFFIXES)})")
         return found
@@ -62,6 +62,12 @@ class PictureFiles(ABC):
 
     @abstractmethod
     def _read(self, name: str) -> bytes: ...
+
+
+def _beside(name: str) -> bool:
+    """Whether a name is that of the attributes which macOS keeps of a file; it ends as the file's own does."""
+    *folders, last = name.split("/")
+    return last.startswith("._") or "__MACOSX" in folders
 
 
 class Folder(PictureFiles):
@@ -93,12 +99,12 @@ class Zip(PictureFiles):
         return [name for name in self._handle.namelist() if name.lower().endswith(SUFFIXES)]
 
     def _read(self, name: str) -> bytes:
-        from zipfile import BadZipFile
-
         try:
             return self._handle.read(name)
-        except BadZipFile as error:
-            raise SettingsError(f"{self.path}: {name} is damaged ({error})") from error
+        except Exception as error:  # BadZipFile, errors of zlib and lzma, RuntimeError where a password is needed
+            raise SettingsError(
+                f"{self.path}: {name} is damaged, or locked ({error}); make the archive again"
+            ) from error
 
 
 class Lmdb(PictureFiles):

@@ -1,4 +1,6 @@
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -77,6 +79,57 @@ def test_a_damaged_picture_is_named(tmp_path, pictures):
     (tmp_path / "half.png").write_bytes(pictures["001.png"][:60])
     with pytest.raises(SettingsError, match=r"half\.png is no picture, or a damaged one"):
         ImageFiles(str(tmp_path), size=8).batch(range(2), 0)
+
+
+def png(array):
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def test_a_damaged_chunk_is_named(tmp_path):
+    """The header of a chunk after the first of the pixels: no OSError, as most damage is."""
+    noise = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
+    content = bytearray(png(noise))
+    second = content.index(b"IDAT", content.index(b"IDAT") + 4)
+    content[second : second + 4] = b"\x00\x01\x02\x03"
+    (tmp_path / "chunk.png").write_bytes(content)
+    with pytest.raises(SettingsError, match=r"chunk\.png is no picture, or a damaged one.*take it away"):
+        ImageFiles(str(tmp_path), size=8).read(0)
+
+
+@pytest.mark.parametrize("error", [SyntaxError, ValueError, zlib.error, struct.error], ids=lambda kind: kind.__name__)
+def test_whatever_a_decoder_raises_the_picture_is_named(tmp_path, pictures, monkeypatch, error):
+    def fail(*arguments, **keywords):
+        raise error("odd")
+
+    monkeypatch.setattr(Image.Image, "convert", fail)
+    (tmp_path / "odd.png").write_bytes(pictures["000.png"])
+    with pytest.raises(SettingsError, match=r"odd\.png is no picture, or a damaged one \(odd\)"):
+        ImageFiles(str(tmp_path), size=8).read(0)
+
+
+def test_a_picture_that_is_too_large_is_named(tmp_path, monkeypatch):
+    (tmp_path / "poster.png").write_bytes(png(np.zeros((64, 64), np.uint8)))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(SettingsError, match=r"poster\.png is too large .*make it smaller"):
+        ImageFiles(str(tmp_path), size=8).read(0)
+
+
+@pytest.mark.parametrize(
+    ("name", "array"),
+    [
+        ("a.png", np.full((8, 8), 30000, np.uint16)),
+        ("a.bmp", np.zeros((8, 8), np.int32)),
+        ("a.jpg", np.zeros((8, 8), np.float32)),
+    ],
+    ids=["I;16", "I", "F"],
+)
+def test_more_than_8_bits_are_refused(tmp_path, name, array):
+    path = tmp_path / name
+    Image.fromarray(array).save(path, format="PNG" if array.dtype == np.uint16 else "TIFF")
+    with pytest.raises(SettingsError, match=r"a\.\w+ has more than 8 bits a channel \(mode [IF].*convert it to 8"):
+        ImageFiles(str(tmp_path), size=8).read(0)
 
 
 @pytest.mark.parametrize(

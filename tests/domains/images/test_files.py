@@ -2,6 +2,7 @@
 
 import multiprocessing
 import pickle
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -84,3 +85,27 @@ def test_a_damaged_member_of_an_archive_is_named(tmp_path, archive):
     files = open_files(str(broken))
     with pytest.raises(SettingsError, match=r"broken\.zip: digits/000\.png is damaged"):
         read_all(files, files.names)
+
+
+def test_a_damaged_stream_of_an_archive_is_named(tmp_path):
+    """Compressed, the damage is found by zlib, before any sum is checked."""
+    path = tmp_path / "broken.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("a.bmp", bytes(range(256)) * 40)
+    content = bytearray(path.read_bytes())
+    content[35:60] = b"\xff" * 25  # within the stream, which begins after 30 bytes and the name
+    path.write_bytes(content)
+    files = open_files(str(path))
+    with pytest.raises(SettingsError, match=r"broken\.zip: a\.bmp is damaged.*make the archive again"):
+        files.read("a.bmp")
+
+
+def test_what_macos_writes_beside_pictures_is_none(tmp_path, pictures):
+    names = ["a.png", "b/c.png", "._a.png", "b/._c.png", "__MACOSX/a.png", "__MACOSX/b/._c.png"]
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as file:
+        for name in names:
+            file.writestr(name, pictures["000.png"])
+    with zipfile.ZipFile(tmp_path / "all.zip") as file:
+        file.extractall(tmp_path / "all")
+    for place in ("all.zip", "all"):
+        assert open_files(str(tmp_path / place)).names == ["a.png", "b/c.png"]
