@@ -1,6 +1,8 @@
 """Inversion as a callback: one pool whatever the processes and interruptions; what did not converge is never used."""
 
 import json
+import os
+import signal
 
 import pytest
 import torch
@@ -8,6 +10,7 @@ import torch
 from graft_lightning.callbacks.invert import Invert
 from graft_lightning.rejection.pool import TrajectoryPool
 from graft_lightning.rejection.pool.round import Round
+from tests.cli.test_resume import killed
 from tests.corrections import STEPS, gaussian, invert, launch, tiny_flow
 from tests.runs import assert_same_weights, weights_of
 
@@ -88,6 +91,29 @@ def test_an_inversion_that_was_interrupted_goes_on(tmp_path, monkeypatch):
     assert_same_pools(tmp_path / "whole", tmp_path / "killed")
     launch("fit", tmp_path / "killed")
     assert json.loads((tmp_path / "killed/run/inverted.json").read_text())["newly_inverted"] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("when", "there"), [("before", 0), ("after", 8)])
+def test_an_inversion_that_was_killed_goes_on(tmp_path, monkeypatch, when, there):
+    """SIGKILL around the first shard: nothing can be tidied up, the pool's lock included."""
+    write = Round.write
+
+    def and_die(self, shard, data):
+        if when == "after":
+            write(self, shard, data)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    whole = launch("fit", tmp_path / "whole")
+    monkeypatch.setattr(Round, "write", and_die)
+    killed(lambda: launch("fit", tmp_path / "killed"))
+    monkeypatch.undo()
+    assert TrajectoryPool.open(tmp_path / "killed/pool").statistics()["trajectories"] == there
+    assert not (tmp_path / "killed/run/inverted.json").exists()
+    parts = launch("fit", tmp_path / "killed")
+    assert json.loads((tmp_path / "killed/run/inverted.json").read_text())["newly_inverted"] == 20 - there
+    assert_same_pools(tmp_path / "whole", tmp_path / "killed")
+    assert_same_weights(weights_of(whole), weights_of(parts))
 
 
 @pytest.mark.parametrize(
