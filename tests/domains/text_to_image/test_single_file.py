@@ -1,24 +1,48 @@
 """A single file gives the same model as the folder that it was made from."""
 
+import pytest
 import torch
 
 from graft_lightning.domains.text_to_image import DiffusersReference
-from graft_lightning.processes.samplers import DDIM
+from graft_lightning.processes.samplers import DDIM, Euler
 from tests.domains.text_to_image.single_file import single_file
+from tests.domains.text_to_image.tiny_pipelines import PIPELINES
+
+DROPOUT = pytest.mark.xfail(
+    strict=True, raises=AssertionError, reason="diffusers leaves the T5 of a single file in training mode: dropout"
+)
 
 
-def test_a_single_file_is_the_same_model(pipeline_folder, tmp_path):
-    folder = pipeline_folder("sd15")
-    file = single_file(folder, tmp_path / "model.safetensors")
-    whole = DiffusersReference(str(folder), DDIM(5))
-    single = DiffusersReference(str(file), DDIM(5), config=str(folder))
+@pytest.fixture
+def pair(pipeline_folder, tmp_path):
+    """References of a folder and of the single file that is made from it."""
+
+    def make(name):
+        folder = pipeline_folder(name)
+        file = single_file(folder, name, tmp_path / "model.safetensors")
+        sampler = Euler(5) if name == "sd3" else DDIM(5)
+        return DiffusersReference(str(folder), sampler), DiffusersReference(str(file), sampler, config=str(folder))
+
+    return make
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_a_single_file_is_the_same_model(pair, name):
+    whole, single = pair(name)
+    assert single.output == whole.output
     assert single.sampler.levels(single.process) == whole.sampler.levels(whole.process)
     assert single.shape([""]) == whole.shape([""])
     expected, found = whole.build().state_dict(), single.build().state_dict()
     assert expected.keys() == found.keys()
-    assert all(torch.equal(value, found[name]) for name, value in expected.items())
-    texts = ["a red cube", ""]
-    assert torch.equal(single.encode(texts, "cpu")["prompt"], whole.encode(texts, "cpu")["prompt"])
-    z = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert all(torch.equal(value, found[key]) for key, value in expected.items())
+    z = torch.randn(2, *whole.shape([""]), generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(single.decode(z), whole.decode(z))
     assert single.fingerprint(single.build()) == single.fingerprint(single.build())
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[DROPOUT] * (name == "sd3")) for name in PIPELINES])
+def test_a_single_file_reads_texts_alike(pair, name):
+    expected, found = (reference.encode(["a red cube", ""], "cpu") for reference in pair(name))
+    assert expected.keys() == found.keys()
+    for key, value in expected.items():
+        torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-4)

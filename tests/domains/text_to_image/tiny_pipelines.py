@@ -115,7 +115,7 @@ def sdxl(folder: Path) -> None:
         **UNET,
         attention_head_dim=(4, 8),
         use_linear_projection=True,
-        cross_attention_dim=64,
+        cross_attention_dim=32 + 48,
         transformer_layers_per_block=(1, 2),
         addition_embed_type="text_time",
         addition_time_embed_dim=8,
@@ -124,7 +124,7 @@ def sdxl(folder: Path) -> None:
     StableDiffusionXLPipeline(
         vae=vae(force_upcast=True, scaling_factor=0.13025),
         text_encoder=clip_text(tokenizer),
-        text_encoder_2=clip_text(tokenizer, "CLIPTextModelWithProjection", 5, projection_dim=24),
+        text_encoder_2=clip_text(tokenizer, "CLIPTextModelWithProjection", 5, projection_dim=24, hidden_size=48),
         tokenizer=tokenizer,
         tokenizer_2=tokenizer,
         unet=stirred(unet, 1, 1.0),
@@ -139,7 +139,7 @@ def sd3(folder: Path) -> None:
     from transformers import T5Config, T5EncoderModel
 
     tokenizer, t5 = clip_tokenizer(folder / "tokenizer"), t5_tokenizer()
-    language = T5Config(vocab_size=len(t5), d_model=64, d_kv=8, d_ff=48, num_layers=2, num_heads=4)
+    language = T5Config(vocab_size=len(t5), d_model=80, d_kv=8, d_ff=48, num_layers=2, num_heads=4)
     transformer = SD3Transformer2DModel(
         sample_size=8,
         patch_size=2,
@@ -148,18 +148,20 @@ def sd3(folder: Path) -> None:
         num_layers=2,
         attention_head_dim=8,
         num_attention_heads=4,
-        joint_attention_dim=64,
+        joint_attention_dim=80,
         caption_projection_dim=32,
-        pooled_projection_dim=48,
+        pooled_projection_dim=32 + 24,
         pos_embed_max_size=16,
     )
+    first = clip_text(tokenizer, "CLIPTextModelWithProjection", projection_dim=32)
+    first.text_projection.weight.data = torch.eye(32)  # as published, and as files in the original layout have it
     StableDiffusion3Pipeline(
         transformer=stirred(transformer, 1, 1.0),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
         vae=vae(8, scaling_factor=1.5305, shift_factor=0.0609, use_quant_conv=False, use_post_quant_conv=False),
-        text_encoder=clip_text(tokenizer, "CLIPTextModelWithProjection", projection_dim=24),
+        text_encoder=first,
         tokenizer=tokenizer,
-        text_encoder_2=clip_text(tokenizer, "CLIPTextModelWithProjection", 5, projection_dim=24),
+        text_encoder_2=clip_text(tokenizer, "CLIPTextModelWithProjection", 5, projection_dim=24, hidden_size=48),
         tokenizer_2=tokenizer,
         text_encoder_3=stirred(T5EncoderModel(language), 7),
         tokenizer_3=t5,
