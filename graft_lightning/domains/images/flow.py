@@ -149,7 +149,7 @@ class ImageFlow(PictureFlow):
         pipeline stays.
 
         Raises:
-            SettingsError: if the folder holds something else; it stays as it is, and says where the network is instead.
+            SettingsError: if the folder holds something else, which stays; says where the network is instead.
         """
         target = path / self.subfolder if self.subfolder else path
         partial = target.with_name(target.name + ".partial")
