@@ -172,10 +172,10 @@ def markdown_table(table: Table, metrics: Mapping[str, str], first: str = "metho
 
 
 def written(figure: Figure) -> str:
-    """A figure as text."""
-    if figure["low"] != figure["low"]:
-        return f"{figure['mean']:.3f}"
-    return f"{figure['mean']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"
+    """A figure as text: three decimals, or two digits of what is smaller than a hundredth."""
+    places = ".3f" if not 0 < abs(figure["mean"]) < 0.01 else ".2g"
+    mean, low, high = (format(figure[name], places) for name in ("mean", "low", "high"))
+    return mean if figure["low"] != figure["low"] or low == high else f"{mean} [{low}, {high}]"
 
 
 def caption(runs: Sequence[Run], stage: str) -> str:

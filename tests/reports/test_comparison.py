@@ -80,3 +80,6 @@ def test_folders_without_runs_are_an_error(tmp_path):
 def test_figures_as_text():
     assert written({"mean": 0.5, "low": 0.4, "high": 0.61, "n": 3}) == "0.500 [0.400, 0.610]"
     assert written({"mean": 0.5, "low": math.nan, "high": math.nan, "n": 1}) == "0.500"
+    assert written({"mean": 0.5, "low": 0.5, "high": 0.5, "n": 5}) == "0.500"
+    assert written({"mean": 1.53e-4, "low": 1.1e-4, "high": 1.96e-4, "n": 5}) == "0.00015 [0.00011, 0.0002]"
+    assert written({"mean": 0.0, "low": -0.1, "high": 0.1, "n": 5}) == "0.000 [-0.100, 0.100]"
