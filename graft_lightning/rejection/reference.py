@@ -45,10 +45,13 @@ class Reference(ABC):
     Attributes:
         output: the network's output type, or one by field.
         lora_targets: names of the layers that `LoRA` adapts by default.
+        beside: names of the models that encode and decode beside the network; a plan says that it leaves out their
+            memory.
     """
 
     output: Output | dict[str, Output]
     lora_targets: tuple[str, ...]
+    beside: tuple[str, ...] = ()
 
     def __init__(self, sampler: Sampler, guidance_scale: float = 1.0) -> None:
         self.sampler = sampler

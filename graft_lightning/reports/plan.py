@@ -218,10 +218,14 @@ def _memory(module: DenoisingModule, data: Any, work: Work, averaged: bool, meas
         f"  parameters       {parts}, {trained:,} trained",
         f"  memory           {readable(memory.resident)} in training = {' + '.join(filter(None, what))}",
     ]
+    if module.decoder.beside:
+        beside = ", ".join(module.decoder.beside)
+        lines.append(f"                   without {beside} and rewards, which take theirs while they work")
     if memory.checkpoint is not None:
         lines.append(f"  checkpoint       {readable(memory.checkpoint)}")
     if not measured:
-        return [*lines, "  activations      not measured"]
+        lines.append("  activations      not measured")
+        return lines + (["  encoded texts    not measured"] if any(work.conditions) else [])
     held = [*views.original.parameters(), *views.network.parameters(), *views.network.buffers()]
     whole, each = activation_bytes(lambda count: training_step(module, work.conditions, count)(), held, data.batch_size)
     least = "at least " if recomputes(views.network) else ""

@@ -83,6 +83,8 @@ def test_measuring_changes_nothing_and_gives_a_time(tmp_path, capsys):
     assert re.search(r"time\s+about \d", printed)
     assert re.search(r"parameters\s+[\d,]+ in the network, [\d,]+ trained", printed)
     assert re.search(r"activations\s+[\d.]+ [KM]B in a step of 4 examples", printed)
+    assert re.search(r"encoded texts\s+[\d.]+ K?B for 4 conditions", printed)
+    assert "and rewards, which take theirs" not in printed, "nothing works beside this network"
     assert not (tmp_path / "pool").exists()
 
 
@@ -161,6 +163,7 @@ def test_memory_and_checkpoint_are_what_a_run_leaves(tmp_path, capsys):
         5 * weights, rel=0.01
     )  # two copies, gradients, 2 moments
     assert "time             not measured: not asked for" in printed
+    assert "encoded texts    not measured" in printed
     launch("fit", tmp_path)
     checkpoint = re.search(r"checkpoint\s+([\d.]+) (KB|MB)", printed)
     taken = (tmp_path / "run/checkpoints/last.ckpt").stat().st_size

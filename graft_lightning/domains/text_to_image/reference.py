@@ -80,6 +80,8 @@ class DiffusersReference(PictureReference):
         self._source = Source(model, config, variant)
         self._parts: dict[str, Any] = {}
 
+    beside = ("VAE", "text encoders")
+
     # ---- what the pipeline's configuration says
 
     @cached_property

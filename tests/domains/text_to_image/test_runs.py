@@ -157,6 +157,8 @@ def test_plan_of_a_full_size_run_without_weights_or_prompts(capsys, monkeypatch,
     assert re.search(r"conditions +cannot be read, counted as one: prompt file .* is absent; GenAI-Bench is", printed)
     assert re.search(r"^ +time +not measured: .*(more than a plan tries on a CPU|`hf download )", printed, re.MULTILINE)
     assert re.search(r"^ +activations +not measured$", printed, re.MULTILINE)
+    assert re.search(r"^ +encoded texts +not measured$", printed, re.MULTILINE)
+    assert re.search(r"^ +memory .*\n +without VAE, text encoders and rewards", printed, re.MULTILINE)
     assert re.search(r"collection +100 trajectories", printed)
 
 
