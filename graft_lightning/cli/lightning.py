@@ -7,6 +7,7 @@ import re
 import sys
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
@@ -117,6 +118,7 @@ def run_lightning(args: Sequence[str] | None = None) -> GraftCLI:
     Raises:
         SystemExit: 2 on a bad configuration or bad input, with one message.
     """
+    _refuse_sweeps(sys.argv[1:] if args is None else args)
     keep_freed_memory()
     try:
         return GraftCLI(
@@ -130,6 +132,17 @@ def run_lightning(args: Sequence[str] | None = None) -> GraftCLI:
     except (PoolError, SettingsError, FileNotFoundError) as error:
         sys.stderr.write(f"error: {error}\n")
         raise SystemExit(2) from None
+
+
+def _refuse_sweeps(args: Sequence[str]) -> None:
+    """Says what a file of many runs is for; the parser's complaint would be about one of its keys."""
+    for name in args:
+        file = Path(name.removeprefix("--config="))
+        if file.suffix in (".yaml", ".yml") and file.is_file():
+            text = file.read_text(encoding="utf-8")
+            if re.search(r"^cells:", text, re.M) and re.search(r"^chains:", text, re.M):
+                sys.stderr.write(f"error: {file} describes many runs: python -m graft_lightning sweep {file}\n")
+                raise SystemExit(2)
 
 
 def innermost(message: str) -> str:

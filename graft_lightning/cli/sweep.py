@@ -62,7 +62,7 @@ def run_sweep(args: Sequence[str]) -> None:
     """Runs the sweep of a YAML file and writes its report.
 
     Raises:
-        SystemExit: 1 if a cell failed; the others are run all the same.
+        SystemExit: 1 if a cell failed (the others are run all the same), 2 if the file is mistaken.
     """
     parser = argparse.ArgumentParser(prog="python -m graft_lightning sweep", description=run_sweep.__doc__)
     parser.add_argument("file", type=Path, help="YAML with name, folder, chains, cells, report")
@@ -70,7 +70,11 @@ def run_sweep(args: Sequence[str]) -> None:
     parser.add_argument("--folder", type=Path, help="where runs go; the file's own by default")
     parser.add_argument("--only", nargs="*", help="only chains whose name starts so")
     options = parser.parse_args(list(args))
-    plan = read_plan(options.file, options.folder)
+    try:
+        plan = read_plan(options.file, options.folder)
+    except (ValueError, FileNotFoundError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        raise SystemExit(2) from None
     chains = [c for c in plan.chains if not options.only or c.name.startswith(tuple(options.only))]
     failed = run_chains(chains, options.jobs or plan.jobs)
     from graft_lightning.cli.report import write_reports
@@ -104,7 +108,8 @@ def read_plan(file: Path, folder: Path | None = None) -> Plan:
     text = yaml.safe_load(file.read_text(encoding="utf-8"))
     unknown = set(text) - {"folder", "jobs", "threads", "settings", "cells", "chains", "report"}
     if unknown:
-        raise ValueError(f"{file}: unknown keys {sorted(unknown)}")
+        hint = "; this is the configuration of one run, for `fit`" if {"data", "model"} & set(text) else ""
+        raise ValueError(f"{file}: unknown keys {sorted(unknown)}{hint}")
     root = folder or Path(text["folder"])
     cells = {}
     for name, cell in text["cells"].items():

@@ -1,13 +1,15 @@
 """The sweep: cells run once, in order, in the settings of their chain; a failed one stops nobody."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
 import graft_lightning.cli.main
-from graft_lightning.cli.sweep import LOG, is_done, read_plan, run_chain
+from graft_lightning.cli.main import main
+from graft_lightning.cli.sweep import LOG, is_done, read_plan, run_chain, run_sweep
 
 SWEEP = {
     "folder": "nowhere",
@@ -103,11 +105,21 @@ def test_a_failed_cell_is_told_and_stops_nobody(plan, called, monkeypatch, capsy
             {"cells": {"base": {"commands": ["test"], "config": [], "setings": {}}}},
             "cell base has unknown keys.*setings",
         ),
+        ({"model": {}}, "unknown keys.*model.*this is the configuration of one run, for `fit`"),
         ({"chains": [{"name": "a", "seed": 0, "cells": ["grafd"]}]}, "chain a asks for cells.*grafd.*graft"),
     ],
-    ids=["key", "cell", "chain"],
+    ids=["key", "cell", "run", "chain"],
 )
-def test_a_mistaken_sweep_is_refused(plan, change, message):
+def test_a_mistaken_sweep_is_refused(plan, capsys, change, message):
     Path("sweep.yaml").write_text(yaml.safe_dump({**SWEEP, **change}))
     with pytest.raises(ValueError, match=message):
         plan()
+    with pytest.raises(SystemExit, match="2"):
+        run_sweep(["sweep.yaml"])
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_a_sweep_given_to_fit_is_told_from_a_run(plan, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["fit", "--config", "sweep.yaml"])
+    assert "describes many runs: python -m graft_lightning sweep sweep.yaml" in capsys.readouterr().err
