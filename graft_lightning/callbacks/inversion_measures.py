@@ -41,8 +41,8 @@ class HeldOutNoise(Measure):
     the inversion, given convergence; a likelihood of the data only for m = 0 on dequantised data), ``known_held_out``
     (share that converged and has a density), ``converged_held_out``, ``norm_held_out`` and ``norm_train`` (|z|^2 / d,
     1 under N(0, I)), ``norm_gap`` (their difference in standard errors: a base that memorises maps only its training
-    data to N(0, I)), and the round trips data -> noise -> data and noise -> data -> noise: median, maximum and the share
-    above 1e-4.
+    data to N(0, I)), and the round trips data -> noise -> data and noise -> data -> noise: median, maximum, and which
+    share is above 1e-4.
 
     Args:
         examples: held-out data.

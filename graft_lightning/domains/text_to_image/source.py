@@ -8,6 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from graft_lightning.domains.base.loading import ModelUnavailableError, loaded
 from graft_lightning.domains.text_to_image.architectures import ARCHITECTURES, Config
 from graft_lightning.types import SettingsError
@@ -102,7 +104,11 @@ class Source:
         kind = getattr(diffusers, class_name)
         options = dict.fromkeys(absent) | options
         if self.is_file:
-            return self._loaded(kind.from_single_file, config=self._description(), **options)
+            pipeline = self._loaded(kind.from_single_file, config=self._description(), **options)
+            for part in pipeline.components.values():
+                if isinstance(part, nn.Module):
+                    part.eval()  # diffusers leaves the T5 of a single file in training mode, with its dropout
+            return pipeline
         return self._loaded(kind.from_pretrained, variant=self.variant, **options)
 
     def fingerprint(self, part: str) -> str:

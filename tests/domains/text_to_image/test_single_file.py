@@ -8,10 +8,6 @@ from graft_lightning.processes.samplers import DDIM, Euler
 from tests.domains.text_to_image.single_file import single_file
 from tests.domains.text_to_image.tiny_pipelines import PIPELINES
 
-DROPOUT = pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="diffusers leaves the T5 of a single file in training mode: dropout"
-)
-
 
 @pytest.fixture
 def pair(pipeline_folder, tmp_path):
@@ -40,7 +36,7 @@ def test_a_single_file_is_the_same_model(pair, name):
     assert single.fingerprint(single.build()) == single.fingerprint(single.build())
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[DROPOUT] * (name == "sd3")) for name in PIPELINES])
+@pytest.mark.parametrize("name", PIPELINES)
 def test_a_single_file_reads_texts_alike(pair, name):
     expected, found = (reference.encode(["a red cube", ""], "cpu") for reference in pair(name))
     assert expected.keys() == found.keys()
