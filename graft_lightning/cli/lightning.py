@@ -15,6 +15,7 @@ os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
 import lightning as L
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from omegaconf.errors import OmegaConfBaseException
+from torch.multiprocessing import ProcessRaisedException
 
 # Whatever a YAML file may name by its bare class name is imported here.
 import graft_lightning.callbacks
@@ -36,6 +37,9 @@ from graft_lightning.rejection.pool import PoolError
 from graft_lightning.types import SettingsError
 
 log = logging.getLogger(__name__)
+
+REFUSALS = (PoolError, SettingsError, FileNotFoundError)
+"""Bad input: told in one message, without a traceback."""
 
 
 class Parser(LightningArgumentParser):
@@ -129,9 +133,21 @@ def run_lightning(args: Sequence[str] | None = None) -> GraftCLI:
     except OmegaConfBaseException as error:
         sys.stderr.write(f"error: {str(error).strip()}\n")
         raise SystemExit(2) from None
-    except (PoolError, SettingsError, FileNotFoundError) as error:
+    except REFUSALS as error:
         sys.stderr.write(f"error: {error}\n")
         raise SystemExit(2) from None
+    except ProcessRaisedException as error:
+        if (message := _refusal_of_a_process(str(error))) is None:
+            raise
+        sys.stderr.write(f"error: {message}\n")
+        raise SystemExit(2) from None
+
+
+def _refusal_of_a_process(text: str) -> str | None:
+    """The message of a refusal out of the traceback that a forked process left; None where it was something else."""
+    kinds = {kind.__name__ for refusal in REFUSALS for kind in [refusal, *refusal.__subclasses__()]}
+    raised = [m for m in re.finditer(r"^(?:\w+\.)*(\w+): ", text, re.M) if m[1] in kinds or m[1].endswith("Error")]
+    return text[raised[-1].end() :].strip() if raised and raised[-1][1] in kinds else None
 
 
 def _refuse_sweeps(args: Sequence[str]) -> None:

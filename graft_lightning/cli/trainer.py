@@ -3,6 +3,7 @@
 from typing import Any
 
 import lightning as L
+import torch
 
 from graft_lightning.callbacks.collect import Collect
 from graft_lightning.callbacks.evaluate import Evaluate
@@ -28,7 +29,8 @@ class GraftTrainer(L.Trainer):
         evaluate = next(callback for callback in callbacks if isinstance(callback, Evaluate))
         invert = next((callback for callback in callbacks if isinstance(callback, Invert)), None)
         loop = loop_of(self, datamodule, evaluate, getattr(model, "has_base", False))
-        print(make_plan(model, datamodule, self.collector, loop, invert, measure))  # type: ignore[arg-type]
+        device: torch.device = self.strategy.root_device
+        print(make_plan(model, datamodule, self.collector, loop, invert, measure, device))  # type: ignore[arg-type]
 
     def diagnose(
         self,

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from tensordict import TensorDictBase
 
 from graft_lightning.callbacks.collect import Collect
@@ -24,13 +25,20 @@ from graft_lightning.reports.memory import (
 from graft_lightning.reports.operations import operations
 from graft_lightning.reports.trial import fastest, seconds_of_networks, seconds_of_reward, texts_for, training_step
 
+CPU = torch.device("cpu")
 PREFIXES = ("", "K", "M", "G", "T", "P", "E")
 TRIED = 5e12
 """Operations of a batch, at most, for it to be timed: a minute on one slow core."""
 
 
 def make_plan(
-    module: DenoisingModule, data: Any, collect: Collect, loop: Loop, invert: Invert | None = None, measure: bool = True
+    module: DenoisingModule,
+    data: Any,
+    collect: Collect,
+    loop: Loop,
+    invert: Invert | None = None,
+    measure: bool = True,
+    device: torch.device = CPU,
 ) -> str:
     """The costs of a configuration, as text.
 
@@ -41,6 +49,7 @@ def make_plan(
         loop: what the trainer will do.
         invert: settings of the inversion, where there is one.
         measure: time network, reward and training step on this machine.
+        device: on which they are timed.
     """
     work = work_of(module, data, collect, loop, invert)
     counts = {name: operations(one, work.conditions[0]) for name, one in networks_of(module).items()}
@@ -49,12 +58,14 @@ def make_plan(
         *_counted(module, data, collect, loop, work),
         *_operations(module, counts),
     ]
-    reason = _too_much(counts, max(timed_batch(collect), data.batch_size)) if measure else "not asked for"
+    reason = "" if measure else "not asked for"
+    if measure and device.type == "cpu":
+        reason = _too_much(counts, max(timed_batch(collect), data.batch_size))
     if not reason and networks_of(module):
         try:
             module.configure_model()
-            lines += _timed(module, data, collect, loop, work)
-        except OSError as error:  # weights that are not here
+            lines += _timed(module.to(device), data, collect, loop, work)
+        except (OSError, torch.OutOfMemoryError) as error:  # weights that are not here, a batch that does not fit
             reason = str(error).partition("\n")[0]
     lines += _memory(module, data, work, loop.averaged, measured=not reason)
     if reason:

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from tensordict import TensorDictBase
 
 from graft_lightning.modules.corrected import CorrectedFlow
 from graft_lightning.modules.denoising import DenoisingModule
@@ -61,6 +60,7 @@ def seconds_of_reward(module: DenoisingModule, reward: Reward, conditions: Seque
     """Seconds of the score of one sample."""
     texts = texts_for(conditions, size)
     samples = module.decoder.decode(pure_noise(module.decoder, texts, module.device))
+    reward = reward.to(module.device)
     return fastest(lambda: score(reward, samples, texts)) / size
 
 
@@ -96,13 +96,15 @@ def fastest(work: Callable[[], Any]) -> float:
     work()
     seconds = []
     for _ in range(REPEATS):
+        _wait()
         start = time.perf_counter()
-        result = work()
-        if (
-            isinstance(result, torch.Tensor | TensorDictBase)
-            and result.device is not None
-            and result.device.type == "cuda"
-        ):
-            torch.cuda.synchronize()
+        work()
+        _wait()
         seconds.append(time.perf_counter() - start)
     return min(seconds)
+
+
+def _wait() -> None:
+    """Until a GPU, where one is in use, has done what it was asked for."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
