@@ -314,6 +314,7 @@ class Collect(L.Callback):
         record = {
             "round": opened.index,
             "acceptance": selection.rule,
+            "acceptance_settings": {k: v for k, v in vars(data.acceptance).items() if isinstance(v, int | float | str)},
             "reward": self._reward_name(data),
             "seed": data.seed,
             "draws": self.draws,

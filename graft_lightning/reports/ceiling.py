@@ -40,7 +40,8 @@ def ceilings(folders: Iterable[Path], prefix: str = "") -> tuple[dict[str, dict[
 
 
 def _rule(record: dict[str, Any]) -> str:
-    return f"{record['acceptance']} of {record['reward']}"
+    settings = ", ".join(f"{name}={value}" for name, value in record["acceptance_settings"].items())
+    return f"{record['acceptance']}{f'({settings})' if settings else ''} of {record['reward']}"
 
 
 def _records(folders: Iterable[Path], prefix: str) -> list[dict[str, Any]]:

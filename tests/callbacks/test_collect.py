@@ -106,6 +106,7 @@ def test_what_a_rule_implies_is_recorded(tmp_path, messages, rule, settings, exp
     launch("fit", tmp_path, {**SHORT, **groupwise, "data.acceptance": {"class_path": rule, "init_args": settings}})
     found = record(tmp_path)
     assert (found["acceptance"], found["reward"], found["seed"]) == (rule, "Groupwise", 3)
+    assert found["acceptance_settings"] == settings
     assert {name: found["implied"][name] for name in expected} == pytest.approx(expected)
     assert any(
         f"KL from the reference {found['implied']['kl']:.2f} of at most 1.39 nats" in text for text in messages()

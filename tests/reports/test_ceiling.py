@@ -6,11 +6,12 @@ import pytest
 from graft_lightning.reports.ceiling import ALL, ceilings
 
 
-def collected(folder, seed, acceptance, accepted, reward="Ink", drawn=0):
+def collected(folder, seed, acceptance, accepted, reward="Ink", drawn=0, **settings):
     folder.mkdir(parents=True)
     record = {
         "seed": seed,
         "acceptance": acceptance,
+        "acceptance_settings": settings,
         "reward": reward,
         "newly_drawn": drawn,
         "rewards": {"Ink": {"all": 0.1 * seed, "accepted": accepted}, "Judge": {"all": 0.5, "accepted": 0.6}},
@@ -23,14 +24,16 @@ def test_runs_of_one_seed_count_once_and_intervals_are_over_seeds(tmp_path):
         for run in ("graft", "pgraft"):
             drawn = 64 if run == "graft" else 0
             collected(tmp_path / f"seed-{seed}" / run, seed, "TopK", 0.4 + 0.2 * seed, drawn=drawn)
-        collected(tmp_path / f"seed-{seed}" / "judged", seed, "TopK", 0.0, reward="Judge")
+        collected(tmp_path / f"seed-{seed}" / "judged", seed, "TopK", 0.0, reward="Judge", k=4)
+        collected(tmp_path / f"seed-{seed}" / "more", seed, "TopK", 1.0, reward="Judge", k=16)
     found, drawn = ceilings([tmp_path], "seed-")
     assert drawn == 128
-    assert list(found) == [ALL, "one_round_ceiling: TopK of Ink", "one_round_ceiling: TopK of Judge"]
+    rules = ["TopK of Ink", "TopK(k=4) of Judge", "TopK(k=16) of Judge"]
+    assert list(found) == [ALL, *(f"one_round_ceiling: {rule}" for rule in rules)]
     half = 12.706 * 0.1  # Student's t for two values, and their standard error
     expected = {"mean": 0.7, "low": 0.7 - half, "high": 0.7 + half, "n": 2}
     assert found["one_round_ceiling: TopK of Ink"]["Ink"] == pytest.approx(expected)
-    assert found["one_round_ceiling: TopK of Judge"]["Ink"]["mean"] == 0
+    assert found["one_round_ceiling: TopK(k=4) of Judge"]["Ink"]["mean"] == 0
     assert found[ALL]["Ink"]["mean"] == pytest.approx(0.15)
 
 
