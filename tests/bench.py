@@ -175,7 +175,15 @@ def molecules(count: int = 1000) -> tuple[float, dict[str, float]]:
         parts.append(reference.decode(found.x_0))
     sampled = time.perf_counter() - start
     samples = torch.cat(parts)
-    judges = [rewards.Stable(), rewards.Heteroatoms(3), rewards.Valid(), rewards.LowStrain()]
+    judges = [
+        rewards.Stable(),
+        rewards.Heteroatoms(3),
+        rewards.Valid(),
+        rewards.LowStrain(),
+        rewards.LogPWindow(0.0, 2.0),
+        rewards.SyntheticAccessibility(),
+        rewards.DrugLikeness(),
+    ]
     costs = {judge.name: seconds(partial(judge, samples.clone(), texts)) for judge in judges}
     return sampled, costs | {"keys (canonical SMILES)": seconds(partial(reference.keys, samples.clone()))}
 
