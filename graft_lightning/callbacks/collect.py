@@ -38,9 +38,8 @@ class Collect(L.Callback):
     """Fills the pool: every condition of the datamodule, ``draws`` times, scored by the reward.
 
     A pool that was filled by the same reference is used again: a change of the rule, of K / M, of the hand-off among
-    the
-    kept levels draws nothing new. Runs in ``on_fit_start``, and for several rounds at the end of epochs, where the pool
-    is drawn again from the current model.
+    the kept levels draws nothing new. Runs in ``on_fit_start``, and for several rounds at the end of epochs, where the
+    pool is drawn again from the current model.
 
     Args:
         reward: what is maximised; without one the callback does nothing (pre-training).

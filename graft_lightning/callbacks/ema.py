@@ -10,9 +10,9 @@ from torch import Tensor
 class TrainableEMA(L.Callback):
     """Averages the trained parameters and evaluates with the average.
 
-    Lightning's own ``EMAWeightAveraging`` copies the whole module and does not know sharded parameters; this one
-    averages
-    in place, works under DDP and FSDP alike, and is saved with the checkpoint. Use Lightning's for pre-training.
+    Lightning's own ``EMAWeightAveraging`` copies the whole module, a frozen reference included, does not know sharded
+    parameters, and has no warm-up. This one averages in place, works under DDP and FSDP alike, and is saved with the
+    checkpoint. Where none of that matters, as in plain pre-training, use Lightning's.
 
     Args:
         decay: of the average.
