@@ -26,9 +26,8 @@ LEVEL_BINS = 5
 class DenoisingModule(L.LightningModule):
     """A thin adapter between Lightning and `Objective`, `Reference` and `Sampler`.
 
-    The constructor loads nothing; networks are built in `configure_model`. Only ``network`` is a registered
-    submodule, so
-    that checkpoints, averages and sharding see the trained weights and no others; a frozen copy follows it from
+    The constructor loads nothing; networks are built in `configure_model`. Only ``network`` is a registered submodule,
+    so that checkpoints, averages and sharding see the trained weights and no others; a frozen copy follows it from
     device to device by `_apply`.
 
     Args:

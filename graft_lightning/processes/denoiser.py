@@ -1,8 +1,7 @@
 """Denoisers: what a network predicts, converted at this edge and nowhere else.
 
 A denoiser is called as ``denoiser(x_t, t, condition)`` with t ``(batch,)`` in the process's own levels, and answers
-in its
-own output type. `predict` turns that answer into x_0 and eps for samplers; objectives compare in the output type
+in its own output type. `predict` turns that answer into x_0 and eps for samplers; objectives compare in the output type
 itself.
 """
 

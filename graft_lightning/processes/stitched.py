@@ -12,8 +12,7 @@ class Stitched(Denoiser):
     """``above`` where t > handoff, ``below`` where t <= handoff.
 
     A step belongs wholly to the model of its *input*: the step from state n to n - 1 is made by ``above`` if and only
-    if
-    n > N_I. P-GRAFT puts the fine-tuned model above and the reference below; RP-GRAFT the other way round. A sampler
+    if n > N_I. P-GRAFT puts the fine-tuned model above and the reference below; RP-GRAFT the other way round. A sampler
     whose grid lacks the hand-off inserts it (see `boundaries`).
 
     Args:
