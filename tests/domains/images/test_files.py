@@ -32,14 +32,14 @@ def read_all(files, names):
     return [files.read(name) for name in names]
 
 
-@pytest.mark.parametrize("source", ["folder", "archive", "database"])
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_readers_go_to_other_processes(request, source, method):
-    files = open_files(str(request.getfixturevalue(source)))
-    here = read_all(files, files.names)  # opened before the fork
+def test_readers_go_to_other_processes(folder, archive, database, method):
+    sources = [open_files(str(path)) for path in (folder, archive, database)]
+    here = [read_all(files, files.names) for files in sources]  # opened before the fork
+    parts = [(files, files.names[half]) for files in sources for half in (slice(20), slice(20, None))]
     with multiprocessing.get_context(method).Pool(2) as pool:
-        halves = pool.starmap(read_all, [(files, files.names[:20]), (files, files.names[20:])])
-    assert halves[0] + halves[1] == here
+        halves = pool.starmap(read_all, parts)
+    assert [halves[i] + halves[i + 1] for i in (0, 2, 4)] == here
 
 
 @pytest.mark.parametrize("source", ["folder", "archive", "database"])

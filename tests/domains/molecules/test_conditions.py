@@ -8,7 +8,6 @@ from graft_lightning.domains.molecules.conditions import (
     count_of,
     shared_out,
 )
-from graft_lightning.domains.molecules.embedded import load_embedded
 
 
 def test_groups_of_the_same_count_are_conditions_of_their_own():
@@ -44,8 +43,3 @@ def test_histograms_are_those_of_the_data(tmp_path_factory):
     assert AtomCounts(200, "qm9").texts()[0] == "n=19"
     with pytest.raises(ValueError, match="qm8"):
         AtomCounts(4, "qm8")
-
-
-@pytest.mark.slow
-def test_the_embedded_histogram_is_that_of_the_embedded_set(tmp_path):
-    assert load_embedded(cache=tmp_path, progress=False).histogram() == EMBEDDED_HISTOGRAM

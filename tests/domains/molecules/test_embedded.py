@@ -3,6 +3,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from graft_lightning.domains.molecules.conditions import EMBEDDED_HISTOGRAM
 from graft_lightning.domains.molecules.embedded import build, load_embedded
 from graft_lightning.domains.molecules.metrics import strains
 from graft_lightning.domains.molecules.perception import perceive
@@ -56,3 +57,4 @@ def test_default_size(tmp_path):
     assert all(perceived.stable for perceived in perceive(molecules[:]))
     kept = len(molecules) / (len(molecules) + sum(molecules.manifest["left_out"].values()))
     assert 0.8 < kept < 0.9
+    assert molecules.histogram() == EMBEDDED_HISTOGRAM
