@@ -54,10 +54,15 @@ def accepted_figure(selection: Selection, conditions: Sequence[str]) -> Any:
 
 def log_figure(trainer: L.Trainer, tag: str, figure: Any, file: Path | None = None) -> None:
     """A figure to every TensorBoard of the trainer, and to a file for reports."""
-    if file is not None:
-        figure.savefig(file, dpi=100)
-    for board in boards(trainer):
-        board.experiment.add_figure(tag, figure, global_step=trainer.global_step)
+    if not boards(trainer) and file is None:
+        return
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # once for all
+    pixels = torch.frombuffer(bytearray(canvas.buffer_rgba()), dtype=torch.uint8)
+    width, height = canvas.get_width_height()
+    log_sheet(trainer, tag, pixels.view(height, width, 4)[..., :3].permute(2, 0, 1), file)
 
 
 def log_layout(trainer: L.Trainer, names: Sequence[str]) -> None:
