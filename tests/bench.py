@@ -66,7 +66,7 @@ def sampling(reference: DigitReference) -> tuple[float, float]:
     process = reference.process
     levels = torch.tensor(reference.sampler.levels(process))
     alpha, sigma = (value.float() for value in process.gaussian.alpha_sigma(levels))
-    denoiser = _Bare(reference, network)
+    denoiser = FrozenDenoiser(reference, network)
 
     def ours() -> None:
         reference.sampler.sample(
@@ -87,20 +87,6 @@ def sampling(reference: DigitReference) -> tuple[float, float]:
     return ratio(ours, bare)
 
 
-class _Bare:
-    boundaries = ()
-    output = "v_prediction"
-
-    def __init__(self, reference: DigitReference, network: torch.nn.Module) -> None:
-        self.reference, self.network = reference, network
-
-    def __call__(self, x_t: Any, t: Tensor, condition: Any) -> Any:
-        return self.reference.denoise(self.network, x_t, t, condition)
-
-    def output_of(self, field: str | None) -> Any:
-        return "v_prediction"
-
-
 def filled_pool(folder: Path, reference: DigitReference) -> AcceptedTrajectories:
     """A datamodule on a small pool of an untrained reference."""
     network = reference.build(pretrained=False)
@@ -110,7 +96,8 @@ def filled_pool(folder: Path, reference: DigitReference) -> AcceptedTrajectories
     kept = {n: KeptLevel(t, 0.0) for n, t in keep.items()}
     opened = pool.start_round(0, texts, 16, kept, 256, {})
     pool.add_reward("Random", describe(Random()))
-    fill(opened, reference, _Bare(reference, network), Plan(texts, 16, keep, 0, 0, 256), {"Random": Random()}, "cpu")
+    plan = Plan(texts, 16, keep, 0, 0, 256)
+    fill(opened, reference, FrozenDenoiser(reference, network), plan, {"Random": Random()}, "cpu")
     data = AcceptedTrajectories(DigitPrompts("train"), TopK(4), str(folder / "pool"), 64, TRAINING_STEPS, seed=0)
     data.use(opened, "Random", next(iter(keep)))
     return data
@@ -194,6 +181,11 @@ def main() -> None:
     import logging
     import warnings
 
+    import diffusers
+    import transformers
+
+    diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()
     warnings.filterwarnings("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     reference = DigitReference(sampler=DDPM(steps=STEPS, clip_sample=1.0))
