@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from graft_lightning.processes.denoiser import Denoiser, Output
+from graft_lightning.processes.denoiser import Denoiser
 from graft_lightning.processes.noise import Noise
+from graft_lightning.processes.outputs import Output
 from graft_lightning.processes.paths import GaussianPath
 from graft_lightning.processes.process import Process
 from graft_lightning.processes.samplers import DDIM, Sampler

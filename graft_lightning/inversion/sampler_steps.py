@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from graft_lightning.inversion.steps import FlowSteps
-from graft_lightning.processes.denoiser import Denoiser, Fields, predict
+from graft_lightning.processes.denoiser import Denoiser, Fields, Level, predict
 from graft_lightning.processes.noise import Noise
 from graft_lightning.processes.process import Process
-from graft_lightning.processes.samplers import Heun, Sampler
+from graft_lightning.processes.samplers import Sampler
+from graft_lightning.types import State, as_state, bare
 
 
 class SamplerSteps(FlowSteps):
@@ -32,12 +33,12 @@ class SamplerSteps(FlowSteps):
 
     def __init__(self, sampler: Sampler, process: Process, denoiser: Denoiser, condition: Callable[[int], Any]) -> None:
         name = type(sampler).__name__
-        if sampler.stochastic:
+        if sampler.stochastic(process):
             raise ValueError(f"sampler={name} draws noise; only a deterministic one (Euler, Heun) has inverses")
         if sampler.clip_sample is not None:
             raise ValueError(f"sampler.clip_sample={sampler.clip_sample}; a step that clips has no inverse")
         self.path = process.gaussian
-        super().__init__(self._refuse, sampler.levels(process), "heun" if isinstance(sampler, Heun) else "euler")
+        super().__init__(self._refuse, sampler.levels(process), "heun" if sampler.order == 2 else "euler")
         self.sampler, self.process, self.denoiser, self.condition = sampler, process, denoiser, condition
 
     def _refuse(self, x: Tensor, t: Tensor) -> Tensor:
@@ -54,10 +55,10 @@ class SamplerSteps(FlowSteps):
     def _stepped(self, x_k: Tensor, k: int) -> Tensor:
         condition = self.condition(len(x_k))
 
-        def model(x_t: Any, t: Any) -> Fields:
-            times = torch.full((len(x_t),), t, dtype=torch.float64, device=x_t.device)
-            return predict(self.denoiser, self.process, x_t, times, condition)
+        def model(x_t: State, t: Level) -> Fields:
+            return predict(self.denoiser, self.process, x_t, t, condition)
 
         nothing = Noise(torch.zeros(0, dtype=torch.int64))  # a deterministic sampler draws none
         high, low = self.levels[k], self.levels[k - 1]
-        return self.sampler.step(self.process, model, x_k, high, low, nothing, k > 1)
+        stepped: Tensor = bare(self.sampler.step(self.process, model, as_state(x_k), high, low, nothing, k > 1))
+        return stepped

@@ -15,7 +15,7 @@ from graft_lightning.processes.noise import Noise
 from graft_lightning.processes.samplers import Sampler
 from graft_lightning.processes.schedules import RectifiedFlow
 from graft_lightning.rejection.reference import FrozenDenoiser, Reference, TrainableDenoiser
-from graft_lightning.types import Draws, SettingsError, State
+from graft_lightning.types import Draws, SettingsError, StateLike
 
 
 class CorrectedFlow(DenoisingModule):
@@ -76,17 +76,17 @@ class CorrectedFlow(DenoisingModule):
     def log_density(self, noise: Tensor) -> tuple[Tensor, Tensor]:
         """The corrector's log density of noise ``(batch, *shape)``, nats, and where it is known; ``(batch,)`` both."""
 
-    def sample(self, draws: Draws, denoiser: Denoiser | None = None) -> State:
+    def sample(self, draws: Draws, denoiser: Denoiser | None = None) -> StateLike:
         if denoiser is not None:
             raise TypeError("a corrected flow samples from its own networks; sample_base leaves the corrector out")
         return self._through_flow(draws, self.correct(draws))
 
-    def sample_base(self, draws: Draws) -> State:
+    def sample_base(self, draws: Draws) -> StateLike:
         """What the flow makes of the same seeds without the corrector."""
         noise = Noise(draws.seeds, self.device)
         return self._through_flow(draws, self.flow.process.prior(self.flow.shape(draws.conditions), noise))
 
-    def _through_flow(self, draws: Draws, noise: State) -> State:
+    def _through_flow(self, draws: Draws, noise: StateLike) -> StateLike:
         flow = self.flow
         return flow.sampler.resume(
             FrozenDenoiser(flow, self.flow_network),

@@ -14,7 +14,7 @@ from graft_lightning.processes.denoiser import Denoiser
 from graft_lightning.processes.noise import Noise
 from graft_lightning.processes.objectives import Objective
 from graft_lightning.rejection.reference import Reference, Views
-from graft_lightning.types import Batch, Draws, State
+from graft_lightning.types import Batch, Draws, StateLike
 
 OptimizerCallable = Callable[[Iterable], Optimizer]
 LRSchedulerCallable = Callable[[Optimizer], LRScheduler]
@@ -166,7 +166,7 @@ class DenoisingModule(L.LightningModule):
                 name = f"loss_by_level/t={low:.1f}T-{high:.1f}T"
                 logger.log_metrics({name: float(values[inside].mean())}, step=self.global_step)
 
-    def sample(self, draws: Draws, denoiser: Denoiser | None = None) -> State:
+    def sample(self, draws: Draws, denoiser: Denoiser | None = None) -> StateLike:
         """Finished states of the draws' own seeds, ``(batch, *shape)``.
 
         Args:
@@ -184,7 +184,7 @@ class DenoisingModule(L.LightningModule):
         )
         return trajectory.x_0
 
-    def sample_base(self, draws: Draws) -> State:
+    def sample_base(self, draws: Draws) -> StateLike:
         """What the model to compare with makes of the same draws.
 
         Raises:

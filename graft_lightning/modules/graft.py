@@ -7,7 +7,7 @@ from graft_lightning.processes.denoiser import Denoiser
 from graft_lightning.processes.stitched import Stitched
 from graft_lightning.rejection.collect import state_index
 from graft_lightning.rejection.reference import LoRA, Views, open_views
-from graft_lightning.types import Draws, SettingsError, State
+from graft_lightning.types import Draws, SettingsError, StateLike
 
 
 class PGraft(DenoisingModule):
@@ -75,7 +75,7 @@ class PGraft(DenoisingModule):
         above, below = (views.frozen, views.trainable) if self.reverse else (views.trainable, views.frozen)
         return Stitched(above, below, self.handoff_level)
 
-    def sample_base(self, draws: Draws) -> State:
+    def sample_base(self, draws: Draws) -> StateLike:
         return self.sample(draws, self.opened().frozen)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ from graft_lightning.domains.base import Examples
 from graft_lightning.modules.denoising import DenoisingModule
 from graft_lightning.processes.denoiser import Denoiser
 from graft_lightning.rejection.reference import Reference, Views
-from graft_lightning.types import Draws, State
+from graft_lightning.types import Draws, StateLike, on_device
 
 
 class RealData(DenoisingModule):
@@ -34,6 +34,7 @@ class RealData(DenoisingModule):
     def sampling_denoiser(self) -> Denoiser:
         raise TypeError("real data have no network")
 
-    def sample(self, draws: Draws, denoiser: Denoiser | None = None) -> State:
+    def sample(self, draws: Draws, denoiser: Denoiser | None = None) -> StateLike:
         x, _ = self.examples.batch(draws.draw.clamp_min(0).tolist(), self.seed)
-        return x.to(self.device)
+        moved: StateLike = on_device(x, self.device)
+        return moved

@@ -1,4 +1,4 @@
-"""Denoisers: what a network predicts, converted at this edge and nowhere else.
+"""Denoisers: models of the reverse process.
 
 A denoiser is called as ``denoiser(x_t, t, condition)`` with t ``(batch,)`` in the process's own levels, and answers
 in its own output type. `predict` turns that answer into x_0 and eps for samplers; objectives compare in the output type
@@ -6,19 +6,21 @@ itself.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from graft_lightning.processes.paths import CategoricalPath, GaussianPath, Path
+from graft_lightning.processes.outputs import Output
 from graft_lightning.processes.process import Process
-from graft_lightning.types import State, broadcast, field_of, level_of
+from graft_lightning.types import State, StateLike, as_state, bare, batch_of, concatenate, device_of, map_fields
 
-Output = Literal["epsilon", "sample", "v_prediction", "flow", "logits"]
-"""The words of diffusers; "flow" is eps - x_0, "logits" those of the clean class of a categorical field."""
+Level = float | Mapping[str, float]
+"""The level of a whole state, or one for each of its fields."""
+
+Fields = dict[str, Any]
+"""The predictions by field: `Prediction` or `Classes`, as the field's path makes them."""
 
 
 class Denoiser(ABC):
@@ -35,97 +37,27 @@ class Denoiser(ABC):
     origin: float = 0.0
 
     @abstractmethod
-    def __call__(self, x_t: State, t: Tensor, condition: Any) -> State:
+    def __call__(self, x_t: Any, t: Tensor, condition: Any) -> Any:
         """The raw prediction, of the shape of ``x_t`` (logits: one axis more).
 
         Args:
-            x_t: state ``(batch, *shape)``.
+            x_t: state ``(batch, *shape)``; a mapping of fields where the process has several.
             t: level ``(batch,)``; or ``(batch, fields)``, in the process's order, where a sampler moves one field at a
                 time.
             condition: what the reference's ``encode`` made of the conditions.
         """
 
-    def origin_at(self, t: Tensor) -> float:
-        """The `origin` of the model that answers at levels ``t``."""
-        return self.origin
+    def at(self, t: float) -> "Denoiser":
+        """The model that answers when the highest level of the state's fields is ``t``: itself, unless stitched."""
+        return self
 
-    def output_of(self, field: str | None) -> Output:
+    def output_of(self, field: str) -> Output:
         """The output type of a field."""
-        return self.output if isinstance(self.output, str) else self.output[field]  # type: ignore[index]
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """A Gaussian field's prediction, both ways: ``(batch, *shape)`` each."""
-
-    x_0: Tensor
-    epsilon: Tensor
-
-
-def convert(
-    output: Output, raw: Tensor, x_t: Tensor, alpha: Tensor, sigma: Tensor, clip: float | None = None
-) -> Prediction:
-    """x_0 and eps from a raw prediction.
-
-    Args:
-        output: the type of ``raw``.
-        raw: prediction ``(batch, *shape)``.
-        x_t: state ``(batch, *shape)``.
-        alpha: ``(batch,)``.
-        sigma: ``(batch,)``.
-        clip: bound of |x_0|, where the data has one; eps then follows from the clipped x_0.
-    """
-    a, b = broadcast(alpha, x_t).to(x_t), broadcast(sigma, x_t).to(x_t)
-    if output == "epsilon":
-        x_0, epsilon = (x_t - b * raw) / a.clamp_min(torch.finfo(x_t.dtype).tiny), raw
-    elif output == "sample":
-        x_0, epsilon = raw, (x_t - a * raw) / b
-    elif output == "v_prediction":
-        norm = a**2 + b**2
-        x_0, epsilon = (a * x_t - b * raw) / norm, (a * raw + b * x_t) / norm
-    elif output == "flow":
-        x_0, epsilon = (x_t - b * raw) / (a + b), (x_t + a * raw) / (a + b)
-    else:
-        raise ValueError(f"output={output!r} is not that of a Gaussian field")
-    if clip is not None:
-        clipped = x_0.clamp(-clip, clip)
-        epsilon = torch.where(clipped == x_0, epsilon, (x_t - a * clipped) / b)
-        x_0 = clipped
-    return Prediction(x_0, epsilon)
-
-
-def epsilon_factor(output: Output, alpha: Tensor, sigma: Tensor) -> Tensor:
-    """|d eps / d output| at fixed x_t: an error of the output, times this, is an error of eps. Shape of ``alpha``."""
-    if output == "epsilon":
-        return torch.ones_like(alpha)
-    if output == "sample":
-        return alpha / sigma
-    if output == "v_prediction":
-        return alpha / (alpha**2 + sigma**2)
-    if output == "flow":
-        return alpha / (alpha + sigma)
-    raise ValueError(f"output={output!r} is not that of a Gaussian field")
-
-
-@dataclass(frozen=True)
-class Classes:
-    """A categorical field's prediction.
-
-    Attributes:
-        probabilities: of the class at ``level``, ``(batch, *shape, classes)``, float64.
-        level: 0 is the data, where most heads predict.
-    """
-
-    probabilities: Tensor
-    level: float = 0.0
-
-
-Fields = dict[str | None, "Prediction | Classes"]
-"""The predictions by field."""
+        return self.output[field] if isinstance(self.output, dict) else self.output
 
 
 def predict(
-    denoiser: Denoiser, process: Process, x_t: State, t: Tensor, condition: Any, clip: float | None = None
+    denoiser: Denoiser, process: Process, x_t: StateLike, t: Level, condition: Any, clip: float | None = None
 ) -> Fields:
     """Calls the denoiser and converts every field.
 
@@ -133,28 +65,26 @@ def predict(
         denoiser: any denoiser of the process.
         process: the process of the state.
         x_t: state ``(batch, *shape)``.
-        t: level ``(batch,)``, or ``(batch, fields)``.
+        t: level of the whole batch, or of each field that has a path.
         condition: the encoded condition.
         clip: bound of |x_0| of the Gaussian fields.
     """
-    raw = denoiser(x_t, t, condition)
-    fields: Fields = {}
-    for place, (name, path) in enumerate(process.paths.items()):
-        level, output = level_of(t, place), denoiser.output_of(name)
-        fields[name] = _field(
-            path, output, field_of(raw, name), field_of(x_t, name), level, clip, denoiser.origin_at(t)
-        )
-    return fields
+    x = as_state(x_t)
+    by_field = t if isinstance(t, Mapping) else dict.fromkeys(process.paths, t)
+    model = denoiser.at(max(by_field.values()))
+    raw = as_state(model(bare(x), _times(x, t, process), condition))
+    return {
+        name: path.predict(raw[name], x[name], by_field[name], denoiser.output_of(name), clip, model.origin)
+        for name, path in process.paths.items()
+    }
 
 
-def _field(
-    path: Path, output: Output, raw: Tensor, x_t: Tensor, t: Tensor, clip: float | None, origin: float
-) -> Prediction | Classes:
-    if isinstance(path, CategoricalPath):
-        return Classes(raw.double().softmax(-1), origin)
-    assert isinstance(path, GaussianPath)
-    alpha, sigma = path.alpha_sigma(t)
-    return convert(output, raw, x_t, alpha, sigma, clip)
+def _times(x: State, t: Level, process: Process) -> Tensor:
+    """Levels as networks get them: filled on the device, so that nothing is copied there."""
+    shape, device = (batch_of(x),), device_of(x)
+    if not isinstance(t, Mapping):
+        return torch.full(shape, t, dtype=torch.float64, device=device)
+    return torch.stack([torch.full(shape, t[name], dtype=torch.float64, device=device) for name in process.paths], 1)
 
 
 class Guided(Denoiser):
@@ -185,20 +115,24 @@ class Guided(Denoiser):
         self.boundaries = conditional.boundaries
         self.origin = conditional.origin
 
-    def __call__(self, x_t: State, t: Tensor, condition: Any) -> State:
+    def __call__(self, x_t: Any, t: Tensor, condition: Any) -> Any:
         if self.scale == 1:
             return self.conditional(x_t, t, condition)
         null = self.null(t.device)
         null = null.expand(len(t), *null.shape[1:])
         if self.joint:
-            both = self.conditional(
-                torch.cat([x_t, x_t]),
-                torch.cat([t, t]),
-                torch.cat([null, condition]),
-            )
-            unconditional, conditional = both.chunk(2)
-        else:
-            with torch.no_grad():
-                unconditional = self.unconditional(x_t, t, null)
-            conditional = self.conditional(x_t, t, condition)
+            both = self.conditional(concatenate([x_t, x_t]), torch.cat([t, t]), torch.cat([null, condition]))
+            half = len(t)
+            return map_fields(lambda raw: self._combined(raw[:half], raw[half:]), both)
+        with torch.no_grad():
+            unconditional = self.unconditional(x_t, t, null)
+        return map_fields(self._combined, unconditional, self.conditional(x_t, t, condition))
+
+    def at(self, t: float) -> Denoiser:
+        conditional, unconditional = self.conditional.at(t), self.unconditional.at(t)
+        if conditional is self.conditional and unconditional is self.unconditional:
+            return self
+        return Guided(conditional, unconditional, self.scale, self.null, self.joint)
+
+    def _combined(self, unconditional: Tensor, conditional: Tensor) -> Tensor:
         return unconditional + self.scale * (conditional - unconditional)

@@ -1,11 +1,14 @@
 """Interleaved sampling of mixed states: one block after the other, each given what the other has become."""
 
+from collections.abc import Sequence
+from itertools import pairwise
+
 from graft_lightning.processes.grids import Grid
 from graft_lightning.processes.noise import Noise
-from graft_lightning.processes.paths import CategoricalPath, GaussianPath
 from graft_lightning.processes.process import Process
-from graft_lightning.processes.samplers import DDIM, Predict, update_fields
-from graft_lightning.types import State, mask_of
+from graft_lightning.processes.samplers import DDIM, Predict
+from graft_lightning.processes.times import Levels
+from graft_lightning.types import State
 
 
 class Interleaved(DDIM):
@@ -14,7 +17,7 @@ class Interleaved(DDIM):
     At a step t -> t_next the categorical fields move given the Gaussian ones at t; the Gaussian fields then move given
     the *new* classes, which asks the denoiser for the pair of levels (t_next, t). A step costs two evaluations. Moving
     all fields by one prediction is `DDPM` or `DDIM`, the factorised baseline. The denoiser must have been trained at
-    both pairs of levels: `GridTime` with ``interleaved``.
+    both pairs of levels: `times.VisitedLevels` of this sampler's `training_levels`.
 
     Args:
         steps: N.
@@ -27,15 +30,26 @@ class Interleaved(DDIM):
         self, steps: int = 50, eta: float = 1.0, grid: Grid | None = None, clip_sample: float | None = None
     ) -> None:
         super().__init__(steps, eta, grid, clip_sample)
-        self.stochastic = True  # the categorical block always is
 
     def evaluations(self, within: bool) -> int:
         return 2
 
+    def training_levels(self, process: Process, descent: Sequence[float] | None = None) -> list[Levels]:
+        descent = self.levels(process)[::-1] if descent is None else descent
+        every = super().training_levels(process, descent)
+        pairs = zip(every, pairwise(descent), strict=True)
+        return [levels for first, (t, t_next) in pairs for levels in (first, self._ahead(process, t, t_next))]
+
     def step(
         self, process: Process, predict: Predict, x: State, t: float, t_next: float, noise: Noise, within: bool
     ) -> State:
-        update = self.reversal(t, t_next, noise, mask_of(x))
-        x = update_fields(process, x, predict(x, t), update, only=CategoricalPath)
-        levels = {n: t_next if isinstance(path, CategoricalPath) else t for n, path in process.paths.items()}
-        return update_fields(process, x, predict(x, levels), update, only=GaussianPath)
+        classes = [name for name, path in process.paths.items() if path.discrete]
+        others = process.paths.keys() - classes
+        x = self.reversed(process, x, predict(x, t), t, t_next, noise, classes)
+        levels = dict(zip(process.paths, self._ahead(process, t, t_next), strict=True))
+        return self.reversed(process, x, predict(x, levels), t, t_next, noise, others)
+
+    @staticmethod
+    def _ahead(process: Process, t: float, t_next: float) -> Levels:
+        """The levels once the categorical block has moved."""
+        return tuple(t_next if path.discrete else t for path in process.paths.values())

@@ -1,22 +1,18 @@
 """Samplers: one loop, owned by the base class; a sampler writes its step."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from graft_lightning.processes.denoiser import Classes, Denoiser, Fields, Prediction, predict
+from graft_lightning.processes.denoiser import Denoiser, Fields, Level, predict
 from graft_lightning.processes.grids import Grid
 from graft_lightning.processes.noise import Noise
-from graft_lightning.processes.paths import CategoricalPath, GaussianPath, Path, real_classes, sample_classes
 from graft_lightning.processes.process import Process, Shape
-from graft_lightning.types import State, Trajectory, batch_of, mask_of
-
-Level = float | Mapping[str | None, float]
-"""The level of a whole state, or one for each of its fields."""
+from graft_lightning.processes.times import Levels
+from graft_lightning.types import MASK, State, StateLike, Trajectory, as_state, bare
 
 Predict = Callable[[State, Level], Fields]
 """(x_t, t) -> prediction by field, denoiser and condition already inside."""
@@ -28,13 +24,13 @@ class Sampler(ABC):
     Args:
         steps: N, the number of steps.
         grid: which levels are visited; the process's own grid by default.
-        clip_sample: bound of the predicted |x_0| (1 for pictures in [-1, 1]); none by default.
+        clip_sample: bound of the predicted |x_0| (1 for images in [-1, 1]); none by default.
 
     Attributes:
-        stochastic: True if the sampler draws noise on the way; nested sampling needs it.
+        order: of a solver of the probability-flow equation.
     """
 
-    stochastic: bool = True
+    order: int = 1
 
     def __init__(self, steps: int = 50, grid: Grid | None = None, clip_sample: float | None = None) -> None:
         if steps < 1:
@@ -52,13 +48,17 @@ class Sampler(ABC):
         Args:
             process: the noise process.
             predict: (x, level) -> prediction by field.
-            x: state at t, ``(batch, *shape)``.
+            x: state at t, fields ``(batch, *shape)``.
             t: level of ``x``.
             t_next: level of the result.
-            noise: one generator per sample.
+            noise: one stream per sample.
             within: False if the step ends at the data or at a boundary of the denoiser, where the model of ``x`` must
                 not be evaluated.
         """
+
+    def stochastic(self, process: Process) -> bool:
+        """Whether states of this process are moved with fresh noise on the way; nested sampling needs it."""
+        return True
 
     def evaluations(self, within: bool) -> int:
         """How often a step calls the denoiser; ``within`` as in `step`."""
@@ -68,6 +68,18 @@ class Sampler(ABC):
         """The level of every state n = 0 .. N; n = 0 is the data."""
         return (self.grid or process.grid).levels(process.schedule, self.steps)
 
+    def training_levels(self, process: Process, descent: Sequence[float] | None = None) -> list[Levels]:
+        """The levels of the fields, in the order of the paths, at every call of the denoiser: what it must have learnt.
+
+        A sampler that moves one field before the other says so here: `sample` refuses a call that is not listed.
+
+        Args:
+            process: the noise process.
+            descent: the levels of the states, from noise to data; those of the sampler's grid by default.
+        """
+        descent = self.levels(process)[::-1] if descent is None else descent
+        return [(t,) * len(process.paths) for t in descent[:-1]]
+
     def sample(
         self,
         denoiser: Denoiser,
@@ -76,7 +88,7 @@ class Sampler(ABC):
         noise: Noise,
         shape: Shape | Mapping[str, Shape],
         keep: Collection[float] = (),
-        carried: State | None = None,
+        carried: StateLike | None = None,
     ) -> Trajectory:
         """Whole trajectories from pure noise.
 
@@ -84,7 +96,7 @@ class Sampler(ABC):
             denoiser: the model, stitched or not.
             process: its noise process.
             condition: encoded condition of the batch.
-            noise: one generator per sample.
+            noise: one stream per sample.
             shape: of one sample, by field for mixed states.
             keep: levels whose states are kept; they must lie on the grid.
             carried: fields without path (a mask), for mixed states.
@@ -98,7 +110,7 @@ class Sampler(ABC):
         process: Process,
         condition: Any,
         noise: Noise,
-        x: State,
+        x: StateLike,
         level: float,
         keep: Collection[float] = (),
     ) -> Trajectory:
@@ -106,6 +118,7 @@ class Sampler(ABC):
 
         Raises:
             ValueError: if a level to keep is not on the grid; it names the levels that are.
+            RuntimeError: if a step calls the denoiser at levels that `training_levels` does not list.
         """
         grid = self.levels(process)
         missing = [t for t in keep if t not in grid]
@@ -113,60 +126,35 @@ class Sampler(ABC):
             raise ValueError(f"levels {missing} are not on the grid of this sampler: {grid}")
         boundaries = {t for t in denoiser.boundaries if t < level}
         descent = [level, *sorted({t for t in grid if t < level} | boundaries, reverse=True)]
+        known = set(self.training_levels(process, descent))
+        state, calls = as_state(x), 0
         states = {level: x} if level in keep else {}
-        count, calls = batch_of(x), 0
 
         def model(x_t: State, t: Level) -> Fields:
             nonlocal calls
             calls += 1
-            each = [t[name] for name in process.paths] if isinstance(t, Mapping) else [t]
-            times = torch.tensor(each, dtype=torch.float64, device=x_t.device).expand(count, -1)
-            times = times if isinstance(t, Mapping) else times[:, 0]
-            return predict(denoiser, process, x_t, times, condition, self.clip_sample)
+            asked = tuple(t[name] if isinstance(t, Mapping) else t for name in process.paths)
+            if asked not in known:
+                levels = dict(zip(process.paths, asked, strict=True))
+                raise RuntimeError(
+                    f"{type(self).__name__}.step calls its model at levels {levels}, which training_levels() does not "
+                    "list: a model is not trained there"
+                )
+            return predict(denoiser, process, x_t, t, condition, self.clip_sample)
 
         with torch.no_grad():
             for t, t_next in pairwise(descent):
                 within = t_next != descent[-1] and t_next not in boundaries
-                x = self.step(process, model, x, t, t_next, noise, within)
+                state = self.step(process, model, state, t, t_next, noise, within)
                 if t_next in keep:
-                    states[t_next] = x
-        return Trajectory(x, states, calls)
-
-
-def update_fields(
-    process: Process,
-    x: State,
-    fields: Fields,
-    update: Callable[[Any, Tensor, Any], Tensor],
-    only: type[Path] = Path,
-) -> State:
-    """A new state from ``update(path, field, prediction)`` of every field that has a path, of the kind ``only``."""
-    if None in process.paths:
-        assert isinstance(x, Tensor)
-        return update(process.paths[None], x, fields[None])
-    result = x.clone(recurse=False)  # type: ignore[call-arg]
-    for name, path in process.paths.items():
-        if not isinstance(path, only):
-            continue
-        result[name] = update(path, x[name], fields[name])  # type: ignore[index]
-    return result
-
-
-def _times(x: Tensor, *levels: float) -> tuple[Tensor, ...]:
-    return tuple(torch.full((x.shape[0],), level, dtype=torch.float64, device=x.device) for level in levels)
-
-
-def reverse_categorical(
-    path: CategoricalPath, x: Tensor, classes: Classes, t: float, t_next: float, noise: Noise, mask: Tensor | None
-) -> Tensor:
-    """A draw of c_s | c_t with the class at the predicted level summed out (Eq. 3 reversed)."""
-    high, low = _times(x, t, t_next)
-    posterior = path.posterior(x, classes.probabilities, low, high, classes.level)
-    return real_classes(sample_classes(posterior, noise.uniform(*x.shape[1:])), mask)
+                    states[t_next] = bare(state)
+        return Trajectory(bare(state), states, calls)
 
 
 class DDIM(Sampler):
     """DDIM (arXiv 2010.02502) with any eta: 0 is deterministic, 1 is ancestral sampling.
+
+    Categorical fields are drawn at every eta.
 
     Args:
         steps: N.
@@ -182,51 +170,39 @@ class DDIM(Sampler):
         if not 0 <= eta <= 1:
             raise ValueError(f"eta={eta}; it must lie in [0, 1]")
         self.eta = eta
-        self.stochastic = eta > 0
+
+    def stochastic(self, process: Process) -> bool:
+        return self.eta > 0 or any(path.discrete for path in process.paths.values())
 
     def step(
         self, process: Process, predict: Predict, x: State, t: float, t_next: float, noise: Noise, within: bool
     ) -> State:
-        return update_fields(process, x, predict(x, t), self.reversal(t, t_next, noise, mask_of(x)))
+        return self.reversed(process, x, predict(x, t), t, t_next, noise, process.paths)
 
-    def reversal(
-        self, t: float, t_next: float, noise: Noise, mask: Tensor | None
-    ) -> Callable[[Any, Tensor, Any], Tensor]:
-        """The step of one field from t down to t_next, as `update_fields` takes it."""
-
-        def update(path: GaussianPath | CategoricalPath, field: Tensor, prediction: Prediction | Classes) -> Tensor:
-            if isinstance(path, CategoricalPath):
-                return reverse_categorical(path, field, prediction, t, t_next, noise, mask)  # type: ignore[arg-type]
-            return self._gaussian(path, field, prediction, t, t_next, noise, mask)  # type: ignore[arg-type]
-
-        return update
-
-    def _gaussian(
+    def reversed(
         self,
-        path: GaussianPath,
-        x: Tensor,
-        prediction: Prediction,
+        process: Process,
+        x: State,
+        fields: Fields,
         t: float,
         t_next: float,
         noise: Noise,
-        mask: Tensor | None,
-    ) -> Tensor:
-        high, low = _times(x[:1], t, t_next)
-        kernel = path.kernel(low, high)
-        alpha_s, sigma_s = path.alpha_sigma(low)
-        _, sigma_t = path.alpha_sigma(high)
-        posterior_std = float(self.eta * kernel.sigma * sigma_s / sigma_t)
-        direction = float((sigma_s**2 - posterior_std**2).clamp_min(0).sqrt())
-        mean = float(alpha_s) * prediction.x_0 + direction * prediction.epsilon
-        if posterior_std == 0:
-            return mean
-        return mean + posterior_std * path.project(noise.normal(*x.shape[1:]), mask)
+        names: Collection[str],
+    ) -> State:
+        """``x`` with the fields of these names moved from t down to t_next by their predictions."""
+        mask = x.get(MASK)
+        return x | {
+            name: path.reverse(x[name], fields[name], t, t_next, noise, mask, self.eta)
+            for name, path in process.paths.items()
+            if name in names
+        }
 
 
 class DDPM(DDIM):
     """Ancestral sampling (arXiv 2006.11239) with the posterior's own variance; for flows, its analogue.
 
-    The law of each step is the Gaussian posterior q(x_s | x_t, x_0) at the predicted x_0, which is DDIM at eta = 1.
+    The distribution of each step is the Gaussian posterior q(x_s | x_t, x_0) at the predicted x_0, which is DDIM at
+    eta = 1.
     """
 
     def __init__(self, steps: int = 50, grid: Grid | None = None, clip_sample: float | None = None) -> None:
@@ -250,6 +226,8 @@ class Heun(Euler):
     A step that ends at the data or at a hand-off is Euler's, so that no model is evaluated outside its range.
     """
 
+    order = 2
+
     def evaluations(self, within: bool) -> int:
         return 2 if within else 1
 
@@ -258,17 +236,13 @@ class Heun(Euler):
     ) -> State:
         if not within:
             return super().step(process, predict, x, t, t_next, noise, within)
-        path = process.gaussian
-        assert isinstance(x, Tensor)
-        (alpha_t, sigma_t), (alpha_s, sigma_s) = (path.alpha_sigma(level) for level in _times(x[:1], t, t_next))
-        scale_t, scale_s = float(alpha_t + sigma_t), float(alpha_s + sigma_s)
-        change = float(sigma_s / (alpha_s + sigma_s) - sigma_t / (alpha_t + sigma_t))
-        here = _velocity(predict(x, t))
-        there = _velocity(predict(scale_s * (x / scale_t + change * here), t_next))
-        return scale_s * (x / scale_t + change * (here + there) / 2)
+        here = predict(x, t)
+        guess = self._transported(process, x, [here], t, t_next)
+        return self._transported(process, x, [here, predict(guess, t_next)], t, t_next)
 
-
-def _velocity(fields: Fields) -> Tensor:
-    prediction = fields[None]
-    assert isinstance(prediction, Prediction)
-    return prediction.epsilon - prediction.x_0
+    @staticmethod
+    def _transported(process: Process, x: State, found: Sequence[Fields], t: float, t_next: float) -> State:
+        return x | {
+            name: path.transport(x[name], [fields[name] for fields in found], t, t_next)
+            for name, path in process.paths.items()
+        }

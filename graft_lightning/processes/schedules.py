@@ -22,8 +22,39 @@ class Schedule(ABC):
     discrete: bool
 
     @abstractmethod
+    def coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """(alpha_t, sigma_t) in float64, the shape of ``t``, unchecked.
+
+        A loop that made the levels itself need not wait until they are read back from a device.
+        """
+
     def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """(alpha_t, sigma_t) in float64, the shape of ``t``."""
+        """(alpha_t, sigma_t) in float64, the shape of ``t``.
+
+        Raises:
+            ValueError: if a level lies outside [0, T].
+        """
+        t = torch.as_tensor(t)
+        if t.numel() and bool(((t < 0) | (t > self.t_max)).any()):
+            raise ValueError(f"level t={t.tolist()} outside [0, {self.t_max:g}]")
+        return self.coefficients(t)
+
+    def at(self, t: float) -> tuple[float, float]:
+        """(alpha_t, sigma_t) of one level as plain numbers, computed once.
+
+        Raises:
+            ValueError: if the level lies outside [0, T].
+        """
+        known: dict[float, tuple[float, float]] = self.__dict__.setdefault("_known", {})
+        if t not in known:
+            alpha, sigma = self.alpha_sigma(torch.tensor(t, dtype=torch.float64))
+            known[t] = float(alpha), float(sigma)
+        return known[t]
+
+    def derivatives_at(self, t: float) -> tuple[float, float]:
+        """`derivatives` at one level as plain numbers."""
+        of_signal, of_noise = self.derivatives(torch.tensor(t, dtype=torch.float64))
+        return float(of_signal), float(of_noise)
 
     def derivatives(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """(d alpha / dt, d sigma / dt) in float64, the shape of ``t``.
@@ -54,14 +85,11 @@ class TableSchedule(Schedule):
     def table(self) -> Tensor:
         """alpha^2 at the levels 1 .. T, float64 ``(T,)``."""
 
-    def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        level = torch.as_tensor(t).round().long()
+    def coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        level = t.round().long()
         if level.device not in self._cumulative:
             squared = torch.cat([torch.ones(1, dtype=torch.float64), self.table().double()])
             self._cumulative[level.device] = squared.to(level.device)
-        # Elsewhere than on the CPU the question would wait for all work that is under way.
-        if level.is_cpu and level.numel() and (level.min() < 0 or level.max() > self.t_max):
-            raise ValueError(f"level t={level.tolist()} outside [0, {self.t_max:g}]")
         alpha_squared = self._cumulative[level.device][level]
         return alpha_squared.sqrt(), (1 - alpha_squared).sqrt()
 
@@ -152,10 +180,8 @@ class RectifiedFlow(Schedule):
     t_max = 1.0
     discrete = False
 
-    def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        t = torch.as_tensor(t).double()
-        if t.numel() and (t.min() < 0 or t.max() > 1):
-            raise ValueError(f"level t={t.tolist()} outside [0, 1]")
+    def coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        t = t.double()
         return 1 - t, t
 
     def derivatives(self, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -173,10 +199,8 @@ class Trigonometric(Schedule):
     t_max = 1.0
     discrete = False
 
-    def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        t = torch.as_tensor(t).double()
-        if t.is_cpu and t.numel() and (t.min() < 0 or t.max() > 1):
-            raise ValueError(f"level t={t.tolist()} outside [0, 1]")
+    def coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        t = t.double()
         angle = t * (torch.pi / 2)
         # cos(pi / 2) is 6e-17 in floating point; at t = 1 nothing is left of the signal
         return torch.where(t == 1, torch.zeros_like(t), angle.cos()), angle.sin()

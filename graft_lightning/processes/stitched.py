@@ -5,7 +5,6 @@ from typing import Any
 from torch import Tensor
 
 from graft_lightning.processes.denoiser import Denoiser
-from graft_lightning.types import State
 
 
 class Stitched(Denoiser):
@@ -13,7 +12,8 @@ class Stitched(Denoiser):
 
     A step belongs wholly to the model of its *input*: the step from state n to n - 1 is made by ``above`` if and only
     if n > N_I. P-GRAFT puts the fine-tuned model above and the reference below; RP-GRAFT the other way round. A sampler
-    whose grid lacks the hand-off inserts it (see `boundaries`).
+    whose grid lacks the hand-off inserts it (see `boundaries`). A state whose fields move one by one belongs to the
+    model of the field that is last.
 
     Args:
         above: denoiser of the levels t > handoff.
@@ -29,19 +29,19 @@ class Stitched(Denoiser):
         own = (handoff,) if handoff > 0 else ()
         self.boundaries = tuple(sorted({*above.boundaries, *below.boundaries, *own}))
 
-    def __call__(self, x_t: State, t: Tensor, condition: Any) -> State:
-        # A state whose fields move one by one belongs to the model of the one that is last.
+    def __call__(self, x_t: Any, t: Tensor, condition: Any) -> Any:
+        """As `Denoiser.__call__`. A loop that knows the level asks for the model (`at`) and has nothing to read back.
+
+        Raises:
+            ValueError: if the batch lies on both sides of the hand-off.
+        """
         levels = t if t.ndim == 1 else t.amax(1)
         highest, lowest = float(levels.max()), float(levels.min())
         if (highest > self.handoff) != (lowest > self.handoff):
             raise ValueError(
                 f"a batch lies on both sides of the hand-off {self.handoff:g}: t from {lowest} to {highest}"
             )
-        return self._model(highest)(x_t, t, condition)
+        return self.at(highest)(x_t, t, condition)
 
-    def origin_at(self, t: Tensor) -> float:
-        return self._model(float(t.max())).origin_at(t)
-
-    def _model(self, highest: float) -> Denoiser:
-        """The model of a state, whose field of the highest level decides."""
-        return self.above if highest > self.handoff else self.below
+    def at(self, t: float) -> Denoiser:
+        return (self.above if t > self.handoff else self.below).at(t)

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from graft_lightning.processes.denoiser import Output, epsilon_factor
+from graft_lightning.processes.outputs import Output, epsilon_factor
 
 
 class Weighting(ABC):

@@ -19,7 +19,7 @@ from graft_lightning.rejection.filling import fill_shards, share
 from graft_lightning.rejection.pool import Round, Shard
 from graft_lightning.rejection.reference import Reference
 from graft_lightning.rejection.reward import Reward, score
-from graft_lightning.types import State, concatenate
+from graft_lightning.types import StateLike, on_device, rows
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,8 @@ def draw(reference: Reference, denoiser: Denoiser, plan: Plan, start: int, stop:
     parts = []
     for low in range(start, stop, plan.batch_size):
         parts.append(_batch(reference, denoiser, plan, low, min(low + plan.batch_size, stop), device))
-    return concatenate(parts)  # type: ignore[arg-type,return-value]
+    joined: TensorDict = torch.cat(parts, 0)  # type: ignore[arg-type,assignment]
+    return joined
 
 
 def _batch(reference: Reference, denoiser: Denoiser, plan: Plan, start: int, stop: int, device: Any) -> TensorDict:
@@ -110,22 +111,22 @@ def _batch(reference: Reference, denoiser: Denoiser, plan: Plan, start: int, sto
         "draw": torch.tensor(draws),
         "seed": seeds,
         "key": torch.full((len(texts),), -1) if keys is None else keys.cpu(),
-        "x_0": trajectory.x_0.cpu(),
+        "x_0": on_device(trajectory.x_0, "cpu"),
     }
     if plan.keep:
-        kept = {str(n): trajectory.states[t].cpu() for n, t in plan.keep.items()}
+        kept = {str(n): on_device(trajectory.states[t], "cpu") for n, t in plan.keep.items()}
         data["states"] = TensorDict(kept, batch_size=[len(texts)])
     return TensorDict(data, batch_size=[len(texts)])
 
 
 def score_states(
-    reference: Reference, reward: Reward, x_0: State, texts: Sequence[str], batch_size: int, device: Any
+    reference: Reference, reward: Reward, x_0: StateLike, texts: Sequence[str], batch_size: int, device: Any
 ) -> Tensor:
     """Rewards of finished states, float32 ``(batch,)`` on the CPU; a groupwise reward is given all of them at once."""
     scores = []
     step = len(texts) if reward.groupwise else batch_size
     for low in range(0, len(texts), step):
-        samples = reference.decode(x_0[low : low + step].to(device))
+        samples = reference.decode(on_device(rows(x_0, slice(low, low + step)), device))
         scores.append(score(reward, samples, texts[low : low + step]))
     return torch.cat(scores)
 

@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from graft_lightning.processes.denoiser import Denoiser, Prediction, predict
+from graft_lightning.processes.denoiser import Denoiser, predict
 from graft_lightning.processes.noise import Noise, derived_seeds
-from graft_lightning.processes.paths import GaussianPath
+from graft_lightning.processes.paths.base import weight_of
 from graft_lightning.rejection.reference import Reference
 from graft_lightning.rejection.reward import Reward, score
-from graft_lightning.types import State, broadcast, field_of, mask_of
+from graft_lightning.types import MASK, StateLike, as_state, device_of, on_device, rows
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def continue_from(
     reference: Reference,
     denoiser: Denoiser,
     reward: Reward,
-    states: State,
+    states: StateLike,
     level: float,
     texts: Sequence[str],
     seeds: Tensor,
@@ -71,7 +71,7 @@ def continue_from(
             reference.process,
             reference.encode(texts[part], device),
             Noise(seeds[part], device),
-            states[part].to(device),
+            on_device(rows(states, part), device),
             level,
         )
         scores.append(score(reward, reference.decode(trajectory.x_0), texts[part]))
@@ -82,7 +82,7 @@ def reward_variance(
     reference: Reference,
     denoiser: Denoiser,
     reward: Reward,
-    states: State,
+    states: StateLike,
     level: float,
     texts: Sequence[str],
     seeds: Tensor,
@@ -97,7 +97,7 @@ def reward_variance(
     Raises:
         ValueError: for a deterministic sampler, with which the variance is identically 0.
     """
-    if not reference.sampler.stochastic:
+    if not reference.sampler.stochastic(reference.process):
         raise ValueError(
             f"sampler {type(reference.sampler).__name__} is deterministic: every continuation of a state is the same, "
             "and E[Var(r | X_t)] would be 0; use DDPM, or DDIM with eta > 0"
@@ -122,30 +122,25 @@ def reward_variance(
 
 
 def score_distance(
-    reference: Reference, denoiser: Denoiser, states: State, level: float, texts: Sequence[str]
+    reference: Reference, denoiser: Denoiser, states: StateLike, level: float, texts: Sequence[str]
 ) -> Estimate | None:
     """Mean squared distance, per dimension and in units of eps, of the model's score from that of N(0, I) at ``level``.
 
     The states are scaled to unit noise-to-data variance first, so that a flow is measured with the same rule. Of a
     mixed state it is that of the Gaussian fields, padding left out: classes have no score. None where all are classes.
     """
-    paths = {name: path for name, path in reference.process.paths.items() if isinstance(path, GaussianPath)}
-    if not paths:
-        return None
-    device = field_of(states, next(iter(paths))).device
-    t = torch.full((len(texts),), level, dtype=torch.float64, device=device)
+    process, x = reference.process, as_state(states)
+    device = device_of(x)
     with torch.no_grad():
-        fields = predict(denoiser, reference.process, states, t, reference.encode(texts, device))
-    mask, squares, counts = mask_of(states), torch.zeros_like(t), torch.zeros_like(t)
-    for name, path in paths.items():
-        x, prediction = field_of(states, name), fields[name]
-        assert isinstance(prediction, Prediction)
-        alpha, sigma = path.alpha_sigma(t)
-        of_gaussian = broadcast(sigma / (alpha**2 + sigma**2), x).to(x) * x
-        real = torch.ones_like(x) if mask is None else broadcast(mask, x).to(x).expand_as(x)
-        squares += ((prediction.epsilon - of_gaussian).pow(2) * real).flatten(1).double().sum(1)
-        counts += real.flatten(1).double().sum(1)
-    return estimate(squares / counts)
+        fields = predict(denoiser, process, x, level, reference.encode(texts, device))
+    found = {name: path.excess(x[name], fields[name], level) for name, path in process.paths.items()}
+    mask, squares, counts = x.get(MASK), torch.zeros(len(texts)).double(), torch.zeros(len(texts)).double()
+    for excess in found.values():
+        if excess is not None:
+            real = torch.ones_like(excess) if mask is None else weight_of(mask, excess).expand_as(excess)
+            squares += (excess.square() * real).flatten(1).double().sum(1).cpu()
+            counts += real.flatten(1).double().sum(1).cpu()
+    return estimate(squares / counts) if bool(counts.any()) else None
 
 
 def crossing(levels: Sequence[float], values: Sequence[float], threshold: float) -> float:

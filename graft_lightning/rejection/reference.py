@@ -11,11 +11,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from graft_lightning.processes.denoiser import Denoiser, Guided, Output
+from graft_lightning.processes.denoiser import Denoiser, Guided
+from graft_lightning.processes.outputs import Output
 from graft_lightning.processes.process import Process, Shape
 from graft_lightning.processes.samplers import Sampler
 from graft_lightning.rejection.fingerprint import describe, digest
-from graft_lightning.types import State
+from graft_lightning.types import StateLike
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Reference(ABC):
             return self.build(pretrained=False)
 
     @abstractmethod
-    def denoise(self, network: nn.Module, x_t: State, t: Tensor, condition: Any) -> State:
+    def denoise(self, network: nn.Module, x_t: Any, t: Tensor, condition: Any) -> Any:
         """Calls the network in its own conventions (timesteps, argument names)."""
 
     @abstractmethod
@@ -98,11 +99,11 @@ class Reference(ABC):
         """The parts of a network that are sharded one by one (FSDP); its lists of layers by default."""
         return [layer for module in network.modules() if isinstance(module, nn.ModuleList) for layer in module]
 
-    def carried(self, conditions: Sequence[str], device: torch.device | str) -> State | None:
+    def carried(self, conditions: Sequence[str], device: torch.device | str) -> StateLike | None:
         """Fields of the state that are not diffused (a mask), as the conditions ask for them; none by default."""
         return None
 
-    def decode(self, x_0: State) -> Any:
+    def decode(self, x_0: Any) -> Any:
         """Finished states as samples that rewards and people can look at."""
         return x_0
 
@@ -131,7 +132,7 @@ class FrozenDenoiser(Denoiser):
         self._modules = list(network.modules())
         self._adapters = adapter_layers(self._modules)
 
-    def __call__(self, x_t: State, t: Tensor, condition: Any) -> State:
+    def __call__(self, x_t: Any, t: Tensor, condition: Any) -> Any:
         with torch.no_grad(), evaluating(self._modules), adapters_off(self._adapters):
             return self.reference.denoise(self.network, x_t, t, condition)
 
@@ -143,7 +144,7 @@ class TrainableDenoiser(Denoiser):
         self.reference, self.network = reference, network
         self.output = reference.output
 
-    def __call__(self, x_t: State, t: Tensor, condition: Any) -> State:
+    def __call__(self, x_t: Any, t: Tensor, condition: Any) -> Any:
         return self.reference.denoise(self.network, x_t, t, condition)
 
 

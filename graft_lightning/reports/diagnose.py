@@ -17,7 +17,6 @@ from graft_lightning.datamodules.accepted import AcceptedTrajectories
 from graft_lightning.domains.base import Examples
 from graft_lightning.modules.graft import PGraft
 from graft_lightning.processes.noise import Noise, derived_seeds
-from graft_lightning.processes.paths import GaussianPath
 from graft_lightning.rejection.collect import kept_levels
 from graft_lightning.rejection.handoff import (
     Estimate,
@@ -30,7 +29,7 @@ from graft_lightning.rejection.handoff import (
 )
 from graft_lightning.rejection.pool import Round
 from graft_lightning.rejection.selection import Selection
-from graft_lightning.types import SettingsError
+from graft_lightning.types import SettingsError, on_device
 
 DECIDED = 0.1
 """A hand-off is recommended where no more than this share of the reward's variance is still open."""
@@ -62,7 +61,7 @@ def diagnose(
     if collect.reward is None:
         raise SettingsError("collect.reward is not set: diagnose needs the reward that a run would maximise")
     sampler = module.reference.sampler
-    if not sampler.stochastic:
+    if not sampler.stochastic(module.reference.process):
         raise SettingsError(
             f"model.reference.sampler={type(sampler).__name__} is deterministic: E[Var(r | X_t)] would be 0; "
             "use DDPM, or DDIM with eta > 0"
@@ -128,7 +127,7 @@ def _level(
         reference, frozen, collect.reward, x_t, level, texts, seeds, continuations, collect.batch_size, device
     )
     row = {"open_variance": Estimate(variance.mean / total, variance.error / total, variance.n)}
-    distance = score_distance(reference, frozen, x_t.to(device), level, texts)
+    distance = score_distance(reference, frozen, on_device(x_t, device), level, texts)
     if distance is not None:
         row["score_distance"] = distance
     accepted = torch.cat(selection.members)
@@ -141,8 +140,7 @@ def _level(
     if real is not None:
         x_0, texts = real.batch(range(states), seed=0)
         seeds = derived_seeds(torch.arange(states), "real")
-        s, t = torch.zeros(states, dtype=torch.float64), torch.full((states,), level, dtype=torch.float64)
-        noised, _ = reference.process.diffuse(x_0, s, t, Noise(seeds))
+        noised = reference.process.diffuse(x_0, 0.0, level, Noise(seeds))
         seeds = derived_seeds(seeds, "finish")
         row["from_real_data"] = estimate(
             continue_from(reference, frozen, collect.reward, noised, level, texts, seeds, collect.batch_size, device)
@@ -159,7 +157,7 @@ def _read(opened: Round, indices: Tensor, n: int) -> tuple[Any, list[str], Tenso
 def _scored_fields(module: PGraft) -> str:
     """What the distance of the score is about."""
     paths = module.reference.process.paths
-    names = [name for name, path in paths.items() if isinstance(path, GaussianPath)]
+    names = [name for name, path in paths.items() if not path.discrete]
     if not names:
         return "not measured: classes have no score"
     if len(names) == len(paths):

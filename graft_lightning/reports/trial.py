@@ -13,7 +13,7 @@ from graft_lightning.processes.noise import Noise
 from graft_lightning.rejection.reference import FrozenDenoiser, Reference
 from graft_lightning.rejection.reward import Reward, score
 from graft_lightning.reports.costs import networks_of
-from graft_lightning.types import Batch, State
+from graft_lightning.types import Batch, StateLike
 
 REPEATS = 3
 """Timed calls; the fastest counts."""
@@ -24,7 +24,7 @@ def texts_for(conditions: Sequence[str], size: int) -> list[str]:
     return [conditions[i % len(conditions)] for i in range(size)]
 
 
-def pure_noise(reference: Reference, texts: Sequence[str], device: torch.device | str = "cpu") -> State:
+def pure_noise(reference: Reference, texts: Sequence[str], device: torch.device | str = "cpu") -> StateLike:
     """States at t = T, ``(batch, *shape)``."""
     noise = Noise(torch.arange(len(texts)), device)
     return reference.process.prior(reference.shape(texts), noise, reference.carried(texts, device))

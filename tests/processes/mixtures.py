@@ -50,7 +50,7 @@ class Mixture(Denoiser):
         if self.origin:  # sum over c_0 of p(c_0 | x_t) q(c_s | c_t, c_0)
             s = torch.full_like(t_c, self.origin)
             clean = torch.where((t_c > s)[:, None], path.posterior(c[:, 0], clean, torch.minimum(s, t_c), t_c), clean)
-        return TensorDict({"y": (posterior.sum(1) * given).sum(1, keepdim=True), "c": clean.log()[:, None]}, [len(y)])
+        return {"y": (posterior.sum(1) * given).sum(1, keepdim=True), "c": clean.log()[:, None]}
 
     def sample(self, sampler: Sampler, count: int, seed: int = 0) -> TensorDict:
         """Finished states of ``count`` trajectories."""

@@ -6,7 +6,8 @@ import pytest
 import torch
 from tensordict import TensorDict
 
-from graft_lightning.processes.denoiser import Guided, convert, epsilon_factor, predict
+from graft_lightning.processes.denoiser import Guided, predict
+from graft_lightning.processes.outputs import convert, epsilon_factor
 from graft_lightning.processes.paths import CategoricalPath, GaussianPath
 from graft_lightning.processes.process import Process
 from graft_lightning.processes.schedules import Cosine, FromTable, Linear, Polynomial2, RectifiedFlow
@@ -100,9 +101,8 @@ def test_predict_converts_every_field_of_a_mixed_state():
     x_t = TensorDict({"y": torch.randn(2, 4), "c": torch.zeros(2, 5, dtype=torch.long)}, [2])
     raw = TensorDict({"y": torch.randn(2, 4), "c": torch.randn(2, 5, 3)}, [2])
     denoiser = ModuleDenoiser(lambda x, t, condition: raw, {"y": "v_prediction", "c": "logits"})
-    t = torch.tensor([500.0, 700.0])
-    fields = predict(denoiser, process, x_t, t, None)
-    alpha, sigma = Linear().alpha_sigma(t)
+    fields = predict(denoiser, process, x_t, {"y": 700.0, "c": 500.0}, None)
+    alpha, sigma = Linear().alpha_sigma(torch.tensor([700.0, 700.0]))
     expected = convert("v_prediction", raw["y"], x_t["y"], alpha, sigma)
     torch.testing.assert_close(fields["y"].x_0, expected.x_0)
     torch.testing.assert_close(fields["c"].probabilities, raw["c"].double().softmax(-1))
@@ -166,7 +166,7 @@ class TestGuidance:
         for output in OUTPUTS:
             plain = ModuleDenoiser(GaussianNetwork(self.path, output), output)
             guided = Guided(plain, plain, 2.0, self.null)
-            predictions.append(predict(guided, Process(self.path), self.x_t, self.t, self.condition)[None].x_0)
+            predictions.append(predict(guided, Process(self.path), self.x_t, 300.0, self.condition)["x"].x_0)
         for other in predictions[1:]:
             torch.testing.assert_close(other, predictions[0])
 

@@ -5,15 +5,15 @@ import torch
 from tensordict import TensorDict
 
 from graft_lightning.processes.denoiser import Denoiser, predict
-from graft_lightning.processes.grids import Explicit, Uniform
 from graft_lightning.processes.interleaved import Interleaved
 from graft_lightning.processes.noise import Noise
 from graft_lightning.processes.objectives import Objective
 from graft_lightning.processes.paths import CategoricalPath, CentredGaussianPath, GaussianPath
-from graft_lightning.processes.process import GridTime, Process
+from graft_lightning.processes.process import Process
 from graft_lightning.processes.samplers import DDIM, DDPM
 from graft_lightning.processes.schedules import Cosine
 from graft_lightning.processes.stitched import Stitched
+from graft_lightning.processes.times import UniformTime, VisitedLevels
 from tests.processes.mixtures import Mixture, agreement_error, dependent, independent, total_variation
 
 COUNT = 8000
@@ -55,7 +55,7 @@ def test_a_head_for_the_class_at_s_gives_the_law_of_a_head_for_the_clean_class()
     x_t = TensorDict({"y": torch.randn(6, 1).double(), "c": torch.tensor([[0], [1], [2], [0], [1], [2]])}, [6])
     high, low = torch.full((6,), 800.0).double(), torch.full((6,), 650.0).double()
     path = clean.process.paths["c"]
-    one, two = (predict(m, clean.process, x_t, high, None)["c"] for m in (clean, at_s))
+    one, two = (predict(m, clean.process, x_t, 800.0, None)["c"] for m in (clean, at_s))
     assert (one.level, two.level) == (0.0, 500.0)
     torch.testing.assert_close(
         path.posterior(x_t["c"], one.probabilities, low, high, one.level),
@@ -78,9 +78,9 @@ class Table(Denoiser):
 
 def test_only_a_head_for_the_class_at_s_reaches_every_tilted_law():
     """At s, survival beta, the clean head reaches beta p + (1 - beta) / 3; a law above that hull is cut to its edge."""
-    process = Process(CategoricalPath(Cosine(), 3), GridTime(Uniform(), 2))
+    process = Process(CategoricalPath(Cosine(), 3), VisitedLevels([(500.0,), (1000.0,)]))
     s = 500.0
-    beta = float(process.paths[None].survival(torch.tensor(s)))
+    beta = float(process.paths["x"].survival(torch.tensor(s)))
     tilted = torch.tensor([0.9, 0.05, 0.05])
     reached = {}
     for target in ("c_0", "c_s"):
@@ -112,15 +112,23 @@ def test_a_step_asks_for_the_pairs_of_levels_that_training_draws():
     trajectory = Asked(mixture.weights, mixture.means, mixture.std).sample(Interleaved(4), 3)
     assert trajectory["y"].shape == (3, 1)
     assert asked == [(t, c) for t in (1000.0, 750.0, 500.0, 250.0) for c in (t, t - 250)]
-    law = GridTime(Uniform(), 4, interleaved=True)
-    process = Process({"y": GaussianPath(Cosine()), "c": CategoricalPath(Cosine(), 3)}, law)
-    t = law.draw(torch.linspace(0, 0.999, 500), 0.0, 1000.0, Cosine())
-    drawn = process.levels_by_field(t, Noise(torch.arange(500)))
+    times = VisitedLevels(Interleaved(4).training_levels(mixture.process))
+    drawn = times.draw(Noise(torch.arange(500)), 0.0, 1000.0, Cosine())
     assert {tuple(pair) for pair in drawn.tolist()} == set(asked)
-    above = law.draw(torch.linspace(0, 0.999, 50), 500.0, 1000.0, Cosine())
-    assert set(above.tolist()) == {750.0, 1000.0}
-    with pytest.raises(ValueError, match="no level of the grid"):
-        law.draw(torch.zeros(1), 800.0, 900.0, Cosine())
+    above = times.draw(Noise(torch.arange(50)), 500.0, 1000.0, Cosine())
+    assert set(above.amax(1).tolist()) == {750.0, 1000.0}
+    between = times.draw(Noise(torch.arange(50)), 600.0, 1000.0, Cosine())  # a hand-off that the grid does not have
+    assert {tuple(pair) for pair in between.tolist()} == {
+        (750.0, 750.0),
+        (750.0, 600.0),
+        (1000.0, 1000.0),
+        (1000.0, 750.0),
+    }
+    with pytest.raises(ValueError, match="no level that the sampler visits"):
+        times.draw(Noise(torch.arange(1)), 800.0, 900.0, Cosine())
+    assert times.covers(Interleaved(4).training_levels(mixture.process))
+    assert not UniformTime().covers(Interleaved(4).training_levels(mixture.process))
+    assert not VisitedLevels(DDPM(4).training_levels(mixture.process)).covers([(1000.0, 750.0)])
 
 
 def test_a_hand_off_cuts_between_steps_and_never_inside_one():
@@ -161,7 +169,7 @@ class Shrink(Denoiser):
         self.output = {"y": "v_prediction", "c": "logits"}
 
     def __call__(self, x_t, t, condition):
-        return TensorDict({"y": 0.3 * x_t["y"], "c": torch.zeros(*x_t["c"].shape, 4)}, x_t.batch_size)
+        return {"y": 0.3 * x_t["y"], "c": torch.zeros(*x_t["c"].shape, 4)}
 
 
 @pytest.mark.parametrize("sampler", [DDPM(6), DDIM(6), Interleaved(6)], ids=["ddpm", "ddim", "interleaved"])
@@ -176,9 +184,9 @@ def test_every_state_is_centred_and_padding_stays_empty(sampler):
         assert (state["y"][~MASK] == 0).all()
         assert (state["c"][~MASK] == 0).all()
         assert torch.equal(state["mask"], MASK)
-    x_t, drawn = process.diffuse(trajectory.x_0, torch.zeros(3), torch.full((3,), 400.0), Noise(torch.arange(3)))
+    x_t = process.diffuse(trajectory.x_0, 0.0, 400.0, Noise(torch.arange(3)))
     assert x_t["y"].sum(1).abs().max() < 1e-5
-    assert (drawn["y"][~MASK] == 0).all()
+    assert (x_t["y"][~MASK] == 0).all()
     assert (x_t["c"][~MASK] == 0).all()
 
 
@@ -186,7 +194,7 @@ def test_a_field_that_has_not_moved_teaches_nothing():
     """One grid step above the hand-off the classes may stand at s itself, where their loss is left out."""
     process = Process(
         {"y": GaussianPath(Cosine()), "c": CategoricalPath(Cosine(), 3)},
-        GridTime(Explicit([0.0, 500.0, 1000.0]), 2, interleaved=True),
+        VisitedLevels([(1000.0, 1000.0), (1000.0, 500.0)]),
     )
 
     class Wrong(Denoiser):
@@ -196,7 +204,7 @@ def test_a_field_that_has_not_moved_teaches_nothing():
         def __call__(self, x_t, t, condition):
             self.t = t
             logits = torch.nn.functional.one_hot(torch.zeros_like(x_t["c"]), 3) * 9.0
-            return TensorDict({"y": x_t["y"] * 0, "c": logits}, x_t.batch_size)
+            return {"y": x_t["y"] * 0, "c": logits}
 
     x_s = TensorDict({"y": torch.zeros(64, 1), "c": torch.ones(64, 1, dtype=torch.int64)}, [64])
     wrong = Wrong()

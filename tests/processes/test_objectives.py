@@ -13,10 +13,11 @@ from tensordict import TensorDict
 from torch import nn
 
 from graft_lightning.processes.noise import Noise
-from graft_lightning.processes.objectives import Objective, scaled_target
+from graft_lightning.processes.objectives import Objective
 from graft_lightning.processes.paths import CategoricalPath, GaussianPath
-from graft_lightning.processes.process import LogitNormalTime, Process
+from graft_lightning.processes.process import Process
 from graft_lightning.processes.schedules import Cosine, FromTable, Linear, RectifiedFlow
+from graft_lightning.processes.times import LogitNormalTime
 from graft_lightning.processes.weightings import CappedInverseAlpha, MinSNR, OwnOutput, Unit
 from tests.fakes import OUTPUTS, ModuleDenoiser, exact_output, normal_noise
 
@@ -131,7 +132,6 @@ def test_another_score_is_not_minimal(output):
 def batch(path, s, share=None, count=5):
     generator = torch.Generator().manual_seed(1)
     x, e = torch.randn(2, count, 2, 3, generator=generator, dtype=torch.float64)
-    s = torch.full((count,), s, dtype=torch.float64)
     t = torch.linspace(0.35, 1.0, count, dtype=torch.float64) if share is None else torch.full((count,), share).double()
     return x, e, s, t * path.schedule.t_max
 
@@ -141,11 +141,11 @@ def batch(path, s, share=None, count=5):
 def test_eq_6b_targets_compose_x_t(path, share):
     """x_t = alpha_t x_0* + sigma_t eps*, and v*, u* are made of the same x_0* and eps*."""
     x_s, e, s, t = batch(path, share * path.schedule.t_max)
-    kernel = path.kernel(s, t)
+    kernel = path.kernel(torch.full_like(t, s), t)
     x_t = kernel.alpha[:, None, None] * x_s + kernel.sigma[:, None, None] * e
     targets = {}
     for output in OUTPUTS:
-        kappa, scaled = scaled_target(path, kernel, output, x_s, e, s, t)
+        kappa, scaled = path.scaled_target(output, x_s, e, s, t)
         targets[output] = scaled / kappa[:, None, None]
     alpha, sigma = (value[:, None, None] for value in path.alpha_sigma(t))
     torch.testing.assert_close(alpha * targets["sample"] + sigma * targets["epsilon"], x_t)
@@ -160,7 +160,7 @@ def test_eq_6b_targets_compose_x_t(path, share):
 @pytest.mark.parametrize("output", OUTPUTS)
 def test_targets_are_finite_where_the_signal_has_vanished(path, output):
     x_s, e, s, t = batch(path, path.schedule.t_max / 3, 1.0)
-    kappa, scaled = scaled_target(path, path.kernel(s, t), output, x_s, e, s, t)
+    kappa, scaled = path.scaled_target(output, x_s, e, s, t)
     assert kappa.isfinite().all()
     assert scaled.isfinite().all()
 
@@ -169,9 +169,8 @@ def test_targets_are_finite_where_the_signal_has_vanished(path, output):
 def test_eq_6_stays_bounded_as_t_tends_to_s(output):
     """The naive form (sigma_t / sigma_ts) e grows without bound there; kappa and kappa times the target do not."""
     for gap in (1e-2, 1e-5, 1e-9, 1e-13):
-        x_s, e, s, _ = batch(FLOW, 0.3)
-        kernel = FLOW.kernel(s, s + gap)
-        kappa, scaled = scaled_target(FLOW, kernel, output, x_s, e, s, s + gap)
+        x_s, e, s, t = batch(FLOW, 0.3)
+        kappa, scaled = FLOW.scaled_target(output, x_s, e, s, torch.full_like(t, s + gap))
         assert (kappa <= 1).all()
         bound = 3 * (x_s.abs() + e.abs())
         assert (scaled.abs() <= bound).all()

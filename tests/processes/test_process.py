@@ -1,4 +1,4 @@
-"""Processes: the law of training levels, the prior, noising of mixed states."""
+"""Processes: the distribution of training levels, the prior, noising of mixed states."""
 
 import pytest
 import torch
@@ -6,15 +6,27 @@ from tensordict import TensorDict
 
 from graft_lightning.processes.noise import Noise
 from graft_lightning.processes.paths import CategoricalPath, GaussianPath
-from graft_lightning.processes.process import LogitNormalTime, Process, UniformTime
+from graft_lightning.processes.process import Process
 from graft_lightning.processes.schedules import Cosine, Linear, RectifiedFlow
+from graft_lightning.processes.times import LogitNormalTime, UniformTime
 from tests.fakes import normal_noise
+
+
+class GivenNoise(Noise):
+    """The given numbers in place of uniform ones."""
+
+    def __init__(self, numbers):
+        self.numbers = numbers
+
+    def uniform(self, *shape):
+        return self.numbers
+
 
 UNIFORM = torch.cat([torch.tensor([0.0, 1 - 2**-24]), torch.rand(20_000, generator=torch.Generator().manual_seed(1))])
 
 
 def test_uniform_levels_are_every_integer_above_s():
-    t = UniformTime().draw(torch.arange(4000) / 4000, 3.0, 11.0, Linear(20))
+    t = UniformTime().draw(GivenNoise(torch.arange(4000) / 4000), 3.0, 11.0, Linear(20))
     assert t.unique().tolist() == [4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0]
     assert t.long().bincount()[4:].tolist() == [500] * 8
 
@@ -22,7 +34,7 @@ def test_uniform_levels_are_every_integer_above_s():
 @pytest.mark.parametrize("law", [UniformTime(), LogitNormalTime(), LogitNormalTime(0.5, 0.6)], ids=["u", "ln", "ln2"])
 @pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (0.25, 1.0), (0.0, 0.75), (0.9, 0.95)])
 def test_continuous_levels_lie_above_s(law, low, high):
-    t = law.draw(UNIFORM, low, high, RectifiedFlow())
+    t = law.draw(GivenNoise(UNIFORM), low, high, RectifiedFlow())
     assert t.dtype == torch.float64
     assert (t > low).all()
     assert (t <= high).all()
@@ -31,7 +43,7 @@ def test_continuous_levels_lie_above_s(law, low, high):
 
 @pytest.mark.parametrize("low", [0.0, 1.0, 999.0])
 def test_discrete_levels_lie_above_s(low):
-    t = UniformTime().draw(UNIFORM, low, 1000.0, Linear())
+    t = UniformTime().draw(GivenNoise(UNIFORM), low, 1000.0, Linear())
     assert (t > low).all()
     assert t.max() <= 1000
     assert (t == t.round()).all()
@@ -41,7 +53,7 @@ def test_logit_normal_law_is_the_restriction_of_its_own():
     """Kolmogorov's distance from the restricted distribution function, against 1.95 / sqrt(n) (p = 0.001)."""
     law, low, high = LogitNormalTime(0.3, 0.8), 0.2, 0.9
     normal = torch.distributions.Normal(0.3, 0.8)
-    t = law.draw(UNIFORM, low, high, RectifiedFlow()).sort().values
+    t = law.draw(GivenNoise(UNIFORM), low, high, RectifiedFlow()).sort().values
     ends = normal.cdf(torch.tensor([low, high]).double().logit())
     expected = (normal.cdf(t.logit()) - ends[0]) / (ends[1] - ends[0])
     place = (torch.arange(len(t)) + 0.5) / len(t)
@@ -50,7 +62,7 @@ def test_logit_normal_law_is_the_restriction_of_its_own():
 
 def test_logit_normal_needs_continuous_levels():
     with pytest.raises(ValueError, match="continuous"):
-        LogitNormalTime().draw(UNIFORM, 0.0, 1000.0, Linear())
+        LogitNormalTime().draw(GivenNoise(UNIFORM), 0.0, 1000.0, Linear())
 
 
 @pytest.mark.parametrize("schedule", [Linear(), RectifiedFlow()], ids=["vp", "flow"])
@@ -81,7 +93,7 @@ def test_mixed_prior_has_every_field_and_takes_over_the_mask():
 def test_diffuse_of_a_mixed_state():
     """Eq. 2 with the reported e, Eq. 3 by its frequencies; the mask stays, and the input is not written to."""
     count, process = 3000, mixed()
-    s, t = torch.full((count,), 200.0).double(), torch.full((count,), 600.0).double()
+    s, t = torch.tensor([200.0]).double(), torch.tensor([600.0]).double()
     x_s = TensorDict(
         {
             "positions": torch.ones(count, 2, 3),
@@ -91,24 +103,30 @@ def test_diffuse_of_a_mixed_state():
         [count],
     )
     before = x_s.clone()
-    x_t, drawn = process.diffuse(x_s, s, t, Noise(torch.arange(count)))
+    x_t = process.diffuse(x_s, 200.0, 600.0, Noise(torch.arange(count)))
     assert (x_s == before).all()
     assert torch.equal(x_t["mask"], x_s["mask"])
-    assert list(drawn) == ["positions"]
-    kernel = process.paths["positions"].kernel(s[:1], t[:1])
-    expected = float(kernel.alpha) + float(kernel.sigma) * drawn["positions"]
-    torch.testing.assert_close(x_t["positions"], expected)
-    q = process.paths["types"].kernel(s[:1], t[:1]).probabilities(torch.tensor([1]))[0]
+    kernel = process.paths["positions"].kernel(s, t)
+    e = Noise(torch.arange(count)).normal(2, 3)
+    torch.testing.assert_close(x_t["positions"], float(kernel.alpha) + float(kernel.sigma) * e)
+    q = process.paths["types"].kernel(s, t).probabilities(torch.tensor([1]))[0]
     frequencies = x_t["types"].flatten().bincount(minlength=4) / (count * 2)
     assert (frequencies - q).abs().max() < 5 * (0.25 / (count * 2)) ** 0.5
 
 
 def test_diffuse_has_a_level_per_sample():
     process, x = Process(GaussianPath(Linear())), torch.ones(2, 3, dtype=torch.float64)
-    s, t = torch.tensor([0.0, 100.0]), torch.tensor([50.0, 900.0])
-    x_t, drawn = process.diffuse(x, s, t, normal_noise(2))
-    kernel = process.gaussian.kernel(s, t)
-    torch.testing.assert_close(x_t, kernel.alpha[:, None] * x + kernel.sigma[:, None] * drawn[None])
+    t = torch.tensor([150.0, 900.0])
+    x_t = process.diffuse(x, 100.0, t, normal_noise(2))
+    kernel = process.gaussian.kernel(torch.full_like(t, 100.0), t)
+    e = normal_noise(2).normal(3)
+    torch.testing.assert_close(x_t, kernel.alpha[:, None] * x + kernel.sigma[:, None] * e)
+
+
+@pytest.mark.parametrize(("s", "t"), [(500.0, 499.0), (0.0, 1001.0), (-1.0, 5.0)])
+def test_noise_only_grows_and_levels_exist(s, t):
+    with pytest.raises(ValueError, match="towards noise"):
+        Process(GaussianPath(Linear())).diffuse(torch.ones(2, 3), s, t, Noise(torch.arange(2)))
 
 
 def test_fields_must_share_their_levels():

@@ -12,11 +12,12 @@ from tensordict import TensorDict
 
 from graft_lightning.processes.denoiser import Guided
 from graft_lightning.processes.grids import Explicit, Uniform
+from graft_lightning.processes.interleaved import Interleaved
 from graft_lightning.processes.noise import Noise
 from graft_lightning.processes.paths import CategoricalPath, GaussianPath
 from graft_lightning.processes.process import Process
 from graft_lightning.processes.samplers import DDIM, DDPM, Euler, Heun
-from graft_lightning.processes.schedules import Cosine, Linear, RectifiedFlow
+from graft_lightning.processes.schedules import Cosine, RectifiedFlow
 from tests.fakes import (
     MEANS,
     OUTPUTS,
@@ -125,7 +126,7 @@ def test_stochastic_says_whether_noise_is_drawn(make):
     denoiser, x = exact(VP), torch.zeros(1, 2, dtype=torch.float64)
     arguments = (denoiser, Process(VP), torch.tensor([LEFT]))
     ends = [make(4).resume(*arguments, Noise(torch.tensor([k]), dtype=torch.float64), x, 1000.0).x_0 for k in (0, 1)]
-    assert make(4).stochastic == (not torch.equal(*ends))
+    assert make(4).stochastic(Process(VP)) == (not torch.equal(*ends))
 
 
 def test_clip_bounds_the_sample():
@@ -171,7 +172,7 @@ class TestKeptStates:
         whole = self.run(sampler, Noise(seeds), self.grid)
         for n, level in enumerate(self.grid[1:], 1):
             noise = Noise(seeds)
-            for _ in range(1 + (4 - n if sampler.stochastic else 0)):
+            for _ in range(1 + (4 - n if sampler.stochastic(Process(VP)) else 0)):
                 noise.normal(2)
             tail = sampler.resume(
                 exact(VP), Process(VP), torch.tensor([LEFT, 2]), noise, whole.states[level], level, self.grid[: n + 1]
@@ -219,9 +220,7 @@ def test_mixed_state_has_the_law_of_its_blocks():
     network = GaussianNetwork(path, "epsilon", torch.float32)
 
     def denoise(x, t, condition):
-        return TensorDict(
-            {"y": network(x["y"], t, condition), "c": logits(process.paths["c"], x["c"], t)}, x.batch_size
-        )
+        return {"y": network(x["y"], t, condition), "c": logits(process.paths["c"], x["c"], t)}
 
     def logits(path, c_t, t):
         """The exact p(c_0 | c_t) by Bayes' rule."""
@@ -245,10 +244,54 @@ def test_mixed_state_has_the_law_of_its_blocks():
     assert (y.var(0) / VARIANCE - 1).abs().max() < 5 * (2 / count) ** 0.5 + 0.06  # and the error of 50 steps
 
 
-def test_heun_refuses_mixed_states():
-    process = Process({"y": GaussianPath(Linear())})
-    with pytest.raises(TypeError, match="Gaussian process"):
-        Heun(3).sample(exact(VP), process, None, Noise(torch.arange(1)), {"y": (2,)})
+def test_solvers_refuse_classes_and_say_why():
+    process = Process({"y": VP, "c": CategoricalPath(VP.schedule, 3)})
+    raw = {"y": torch.zeros(1, 2), "c": torch.zeros(1, 2, 3)}
+    denoiser = ModuleDenoiser(lambda x, t, condition: raw, {"y": "epsilon", "c": "logits"})
+    with pytest.raises(TypeError, match="CategoricalPath jumps from class to class"):
+        Heun(3).sample(denoiser, process, None, Noise(torch.arange(1)), {"y": (2,), "c": (2,)})
+
+
+@pytest.mark.parametrize("make", [DDIM, Euler, Heun], ids=["ddim", "euler", "heun"])
+def test_two_gaussian_fields_move_as_each_of_them_alone(make):
+    """Each in its own output, and no sampler asks how many there are."""
+    process = Process({"a": VP, "b": VP})
+    x = {"a": torch.randn(3, 2).double(), "b": torch.randn(3, 4).double()}
+    outputs = {"a": "epsilon", "b": "flow"}
+    together = ModuleDenoiser(lambda x, t, c: {name: 0.3 * field for name, field in x.items()}, outputs)
+    found = make(4).resume(together, process, None, Noise(torch.arange(3)), x, 1000.0).x_0
+    assert found.keys() == x.keys()
+    for name, output in outputs.items():
+        alone = ModuleDenoiser(lambda x, t, c: 0.3 * x, output)
+        expected = make(4).resume(alone, Process(VP), None, Noise(torch.arange(3)), x[name], 1000.0).x_0
+        torch.testing.assert_close(found[name], expected)
+
+
+class TestLevelsOfTraining:
+    """What a sampler asks of its model, and what it says that it asks."""
+
+    process = Process({"y": VP, "c": CategoricalPath(VP.schedule, 3)})
+
+    def test_a_sampler_that_moves_all_fields_together(self):
+        assert DDPM(2).training_levels(self.process) == [(1000.0, 1000.0), (500.0, 500.0)]
+        assert Heun(2).training_levels(Process(VP)) == [(1000.0,), (500.0,)]
+
+    def test_interleaved_names_both_calls_of_a_step(self):
+        pairs = [(1000.0, 1000.0), (1000.0, 500.0), (500.0, 500.0), (500.0, 0.0)]
+        assert Interleaved(2).training_levels(self.process) == pairs
+
+    def test_a_call_that_a_sampler_does_not_list_is_refused(self):
+        class Reversed(DDIM):
+            """The Gaussian field moves first, and nobody was told."""
+
+            def step(self, process, predict, x, t, t_next, noise, within):
+                x = self.reversed(process, x, predict(x, t), t, t_next, noise, ["y"])
+                return self.reversed(process, x, predict(x, {"y": t_next, "c": t}), t, t_next, noise, ["c"])
+
+        raw = {"y": torch.zeros(1, 2), "c": torch.zeros(1, 2, 3)}
+        denoiser = ModuleDenoiser(lambda x, t, condition: raw, {"y": "epsilon", "c": "logits"})
+        with pytest.raises(RuntimeError, match=r"Reversed.step .*'y': 500.0, 'c': 1000.0.*training_levels"):
+            Reversed(2).sample(denoiser, self.process, None, Noise(torch.arange(1)), {"y": (2,), "c": (2,)})
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from graft_lightning.processes.denoiser import convert
+from graft_lightning.processes.outputs import convert
 from graft_lightning.processes.schedules import Cosine, RectifiedFlow
 from graft_lightning.processes.weightings import CappedInverseAlpha, MinSNR, OwnOutput, Unit
 from tests.fakes import OUTPUTS

@@ -24,7 +24,7 @@ class Constant(Denoiser):
 
     def __call__(self, x_t, t, condition):
         v = torch.where(x_t["mask"][..., None], self.value, 100.0).expand_as(x_t["positions"])
-        return TensorDict({"positions": v, "types": torch.zeros(*x_t["types"].shape, 5)}, batch_size=x_t.batch_size)
+        return {"positions": v, "types": torch.zeros(*x_t["types"].shape, 5)}
 
 
 def reference_of(*fields):

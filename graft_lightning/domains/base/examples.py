@@ -3,11 +3,11 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import torch
 
 from graft_lightning.processes.noise import hashed_seed
-from graft_lightning.types import State
 
 
 class Examples(ABC):
@@ -17,7 +17,7 @@ class Examples(ABC):
     """
 
     @abstractmethod
-    def batch(self, positions: Sequence[int], seed: int) -> tuple[State, list[str]]:
+    def batch(self, positions: Sequence[int], seed: int) -> tuple[Any, list[str]]:
         """States x_0 ``(batch, *shape)`` and their conditions.
 
         Args:

@@ -14,7 +14,6 @@ from graft_lightning.processes.process import Process
 from graft_lightning.processes.samplers import Sampler
 from graft_lightning.processes.schedules import RectifiedFlow, Trigonometric
 from graft_lightning.rejection.reference import Reference
-from graft_lightning.types import State
 
 CAPTION_HEIGHT = 12
 """Pixels of one line of caption."""
@@ -68,7 +67,7 @@ class PictureFlow(PictureReference):
             raise ValueError(f"condition {next(filter(None, conditions))!r}: this flow is unconditional, it takes ''")
         return torch.zeros(len(conditions), 0, device=device)
 
-    def decode(self, x_0: State) -> Tensor:
+    def decode(self, x_0: Tensor) -> Tensor:
         assert isinstance(x_0, Tensor)
         return (x_0.clamp(-1, 1) + 1) / 2
 

@@ -18,7 +18,7 @@ from graft_lightning.domains.digits.network import DigitTransformer, fourier
 from graft_lightning.processes.noise import hashed_seed
 from graft_lightning.processes.process import Shape
 from graft_lightning.processes.samplers import Euler, Sampler
-from graft_lightning.types import SettingsError, State
+from graft_lightning.types import SettingsError
 
 REMAKE = "python -m graft_lightning fit --config experiments/digits/flow.yaml"
 HELD_OUT = 500
@@ -105,7 +105,7 @@ class DigitFlow(PictureFlow):
         """Writes weights that `build` reads."""
         save_weights(network, path, self._architecture(), provenance)
 
-    def denoise(self, network: nn.Module, x_t: State, t: Tensor, condition: Any) -> State:
+    def denoise(self, network: nn.Module, x_t: Tensor, t: Tensor, condition: Any) -> Tensor:
         assert isinstance(x_t, Tensor)
         return network(x_t, t.to(x_t.dtype))
 
@@ -131,7 +131,7 @@ class RealDigits(Examples):
     def __len__(self) -> int:
         return len(real_digits(self.part))
 
-    def batch(self, positions: Sequence[int], seed: int) -> tuple[State, list[str]]:
+    def batch(self, positions: Sequence[int], seed: int) -> tuple[Tensor, list[str]]:
         images = real_digits(self.part)
         places = [divmod(position, len(images)) for position in positions]
         chosen = [shuffled("digits", len(images), seed, turn)[i] for turn, i in places]

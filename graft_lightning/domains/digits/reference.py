@@ -18,7 +18,6 @@ from graft_lightning.processes.paths import GaussianPath
 from graft_lightning.processes.process import Process, Shape
 from graft_lightning.processes.samplers import DDPM, Sampler
 from graft_lightning.processes.schedules import Cosine
-from graft_lightning.types import State
 
 REMAKE = "python -m graft_lightning fit --config experiments/digits/pretrain.yaml"
 
@@ -70,7 +69,7 @@ class DigitReference(PictureReference):
         """Writes weights that `build` reads."""
         save_weights(network, path, self._architecture(), provenance)
 
-    def denoise(self, network: nn.Module, x_t: State, t: Tensor, condition: Any) -> State:
+    def denoise(self, network: nn.Module, x_t: Tensor, t: Tensor, condition: Any) -> Tensor:
         return network(x_t, (t / self.process.t_max).to(x_t.dtype), condition)
 
     def encode(self, conditions: Sequence[str], device: torch.device | str) -> Tensor:
@@ -79,7 +78,7 @@ class DigitReference(PictureReference):
     def shape(self, conditions: Sequence[str]) -> Shape:
         return (1, CANVAS_SIZE, CANVAS_SIZE)
 
-    def decode(self, x_0: State) -> Tensor:
+    def decode(self, x_0: Tensor) -> Tensor:
         assert isinstance(x_0, Tensor)
         return (x_0.clamp(-1, 1) + 1) / 2
 
@@ -114,7 +113,7 @@ class CaptionedDigits(Examples):
     def __init__(self, wrong_captions: float = 0.4, no_captions: float = 0.1, third: str = "reference") -> None:
         self.wrong_captions, self.no_captions, self.third = wrong_captions, no_captions, third
 
-    def batch(self, positions: Sequence[int], seed: int) -> tuple[State, list[str]]:
+    def batch(self, positions: Sequence[int], seed: int) -> tuple[Tensor, list[str]]:
         pictures, captions = _pictures(seed, self.third, self.wrong_captions).batch(torch.tensor(list(positions)))
         # The golden ratio spreads the empty captions evenly over any stretch of the stream.
         empty = [(position * 0.6180339887498949) % 1 < self.no_captions for position in positions]

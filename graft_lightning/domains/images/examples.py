@@ -15,7 +15,7 @@ from graft_lightning.domains.base import Examples
 from graft_lightning.domains.base.examples import shuffled
 from graft_lightning.domains.images.files import PictureFiles, open_files
 from graft_lightning.processes.noise import hashed_seed
-from graft_lightning.types import SettingsError, State
+from graft_lightning.types import SettingsError
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -76,7 +76,7 @@ class ImageFiles(Examples):
     def __len__(self) -> int:
         return len(self._open()[1])
 
-    def batch(self, positions: Sequence[int], seed: int) -> tuple[State, list[str]]:
+    def batch(self, positions: Sequence[int], seed: int) -> tuple[Tensor, list[str]]:
         length = len(self)
         places = [divmod(position, length) for position in positions]
         chosen = [shuffled("images", length, seed, turn)[i] if self.shuffle else i for turn, i in places]

@@ -16,7 +16,7 @@ from graft_lightning.domains.base.loading import loaded
 from graft_lightning.domains.images.architectures import Architecture, Config
 from graft_lightning.processes.process import Shape
 from graft_lightning.processes.samplers import Euler, Sampler
-from graft_lightning.types import SettingsError, State
+from graft_lightning.types import SettingsError
 
 _WHAT = "ImageFlow, setting `weights`"
 PROVENANCE = "training.json"
@@ -177,7 +177,7 @@ class ImageFlow(PictureFlow):
             "size": self._side(),
         }
 
-    def denoise(self, network: nn.Module, x_t: State, t: Tensor, condition: Any) -> State:
+    def denoise(self, network: nn.Module, x_t: Tensor, t: Tensor, condition: Any) -> Tensor:
         assert isinstance(x_t, Tensor)
         to_data = self.time_runs == "to_data"
         time = ((1 - t if to_data else t) * self.time_scale).to(x_t.dtype)

@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -16,7 +16,6 @@ from graft_lightning.domains.molecules.embedded import load_embedded
 from graft_lightning.domains.molecules.qm9 import edm_split
 from graft_lightning.domains.molecules.rotations import random_rotations, rotated
 from graft_lightning.processes.noise import Noise, hashed_seed
-from graft_lightning.types import State
 
 Part = Literal["train", "valid", "test", "all"]
 
@@ -48,7 +47,7 @@ class MoleculeExamples(Examples):
         """Atoms per row of a batch: those of the largest molecule of all parts, so that all parts look alike."""
         return self.load().width
 
-    def batch(self, positions: Sequence[int], seed: int) -> tuple[State, list[str]]:
+    def batch(self, positions: Sequence[int], seed: int) -> tuple[Any, list[str]]:
         length = len(self.molecules)
         places = [divmod(position, length) for position in positions]
         chosen = [int(_shuffle(length, seed, number)[offset]) for number, offset in places]

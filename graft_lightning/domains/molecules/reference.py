@@ -1,5 +1,6 @@
 """The reference of molecules: a denoiser of positions and types together, given the number of atoms."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -17,9 +18,11 @@ from graft_lightning.domains.molecules.transformer import MoleculeTransformer
 from graft_lightning.processes.grids import Grid, Powered
 from graft_lightning.processes.interleaved import Interleaved
 from graft_lightning.processes.paths import CategoricalPath, CentredGaussianPath
-from graft_lightning.processes.process import GridTime, Process, Shape
+from graft_lightning.processes.paths import Path as NoisePath
+from graft_lightning.processes.process import Process, Shape
 from graft_lightning.processes.samplers import Sampler
 from graft_lightning.processes.schedules import Schedule, Trigonometric
+from graft_lightning.processes.times import VisitedLevels
 from graft_lightning.rejection.reference import Reference
 from graft_lightning.types import State
 
@@ -66,11 +69,16 @@ class MoleculeReference(Reference):
 
     @cached_property
     def process(self) -> Process:
-        paths = {"positions": CentredGaussianPath(self.schedule), "types": CategoricalPath(self.schedule, len(SYMBOLS))}
+        paths: dict[str, NoisePath[Any]] = {
+            "positions": CentredGaussianPath(self.schedule),
+            "types": CategoricalPath(self.schedule, len(SYMBOLS)),
+        }
         grid: Grid = self.sampler.grid or Powered()
-        steps = self.sampler.steps if self.train_steps is None else self.train_steps
-        law = GridTime(grid, steps, isinstance(self.sampler, Interleaved)) if steps else None
-        return Process(paths, law, grid)
+        if self.train_steps == 0:
+            return Process(paths, grid=grid)
+        visits = copy.copy(self.sampler)
+        visits.steps = visits.steps if self.train_steps is None else self.train_steps
+        return Process(paths, VisitedLevels(visits.training_levels(Process(paths, grid=grid))), grid)
 
     @property
     def path(self) -> Path:
@@ -91,10 +99,10 @@ class MoleculeReference(Reference):
         save_weights(network, path, self._architecture(), provenance)
 
     def denoise(self, network: nn.Module, x_t: State, t: Tensor, condition: Any) -> State:
-        share = (t / self.process.t_max).to(x_t["positions"].dtype)  # type: ignore[index]
+        share = (t / self.process.t_max).to(x_t["positions"].dtype)
         t_positions, t_types = (share, share) if share.ndim == 1 else share.unbind(1)
-        positions, types = network(x_t["positions"], x_t["types"], t_positions, t_types, x_t["mask"])  # type: ignore[index]
-        return TensorDict({"positions": positions, "types": types}, batch_size=x_t.batch_size)  # type: ignore[union-attr]
+        positions, types = network(x_t["positions"], x_t["types"], t_positions, t_types, x_t["mask"])
+        return {"positions": positions, "types": types}
 
     def encode(self, conditions: Sequence[str], device: torch.device | str) -> Tensor:
         """Numbers of atoms, int64 ``(batch,)``.
@@ -113,10 +121,10 @@ class MoleculeReference(Reference):
     def carried(self, conditions: Sequence[str], device: torch.device | str) -> State:
         counts = self.encode(conditions, device)
         mask = torch.arange(self.max_atoms, device=device) < counts[:, None]
-        return TensorDict({"mask": mask}, batch_size=[len(counts)], device=device)
+        return {"mask": mask}
 
     def decode(self, x_0: State) -> TensorDict:
-        return batch(x_0["positions"], x_0["types"], x_0["mask"])  # type: ignore[index]
+        return batch(x_0["positions"], x_0["types"], x_0["mask"])
 
     def keys(self, samples: Any) -> Tensor:
         from graft_lightning.domains.molecules.perception import molecule_keys

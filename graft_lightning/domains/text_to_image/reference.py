@@ -14,12 +14,12 @@ from graft_lightning.domains.text_to_image.embeddings import EmbeddingStore
 from graft_lightning.domains.text_to_image.pipelines import Family, family_of
 from graft_lightning.domains.text_to_image.pipelines.base import Condition
 from graft_lightning.domains.text_to_image.source import Source
-from graft_lightning.processes.denoiser import Output
 from graft_lightning.processes.noise import hashed_seed
+from graft_lightning.processes.outputs import Output
 from graft_lightning.processes.process import Process, Shape
 from graft_lightning.processes.samplers import DDIM, Sampler
 from graft_lightning.rejection.fingerprint import describe
-from graft_lightning.types import SettingsError, State
+from graft_lightning.types import SettingsError
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 SHEET_SIDE = 192
@@ -165,7 +165,7 @@ class DiffusersReference(PictureReference):
         config = {name: value for name, value in self._network_config.items() if not name.startswith("_")}
         return nn.Module.to(kind(**config), DTYPES[self.dtype])  # diffusers' own `to` warns of nothing
 
-    def denoise(self, network: nn.Module, x_t: State, t: Tensor, condition: Any) -> State:
+    def denoise(self, network: nn.Module, x_t: Tensor, t: Tensor, condition: Any) -> Tensor:
         assert isinstance(x_t, Tensor)
         return self.family.denoise(network, x_t, t, condition)
 
@@ -229,13 +229,12 @@ class DiffusersReference(PictureReference):
         """Where T5 is left out, the pipeline asks its transformer for the dimension of the zeros that replace it."""
         return {self.family.network: self.skeleton()} if self.without else {}
 
-    def decode(self, x_0: State) -> Tensor:
+    def decode(self, x_0: Tensor) -> Tensor:
         """Images ``(batch, 3, height, width)`` in [0, 1], float32."""
-        assert isinstance(x_0, Tensor)
         vae = self._vae
         config = vae.config
         images = []
-        with working([vae], x_0.device, self.offload):  # type: ignore[arg-type]
+        with working([vae], x_0.device, self.offload):
             for part in x_0.split(self.vae_batch_size):
                 z = part.float() / config.scaling_factor + (config.shift_factor or 0.0)
                 images.append(vae.decode(z.to(vae.dtype), return_dict=False)[0].float())

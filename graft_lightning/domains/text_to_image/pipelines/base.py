@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from graft_lightning.domains.text_to_image.architectures import Config
 from graft_lightning.domains.text_to_image.embeddings import Embedding
-from graft_lightning.processes.denoiser import Output
 from graft_lightning.processes.grids import Grid, checked
+from graft_lightning.processes.outputs import Output
 from graft_lightning.processes.process import Process
 from graft_lightning.processes.schedules import Schedule
 from graft_lightning.types import SettingsError

@@ -9,10 +9,11 @@ from torch import Tensor, nn
 from graft_lightning.domains.text_to_image.architectures import Config
 from graft_lightning.domains.text_to_image.embeddings import Embedding
 from graft_lightning.domains.text_to_image.pipelines.base import CLIP_TOKENS, Condition, Family, PipelineGrid, refused
-from graft_lightning.processes.denoiser import Output
+from graft_lightning.processes.outputs import Output
 from graft_lightning.processes.paths import GaussianPath
-from graft_lightning.processes.process import LogitNormalTime, Process
+from graft_lightning.processes.process import Process
 from graft_lightning.processes.schedules import RectifiedFlow
+from graft_lightning.processes.times import LogitNormalTime
 
 T5_TOKENS = 256
 """The pipeline's default, of zeros where T5 is left out; they follow CLIP's."""

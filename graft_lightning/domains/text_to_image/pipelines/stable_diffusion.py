@@ -15,7 +15,7 @@ from graft_lightning.domains.text_to_image.pipelines.base import (
     refused,
     scheduler_of,
 )
-from graft_lightning.processes.denoiser import Output
+from graft_lightning.processes.outputs import Output
 from graft_lightning.processes.paths import GaussianPath
 from graft_lightning.processes.process import Process
 from graft_lightning.processes.schedules import FromTable

@@ -1,22 +1,16 @@
-"""Paths: the Markov kernel of one field between any two noise levels (Eq. 1 to 3), and its reversal."""
+"""Categorical fields: atom types, layout classes (Eq. 3 and 7)."""
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from graft_lightning.processes.noise import Noise
+from graft_lightning.processes.outputs import Classes, Output
+from graft_lightning.processes.paths.base import LossSettings, Noised, Path, Shape, mean_over_real
 from graft_lightning.processes.schedules import Schedule
 from graft_lightning.types import broadcast
-
-
-@dataclass(frozen=True)
-class GaussianKernel:
-    """x_t | x_s ~ N(alpha x_s, sigma^2), Eq. 2; ``(batch,)`` each, float64."""
-
-    alpha: Tensor
-    sigma: Tensor
 
 
 @dataclass(frozen=True)
@@ -44,78 +38,16 @@ class CategoricalKernel:
         return survival * one_hot + (1 - survival) * self.target[c_t].unsqueeze(-1)
 
 
-class Path(ABC):
-    """One field's noise process.
-
-    Args:
-        schedule: signal and noise by level.
-    """
-
-    def __init__(self, schedule: Schedule) -> None:
-        self.schedule = schedule
-
-    @abstractmethod
-    def kernel(self, s: Tensor, t: Tensor) -> GaussianKernel | CategoricalKernel:
-        """The law of the state at level t given the state at level s <= t, both ``(batch,)``."""
-
-
-class GaussianPath(Path):
-    """Eq. 1 and 2: images, latents, boxes, coordinates."""
-
-    def alpha_sigma(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """(alpha_t, sigma_t), float64, the shape of ``t``."""
-        return self.schedule.alpha_sigma(t)
-
-    def kernel(self, s: Tensor, t: Tensor) -> GaussianKernel:
-        """Eq. 2.
-
-        Raises:
-            ValueError: if t < s somewhere, or the signal has vanished at s (alpha_s = 0).
-        """
-        if (torch.as_tensor(t) < torch.as_tensor(s)).any():
-            raise ValueError(f"a kernel goes towards noise: t={t} must not lie below s={s}")
-        alpha_s, sigma_s = self.alpha_sigma(s)
-        alpha_t, sigma_t = self.alpha_sigma(t)
-        if (alpha_s == 0).any():
-            raise ValueError(f"nothing is left of the signal at s={s}: no kernel starts there")
-        alpha = alpha_t / alpha_s
-        return GaussianKernel(alpha, (sigma_t**2 - alpha**2 * sigma_s**2).clamp_min(0).sqrt())
-
-    def project(self, noise: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Noise on the space where the field lives: the whole space here, zero where ``mask`` has padding.
-
-        Args:
-            noise: ``(batch, *shape)``.
-            mask: bool ``(batch, n)``, n the first axis of the shape.
-        """
-        return noise if mask is None else noise * _weight(mask, noise)
-
-
-class CentredGaussianPath(GaussianPath):
-    """Point clouds ``(batch, n, d)`` whose mean over the real points is zero (EDM, arXiv 2203.17003).
-
-    Noise is projected on that subspace, where it is standard normal; the kernel and its reversal are those of Eq. 2.
-    """
-
-    def project(self, noise: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Noise less its mean over the real points, zero elsewhere. Arguments as in `GaussianPath.project`."""
-        weight = noise.new_ones(noise.shape[:2] + (1,) * (noise.ndim - 2)) if mask is None else _weight(mask, noise)
-        mean = (noise * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp_min(1)
-        return (noise - mean) * weight
-
-
-def _weight(mask: Tensor, like: Tensor) -> Tensor:
-    return broadcast(mask, like).to(like.dtype)
-
-
-class CategoricalPath(Path):
-    """Eq. 3: atom types, layout classes.
+class CategoricalPath(Path[Classes]):
+    """A class survives, or is drawn anew from the target.
 
     Args:
         schedule: beta_t, the probability that c_0 survives to t, is alpha_t^2 of this schedule.
         classes: the number of classes; with an absorbing target, the mask is one of them (the last).
         target: "uniform" over the classes, "absorbing" into the last, or probabilities.
     """
+
+    discrete = True
 
     def __init__(
         self, schedule: Schedule, classes: int, target: Literal["uniform", "absorbing"] | list[float] = "uniform"
@@ -132,16 +64,64 @@ class CategoricalPath(Path):
             self.target = torch.tensor(target, dtype=torch.float64)
             if len(self.target) != classes or not torch.isclose(self.target.sum(), torch.tensor(1.0).double()):
                 raise ValueError(f"target={target}; it must hold {classes} probabilities that sum to 1")
+        self._targets: dict[torch.device, Tensor] = {}
 
     def survival(self, t: Tensor) -> Tensor:
         """beta_t, float64."""
-        alpha_t, _ = self.schedule.alpha_sigma(t)
+        alpha_t, _ = self.schedule.coefficients(t)
         return alpha_t**2
 
     def kernel(self, s: Tensor, t: Tensor) -> CategoricalKernel:
         beta_s = self.survival(s)
         ratio = torch.where(beta_s > 0, self.survival(t) / beta_s.clamp_min(1e-300), torch.zeros_like(beta_s))
-        return CategoricalKernel(ratio, self.target.to(ratio.device))
+        return CategoricalKernel(ratio, self._target_on(ratio.device))
+
+    def prior(self, shape: Shape, noise: Noise, mask: Tensor | None = None) -> Tensor:
+        uniform = noise.uniform(*shape)
+        target = self._target_on(uniform.device)
+        return real_classes(sample_classes(target.expand(*uniform.shape, -1), uniform), mask)
+
+    def diffuse(self, x_s: Tensor, s: float, t: Tensor, noise: Noise, mask: Tensor | None = None) -> Noised:
+        kernel = self.kernel(torch.full_like(t, s), t)
+        uniform = noise.uniform(*x_s.shape[1:])
+        return Noised(x_s, real_classes(sample_classes(kernel.probabilities(x_s), uniform), mask), uniform, s, t, mask)
+
+    def predict(
+        self,
+        raw: Tensor,
+        x_t: Tensor,
+        t: float,
+        output: Output,
+        clip: float | None = None,
+        origin: float = 0.0,
+    ) -> Classes:
+        return Classes(raw.double().softmax(-1), origin)
+
+    def reverse(
+        self,
+        x_t: Tensor,
+        prediction: Classes,
+        t: float,
+        t_next: float,
+        noise: Noise,
+        mask: Tensor | None = None,
+        eta: float = 1.0,
+    ) -> Tensor:
+        """A draw of c_s | c_t with the class at the predicted level summed out (Eq. 3 reversed)."""
+        s, high = (torch.full((1,), level, dtype=torch.float64, device=x_t.device) for level in (t_next, t))
+        posterior = self.posterior(x_t, prediction.probabilities, s, high, prediction.level)
+        return real_classes(sample_classes(posterior, noise.uniform(*x_t.shape[1:])), mask)
+
+    def loss(self, raw: Tensor, noised: Noised, output: Output, settings: LossSettings) -> Tensor:
+        """Eq. 7."""
+        if settings.categorical_target == "c_s" or noised.s == 0:
+            error = torch.nn.functional.cross_entropy(raw.movedim(-1, 1), noised.x_s, reduction="none")
+        else:
+            s = torch.full_like(noised.t, noised.s)
+            posterior = self.posterior(noised.x_t, raw.softmax(-1), s, noised.t)
+            likelihood = posterior.gather(-1, noised.x_s.unsqueeze(-1)).squeeze(-1)
+            error = -likelihood.clamp_min(1e-12).log()
+        return mean_over_real(error, noised.mask)
 
     def posterior(self, c_t: Tensor, p_0: Tensor, s: Tensor, t: Tensor, origin: float = 0.0) -> Tensor:
         """sum_c0 p_0(c_0) q(c_s | c_t, c_0) for every c_s.
@@ -150,8 +130,8 @@ class CategoricalPath(Path):
             c_t: classes at level t, int64 ``(batch, *shape)``.
             p_0: probabilities of the clean class, ``(batch, *shape, classes)``; of the class at ``origin`` where that
                 is given.
-            s: target level ``(batch,)``, not below ``origin``.
-            t: level of ``c_t`` ``(batch,)``.
+            s: target level ``(batch,)`` or ``(1,)``, not below ``origin``.
+            t: level of ``c_t``, like ``s``.
             origin: the level whose class ``p_0`` is about; 0 is the data.
 
         Returns:
@@ -161,7 +141,7 @@ class CategoricalPath(Path):
         start = self.survival(torch.full_like(s, origin))
         beta_s = broadcast(self.survival(s) / start, c_t).unsqueeze(-1)
         beta_t = broadcast(self.survival(t) / start, c_t).unsqueeze(-1)
-        target = self.target.to(p_0.device)
+        target = self._target_on(p_0.device)
         one_hot = torch.nn.functional.one_hot(c_t, self.classes)
         evidence = beta_t * one_hot + (1 - beta_t) * target[c_t].unsqueeze(-1)  # q(c_t | c_0), over c_0
         share = torch.where(evidence > 0, p_0.double() / evidence.clamp_min(1e-300), torch.zeros_like(evidence))
@@ -169,6 +149,11 @@ class CategoricalPath(Path):
         prior = beta_s * share + (1 - beta_s) * target * share.sum(-1, keepdim=True)
         posterior = forward * prior
         return posterior / posterior.sum(-1, keepdim=True).clamp_min(1e-300)
+
+    def _target_on(self, device: torch.device) -> Tensor:
+        if device not in self._targets:
+            self._targets[device] = self.target.to(device)
+        return self._targets[device]
 
 
 def real_classes(classes: Tensor, mask: Tensor | None) -> Tensor:

@@ -1,0 +1,175 @@
+"""Gaussian fields: images, latents, boxes, coordinates (Eq. 1, 2, 6 and 6b)."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from graft_lightning.processes.noise import Noise
+from graft_lightning.processes.outputs import Output, Prediction, convert
+from graft_lightning.processes.paths.base import LossSettings, Noised, Path, Shape, mean_over_real, weight_of
+from graft_lightning.processes.weightings import OwnOutput, Unit
+from graft_lightning.types import broadcast
+
+
+@dataclass(frozen=True)
+class GaussianKernel:
+    """x_t | x_s ~ N(alpha x_s, sigma^2), Eq. 2; ``(batch,)`` each, float64."""
+
+    alpha: Tensor
+    sigma: Tensor
+
+
+class GaussianPath(Path[Prediction]):
+    """x_t = alpha_t x_0 + sigma_t eps, Eq. 1."""
+
+    discrete = False
+
+    def kernel(self, s: Tensor, t: Tensor) -> GaussianKernel:
+        """Eq. 2.
+
+        Raises:
+            ValueError: if t < s somewhere, or the signal has vanished at s (alpha_s = 0).
+        """
+        if (torch.as_tensor(t) < torch.as_tensor(s)).any():
+            raise ValueError(f"a kernel goes towards noise: t={t} must not lie below s={s}")
+        alpha_s, sigma_s = self.alpha_sigma(s)
+        alpha_t, sigma_t = self.alpha_sigma(t)
+        if (alpha_s == 0).any():
+            raise ValueError(_nothing_left(s))
+        alpha = alpha_t / alpha_s
+        return GaussianKernel(alpha, (sigma_t**2 - alpha**2 * sigma_s**2).clamp_min(0).sqrt())
+
+    def project(self, noise: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Noise on the space where the field lives: the whole space here, zero where ``mask`` has padding.
+
+        Args:
+            noise: ``(batch, *shape)``.
+            mask: bool ``(batch, n)``, n the first axis of the shape.
+        """
+        return noise if mask is None else noise * weight_of(mask, noise)
+
+    def prior(self, shape: Shape, noise: Noise, mask: Tensor | None = None) -> Tensor:
+        # Data of unit variance have variance alpha^2 + sigma^2 here: N(0, I), where pipelines start too, also with a
+        # table that keeps a little signal at T.
+        return self.project(noise.normal(*shape), mask) * math.hypot(*self.schedule.at(self.schedule.t_max))
+
+    def diffuse(self, x_s: Tensor, s: float, t: Tensor, noise: Noise, mask: Tensor | None = None) -> Noised:
+        e = self.project(noise.normal(*x_s.shape[1:]), mask)
+        kernel = self._from(s, t)
+        x_t = broadcast(kernel.alpha, x_s).to(x_s) * x_s + broadcast(kernel.sigma, x_s).to(x_s) * e
+        return Noised(x_s, x_t, e, s, t, mask)
+
+    def predict(
+        self,
+        raw: Tensor,
+        x_t: Tensor,
+        t: float,
+        output: Output,
+        clip: float | None = None,
+        origin: float = 0.0,
+    ) -> Prediction:
+        return convert(output, raw, x_t, *self.schedule.at(t), clip)
+
+    def reverse(
+        self,
+        x_t: Tensor,
+        prediction: Prediction,
+        t: float,
+        t_next: float,
+        noise: Noise,
+        mask: Tensor | None = None,
+        eta: float = 1.0,
+    ) -> Tensor:
+        """DDIM (arXiv 2010.02502); at eta = 1 the posterior q(x_s | x_t, x_0) at the predicted x_0."""
+        (alpha_s, sigma_s), (alpha_t, sigma_t) = self.schedule.at(t_next), self.schedule.at(t)
+        if alpha_s == 0:
+            raise ValueError(_nothing_left(t_next))
+        sigma_ts = math.sqrt(max(sigma_t**2 - (alpha_t / alpha_s) ** 2 * sigma_s**2, 0.0))
+        posterior_std = eta * sigma_ts * sigma_s / sigma_t
+        direction = math.sqrt(max(sigma_s**2 - posterior_std**2, 0.0))
+        mean = alpha_s * prediction.x_0 + direction * prediction.epsilon
+        if posterior_std == 0:
+            return mean
+        return mean + posterior_std * self.project(noise.normal(*x_t.shape[1:]), mask)
+
+    def transport(self, x_t: Tensor, predictions: Sequence[Prediction], t: float, t_next: float) -> Tensor:
+        (alpha_t, sigma_t), (alpha_s, sigma_s) = self.schedule.at(t), self.schedule.at(t_next)
+        scale_t, scale_s = alpha_t + sigma_t, alpha_s + sigma_s
+        velocity = sum(found.epsilon - found.x_0 for found in predictions) / len(predictions)
+        return scale_s * (x_t / scale_t + (sigma_s / scale_s - sigma_t / scale_t) * velocity)
+
+    def drift(self, x_t: Tensor, prediction: Prediction, t: float) -> Tensor:
+        of_signal, of_noise = self.schedule.derivatives_at(t)
+        return of_signal * prediction.x_0 + of_noise * prediction.epsilon
+
+    def excess(self, x_t: Tensor, prediction: Prediction, t: float) -> Tensor:
+        # under N(0, I) data x_t has variance alpha^2 + sigma^2, for flows too
+        alpha, sigma = self.schedule.at(t)
+        return prediction.epsilon - sigma / (alpha**2 + sigma**2) * x_t
+
+    def loss(self, raw: Tensor, noised: Noised, output: Output, settings: LossSettings) -> Tensor:
+        """Eq. 6 and 6b."""
+        weighting = settings.weighting or (OwnOutput() if output == "flow" else Unit())
+        # what has not moved teaches nothing, but must be finite to be left out
+        t = torch.where(noised.t > noised.s, noised.t, self.schedule.t_max)
+        weight = weighting.for_output(output, *self.schedule.coefficients(t))
+        kappa, target = self.scaled_target(output, noised.x_s, noised.random, noised.s, t)
+        error = broadcast(weight.to(raw), raw) * (broadcast(kappa.to(raw), raw) * raw - target) ** 2
+        return mean_over_real(error, noised.mask)
+
+    def scaled_target(self, output: Output, x_s: Tensor, e: Tensor, s: float, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Kappa = sigma_ts / sigma_t, and kappa times the target of Eq. 6 or 6b; both stay bounded as t -> s.
+
+        Args:
+            output: the network's output type.
+            x_s: field at s, ``(batch, *shape)``.
+            e: standard normal noise of the kernel s -> t, like ``x_s``.
+            s: level of ``x_s``.
+            t: levels ``(batch,)``.
+        """
+        alpha_s, sigma_s = self.schedule.at(s)
+        alpha_t, sigma_t = self.schedule.coefficients(t)
+        kernel = self._from(s, t)
+        kappa = kernel.sigma / sigma_t
+        if output == "epsilon":
+            return kappa, e
+        # kappa x_0* = (kappa x_s - (alpha_ts sigma_s^2 / sigma_t) e) / alpha_s, and kappa eps* = e
+        of_state = broadcast((kappa / alpha_s).to(x_s), x_s)
+        of_noise = broadcast((kernel.alpha * sigma_s**2 / (sigma_t * alpha_s)).to(x_s), x_s)
+        x_0 = of_state * x_s - of_noise * e
+        if output == "sample":
+            return kappa, x_0
+        if output == "v_prediction":
+            return kappa, broadcast(alpha_t.to(e), e) * e - broadcast(sigma_t.to(e), e) * x_0
+        if output == "flow":
+            return kappa, e - x_0
+        raise ValueError(f"output={output!r} is not that of a Gaussian field")
+
+    def _from(self, s: float, t: Tensor) -> GaussianKernel:
+        """The kernel from one level to those of a batch, nothing of which is read back to the host."""
+        alpha_s, sigma_s = self.schedule.at(s)
+        if alpha_s == 0:
+            raise ValueError(_nothing_left(s))
+        alpha_t, sigma_t = self.schedule.coefficients(t)
+        alpha = alpha_t / alpha_s
+        return GaussianKernel(alpha, (sigma_t**2 - alpha**2 * sigma_s**2).clamp_min(0).sqrt())
+
+
+def _nothing_left(s: object) -> str:
+    return f"nothing is left of the signal at s={s}: no kernel starts there"
+
+
+class CentredGaussianPath(GaussianPath):
+    """Point clouds ``(batch, n, d)`` whose mean over the real points is zero (EDM, arXiv 2203.17003).
+
+    Noise is projected on that subspace, where it is standard normal; the kernel and its reversal are those of Eq. 2.
+    """
+
+    def project(self, noise: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Noise less its mean over the real points, zero elsewhere. Arguments as in `GaussianPath.project`."""
+        weight = noise.new_ones(noise.shape[:2] + (1,) * (noise.ndim - 2)) if mask is None else weight_of(mask, noise)
+        mean = (noise * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp_min(1)
+        return (noise - mean) * weight
