@@ -16,7 +16,7 @@ from graft_lightning.processes.outputs import Output
 from graft_lightning.processes.process import Process, Shape
 from graft_lightning.processes.samplers import Sampler
 from graft_lightning.rejection.fingerprint import describe, digest
-from graft_lightning.types import StateLike
+from graft_lightning.types import SettingsError, StateLike
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,11 @@ def open_views(
         guidance: "composed" trains the guided combination with the unconditional part from the frozen reference, so
             that it starts as the reference; "absorbed" trains the conditional output alone, to be sampled at scale 1.
         copies: False trains ``network`` itself, which leaves no reference behind (pre-training).
+
+    Raises:
+        SettingsError: if the sampler asks the model for levels that training never draws.
     """
+    require_trained_levels(reference)
     # What a network itself keeps fixed (random Fourier features, say) is not trained either.
     learned = [name for name, parameter in network.named_parameters() if parameter.requires_grad]
     network.requires_grad_(False)
@@ -201,6 +205,23 @@ def open_views(
         trainable = Guided(trainable, frozen, scale, null) if guidance == "composed" else trainable
         frozen = guided
     return Views(frozen, trainable, network, original)
+
+
+def require_trained_levels(reference: Reference) -> None:
+    """Refuses a sampler that moves one field before the other over a process that is trained at equal levels alone.
+
+    Raises:
+        SettingsError: naming sampler and distribution of levels.
+    """
+    process, sampler = reference.process, reference.sampler
+    calls = sampler.training_levels(process)
+    if not process.times.covers(calls):
+        pair = next(call for call in calls if len(set(call)) > 1)
+        raise SettingsError(
+            f"{type(sampler).__name__} asks its model for fields at different levels, such as "
+            f"{dict(zip(process.paths, pair, strict=True))}, which process.times={type(process.times).__name__} never "
+            "draws; use VisitedLevels(sampler.training_levels(process)), or a sampler that moves all fields together"
+        )
 
 
 def add_adapter(network: nn.Module, lora: LoRA, default_targets: tuple[str, ...]) -> nn.Module:

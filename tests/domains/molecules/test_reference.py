@@ -16,8 +16,8 @@ from graft_lightning.processes.interleaved import Interleaved
 from graft_lightning.processes.noise import Noise
 from graft_lightning.processes.objectives import Objective
 from graft_lightning.processes.samplers import DDIM, DDPM
-from graft_lightning.rejection.reference import FrozenDenoiser, TrainableDenoiser
-from graft_lightning.types import SettingsError
+from graft_lightning.rejection.reference import FrozenDenoiser, TrainableDenoiser, open_views
+from graft_lightning.types import SettingsError, concatenate
 
 ROOT = Path(__file__).parents[3]
 TEXTS = ["n=5", "n=8 #1", "n=3"]
@@ -124,7 +124,7 @@ def test_the_loss_is_finite_at_every_level_and_reaches_every_weight(kind):
     reference, network = small(kind)
     network.train()
     x = sampled(reference, network).x_0
-    x = torch.cat([x] * 30)
+    x = concatenate([x] * 30)
     loss = Objective().loss(TrainableDenoiser(reference, network), reference.process, x, None, Noise(torch.arange(90)))
     assert loss.value.isfinite().all()
     assert loss.t.max() == 1.0
@@ -202,3 +202,12 @@ def test_the_shipped_reference_makes_molecules():
     untrained = reference.build(pretrained=False).eval()
     found = sampled(reference, untrained, texts, range(48))
     assert StableAtoms()(reference.decode(found.x_0), texts).mean() < 0.5
+
+
+def test_levels_that_are_never_trained_are_refused():
+    """Every level alike, and fields one after the other: the pairs of levels would be new to the network."""
+    reference = MoleculeReference(network={"width": 8, "layers": 1}, train_steps=0)
+    with pytest.raises(SettingsError, match=r"Interleaved asks.*'positions': 1.0, 'types': 0.9.*UniformTime never"):
+        open_views(reference, reference.build(pretrained=False))
+    factorised = MoleculeReference(sampler=DDPM(5), network={"width": 8, "layers": 1}, train_steps=0)
+    open_views(factorised, factorised.build(pretrained=False))
