@@ -25,9 +25,7 @@ from graft_lightning.processes.objectives import Objective
 from graft_lightning.processes.samplers import DDPM
 from graft_lightning.processes.weightings import CappedInverseAlpha
 from graft_lightning.rejection.acceptance import TopK
-from graft_lightning.rejection.collect import Plan, fill, kept_levels
-from graft_lightning.rejection.fingerprint import describe
-from graft_lightning.rejection.pool import KeptLevel, TrajectoryPool
+from graft_lightning.rejection.collection import Collection
 from graft_lightning.rejection.reference import FrozenDenoiser
 from graft_lightning.rejection.reward import Reward
 from tests.domains.text_to_image.throughput import loops
@@ -90,16 +88,10 @@ def sampling(reference: DigitReference) -> tuple[float, float]:
 def filled_pool(folder: Path, reference: DigitReference) -> AcceptedTrajectories:
     """A datamodule on a small pool of an untrained reference."""
     network = reference.build(pretrained=False)
-    texts = DigitPrompts("train").texts()
-    keep = kept_levels(reference, [0.25])
-    pool = TrajectoryPool.create(folder / "pool", {}, 0)
-    kept = {n: KeptLevel(t, 0.0) for n, t in keep.items()}
-    opened = pool.start_round(0, texts, 16, kept, 256, {})
-    pool.add_reward("Random", describe(Random()))
-    plan = Plan(texts, 16, keep, 0, 0, 256)
-    fill(opened, reference, FrozenDenoiser(reference, network), plan, {"Random": Random()}, "cpu")
+    collection = Collection(reference, [Random()], folder / "pool", DigitPrompts("train").texts(), 16, [0.25])
+    opened = collection.fill(FrozenDenoiser(reference, network), {}).round
     data = AcceptedTrajectories(DigitPrompts("train"), TopK(4), str(folder / "pool"), 64, TRAINING_STEPS, seed=0)
-    data.use(opened, "Random", next(iter(keep)))
+    data.use(opened, "Random", next(iter(opened.kept_levels)))
     return data
 
 

@@ -13,17 +13,16 @@ import torch
 
 from graft_lightning.callbacks.evaluate import run_folder
 from graft_lightning.callbacks.figures import accepted_figure, log_figure, log_pictures
-from graft_lightning.callbacks.filling import filling
+from graft_lightning.callbacks.ranks import ranks_of
 from graft_lightning.datamodules.accepted import AcceptedTrajectories
 from graft_lightning.modules.graft import PGraft
 from graft_lightning.processes.denoiser import Denoiser
-from graft_lightning.processes.noise import Noise
 from graft_lightning.records import COLLECTED
-from graft_lightning.rejection.collect import Plan, fill, kept_levels, shard_size
+from graft_lightning.rejection.collection import Collection
 from graft_lightning.rejection.fingerprint import digest
-from graft_lightning.rejection.pool import KeptLevel, Round, TrajectoryPool
-from graft_lightning.rejection.reward import Reward, score
-from graft_lightning.rejection.rewards.identity import fingerprint
+from graft_lightning.rejection.levels import kept_levels
+from graft_lightning.rejection.pool import Round, TrajectoryPool
+from graft_lightning.rejection.reward import Reward
 from graft_lightning.rejection.selection import Selection
 from graft_lightning.types import SettingsError
 
@@ -113,7 +112,7 @@ class Collect(L.Callback):
         TrajectoryPool.create(data.pool, module.reference_fingerprint(), data.seed, verify=False)
         if not opened.complete:
             raise FileNotFoundError(f"{opened.path} lacks trajectories that this run was trained on; it cannot resume")
-        self._select(module, data, opened)
+        self.select(module, data, opened)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draws the round that a run was due to draw when it was stopped between two epochs."""
@@ -159,100 +158,52 @@ class Collect(L.Callback):
         if data.reward is not None and data.reward not in self.rewards:
             raise ValueError(f"data.reward={data.reward!r} is not collected; collected are {', '.join(self.rewards)}")
 
-    def open_round(
-        self, module: PGraft, data: AcceptedTrajectories, index: int, verify: bool = True, model: str = "reference"
-    ) -> tuple[TrajectoryPool, Round, Plan]:
-        """The pool of these settings and one of its rounds, made if absent.
-
-        Args:
-            module: gives the reference.
-            data: gives conditions, seed and folder.
-            index: of the round.
-            verify: take the checksums of what is there.
-            model: what the round is drawn from: "reference", or a digest of the trained weights.
-
-        Raises:
-            PoolMismatch: if the folder holds the pool of another reference; names each differing key.
-            DamagedShard: if a shard is damaged; names the file.
-        """
-        reference = module.reference
-        levels = kept_levels(reference, self.keep)
-        schedule = reference.process.schedule
-        kept = {n: KeptLevel(t, float(schedule.log_snr(torch.tensor(t)))) for n, t in levels.items()}
-        pool = TrajectoryPool.create(data.pool, module.reference_fingerprint(), data.seed, verify)
-        texts = data.conditions.texts()[: self._conditions]
-        size = shard_size(self.batch_size, self.draws, list(self.rewards.values()))
-        for existing in pool.rounds():
-            if existing.index == index and set(kept) <= set(existing.kept_levels):
-                kept, size = existing.kept_levels, existing.shard_size  # more levels, or other shards, serve as well
-        opened = pool.start_round(index, texts, self.draws, kept, size, {"model": model})
-        for name, reward in self.rewards.items():
-            pool.add_reward(name, fingerprint(reward))
-        return pool, opened, Plan(texts, self.draws, levels, data.seed, index, self.batch_size)
+    def collection(self, module: PGraft, data: AcceptedTrajectories) -> Collection:
+        """What is filled for a module and its data: the service below this callback."""
+        return Collection(
+            module.reference,
+            list(self.rewards.values()),
+            data.pool,
+            data.conditions.texts()[: self._conditions],
+            self.draws,
+            self.keep,
+            data.seed,
+            self.batch_size,
+        )
 
     def collect(
         self, trainer: L.Trainer, module: PGraft, data: AcceptedTrajectories, index: int, denoiser: Denoiser
     ) -> Selection:
         """Fills a round and hands it to the datamodule."""
-        before = self.drawn
         module.eval()
         # Outside of what one process does alone: sharded weights are gathered by all.
         model = "reference" if index == 0 else digest(p for p in module.network.parameters() if p.requires_grad)
-        with filling(
-            trainer,
-            lambda verify: self.open_round(module, data, index, verify, model)[:2],
-            lambda opened: self._try_rewards(module, opened),
-        ) as opened:
-            _, _, plan = self.open_round(module, data, index, False, model)
-            self._fill(trainer, module, opened, plan, denoiser)
+        filled = self.collection(module, data).fill(
+            denoiser,
+            module.reference_fingerprint(),
+            module.device,
+            index,
+            model,
+            ranks_of(trainer),
+            module.in_step and (module.lora is not None or denoiser is not module.opened().frozen),
+        )
+        self.drawn += filled.drawn
         module.train()
-        selection = self._select(module, data, opened)
+        selection = self.select(module, data, filled.round)
         folder = run_folder(trainer)
         if trainer.is_global_zero:
-            self._tell(trainer, module, data, opened, selection, self.drawn - before, folder)
+            self._tell(trainer, module, data, filled.round, selection, filled.drawn, folder)
         return selection
 
-    def _select(self, module: PGraft, data: AcceptedTrajectories, opened: Round) -> Selection:
+    def select(self, module: PGraft, data: AcceptedTrajectories, opened: Round) -> Selection:
+        """Hands a filled round to the datamodule, which selects from it."""
         try:
             return data.use(opened, self._reward_name(data), module.training_state)
         except ValueError as error:
             raise SettingsError(str(error)) from None
 
-    def _try_rewards(self, module: PGraft, opened: Round) -> None:
-        """Scores states of pure noise before anything is sampled: a reward that cannot work is found out here.
-
-        Raises:
-            SettingsError: if a reward does not return one number a sample.
-        """
-        rewards = [reward for name, reward in self.rewards.items() if opened.missing_rewards(name)]
-        if not rewards:
-            return
-        few = opened.draws if any(reward.groupwise for reward in rewards) else min(2, opened.draws)
-        reference, texts = module.reference, opened.conditions[:1] * few
-        noise = Noise(torch.arange(few), module.device)
-        x = reference.process.prior(reference.shape(texts), noise, reference.carried(texts, module.device))
-        samples = reference.decode(x)
-        for reward in rewards:
-            try:
-                score(reward.to(module.device), samples, texts)
-            except ValueError as error:
-                raise SettingsError(f"collect: {error}") from None
-
     def _reward_name(self, data: AcceptedTrajectories) -> str:
         return data.reward or next(iter(self.rewards))
-
-    def _fill(self, trainer: L.Trainer, module: PGraft, opened: Round, plan: Plan, denoiser: Denoiser) -> None:
-        self.drawn += fill(
-            opened,
-            module.reference,
-            denoiser,
-            plan,
-            self.rewards,
-            module.device,
-            trainer.global_rank,
-            trainer.world_size,
-            module.in_step and (module.lora is not None or denoiser is not module.opened().frozen),
-        )
 
     def _tell(
         self,

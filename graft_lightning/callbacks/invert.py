@@ -12,8 +12,8 @@ from torch import Tensor
 
 from graft_lightning.callbacks.evaluate import run_folder
 from graft_lightning.callbacks.figures import log_figure
-from graft_lightning.callbacks.filling import filling
 from graft_lightning.callbacks.inversion_figures import distance_figure, steps_figure
+from graft_lightning.callbacks.ranks import ranks_of
 from graft_lightning.datamodules.inverse_noise import InverseNoise
 from graft_lightning.inversion.automatic import Automatic
 from graft_lightning.inversion.distance import distance_from_normal
@@ -25,7 +25,7 @@ from graft_lightning.inversion.solvers import Solver
 from graft_lightning.inversion.start import start_state
 from graft_lightning.modules.corrected import CorrectedFlow
 from graft_lightning.processes.noise import trajectory_seeds
-from graft_lightning.rejection.filling import fill_shards
+from graft_lightning.rejection.filling import fill_shards, open_for_filling
 from graft_lightning.rejection.fingerprint import describe
 from graft_lightning.rejection.pool import KeptLevel, Round, TrajectoryPool
 from graft_lightning.types import SettingsError
@@ -88,13 +88,10 @@ class Invert(L.Callback):
         """Inverts what the pool lacks, and hands what converged to the datamodule."""
         module, data = both(trainer, pl_module)
         steps = module.flow_steps(self.double)
-        with filling(trainer, lambda verify: self.open_round(module, data, verify)) as opened:
+        ranks = ranks_of(trainer)
+        with open_for_filling(ranks, lambda verify: self.open_round(module, data, verify)) as opened:
             made = fill_shards(
-                opened,
-                lambda start, stop: self._trajectories(module, data, steps, start, stop),
-                "Inverting",
-                trainer.global_rank,
-                trainer.world_size,
+                opened, lambda start, stop: self._trajectories(module, data, steps, start, stop), "Inverting", ranks
             )
         converged = data.use(opened)
         folder = run_folder(trainer)

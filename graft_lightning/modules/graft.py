@@ -5,7 +5,7 @@ from typing import Any, Literal
 from graft_lightning.modules.denoising import DenoisingModule
 from graft_lightning.processes.denoiser import Denoiser
 from graft_lightning.processes.stitched import Stitched
-from graft_lightning.rejection.collect import state_index
+from graft_lightning.rejection.levels import state_index
 from graft_lightning.rejection.reference import LoRA, Views, open_views
 from graft_lightning.types import Draws, SettingsError, StateLike
 

@@ -19,7 +19,7 @@ from graft_lightning.modules.corrected import CorrectedFlow
 from graft_lightning.modules.denoising import DenoisingModule
 from graft_lightning.modules.graft import PGraft
 from graft_lightning.modules.real import RealData
-from graft_lightning.rejection.collect import kept_levels
+from graft_lightning.rejection.levels import kept_levels
 from graft_lightning.rejection.reference import Reference
 from graft_lightning.reports.inverting import Inverting, inverting
 from graft_lightning.reports.memory import elements_of

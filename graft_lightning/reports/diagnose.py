@@ -13,11 +13,11 @@ from tqdm import tqdm
 from graft_lightning.callbacks.collect import Collect
 from graft_lightning.callbacks.evaluate import run_folder
 from graft_lightning.callbacks.figures import ACCEPTED, BEFORE, REJECTED, new_figure
+from graft_lightning.callbacks.ranks import ranks_of
 from graft_lightning.datamodules.accepted import AcceptedTrajectories
 from graft_lightning.domains.base import Examples
 from graft_lightning.modules.graft import PGraft
 from graft_lightning.processes.noise import Noise, derived_seeds
-from graft_lightning.rejection.collect import kept_levels
 from graft_lightning.rejection.handoff import (
     Estimate,
     continue_from,
@@ -27,6 +27,7 @@ from graft_lightning.rejection.handoff import (
     score_distance,
     within_condition_variance,
 )
+from graft_lightning.rejection.levels import kept_levels
 from graft_lightning.rejection.pool import Round
 from graft_lightning.rejection.selection import Selection
 from graft_lightning.types import SettingsError, on_device
@@ -73,8 +74,9 @@ def diagnose(
     trainer.strategy.setup_environment()
     module.configure_model()
     module.to(trainer.strategy.root_device).eval()
-    selection = collect.collect(trainer, module, data, 0, module.opened().frozen)
-    _, opened, _ = collect.open_round(module, data, 0, verify=False)
+    frozen, print_of = module.opened().frozen, module.reference_fingerprint()
+    opened = collect.collection(module, data).fill(frozen, print_of, module.device, ranks=ranks_of(trainer)).round
+    selection = collect.select(module, data, opened)
     total = within_condition_variance(selection.rewards)
     rows = [
         _level(module, collect, opened, selection, n, total, states, continuations, real)

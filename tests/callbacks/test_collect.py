@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
-import graft_lightning.rejection.collect as collection
 from graft_lightning.callbacks import collect
 from graft_lightning.modules import PGraft
 from graft_lightning.processes.noise import Noise, trajectory_seeds
+from graft_lightning.rejection.collection import Collection
 from graft_lightning.rejection.pool import TrajectoryPool
 from tests.runs import DRAWS, PROMPTS, launch
 
@@ -18,13 +18,13 @@ SHORT = {"trainer.max_steps": 1, "trainer.limit_val_batches": 0, "evaluate.basel
 @pytest.fixture
 def sampled(monkeypatch):
     """Counts the trajectories that the sampler is asked for in collection."""
-    counted, original = [], collection.draw
+    counted, original = [], Collection.draw
 
-    def draw(reference, denoiser, plan, start, stop, device):
+    def draw(collection, opened, denoiser, start, stop, *rest):
         counted.append(stop - start)
-        return original(reference, denoiser, plan, start, stop, device)
+        return original(collection, opened, denoiser, start, stop, *rest)
 
-    monkeypatch.setattr(collection, "draw", draw)
+    monkeypatch.setattr(Collection, "draw", draw)
     return counted
 
 

@@ -1,7 +1,5 @@
 """Collection: the same pool whoever draws it, and nothing is drawn twice."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from tensordict import TensorDict
@@ -10,9 +8,10 @@ from graft_lightning.processes.grids import Leading
 from graft_lightning.processes.noise import trajectory_seed
 from graft_lightning.processes.samplers import DDIM, DDPM
 from graft_lightning.rejection.acceptance import Always, BestOfN, Quantile, TopK
-from graft_lightning.rejection.collect import Plan, draw, fill, kept_levels, shard_size, state_index
-from graft_lightning.rejection.fingerprint import describe
+from graft_lightning.rejection.collection import Collection, shard_size
+from graft_lightning.rejection.levels import kept_levels, state_index
 from graft_lightning.rejection.pool import KeptLevel, TrajectoryPool
+from graft_lightning.rejection.ranks import Ranks
 from graft_lightning.rejection.reference import open_views
 from graft_lightning.rejection.reward import Reward
 from graft_lightning.rejection.selection import select
@@ -30,17 +29,18 @@ class Setup:
         self.rewards = rewards or {"linear": LinearReward()}
         network = self.reference.build()
         self.denoiser = Recorder(open_views(self.reference, network).frozen)
-        levels = kept_levels(self.reference, [0.25, 0.5])
-        self.pool = TrajectoryPool.create(path, self.reference.fingerprint(network), 7)
-        kept = {n: KeptLevel(t, 0.0) for n, t in levels.items()}
-        size = size or shard_size(batch_size, draws, list(self.rewards.values()))
-        self.round = self.pool.start_round(0, CONDITIONS, draws, kept, size, {"model": "reference"})
-        for name, reward in self.rewards.items():
-            self.pool.add_reward(name, describe(reward))
-        self.plan = Plan(CONDITIONS, draws, levels, 7, 0, batch_size)
+        self.collection = Collection(
+            self.reference, list(self.rewards.values()), path, CONDITIONS, draws, [0.25, 0.5], 7, batch_size
+        )
+        fingerprint = self.reference.fingerprint(network)
+        if size is not None:  # a pool that was begun with shards of another size
+            kept = {n: KeptLevel(t, 0.0) for n, t in kept_levels(self.reference, [0.25, 0.5]).items()}
+            self.pool = TrajectoryPool.create(path, fingerprint, 7)
+            self.pool.start_round(0, CONDITIONS, draws, kept, size, {"model": "reference"})
+        self.pool, self.round = self.collection.open(fingerprint)
 
-    def fill(self, rank=0, world=1):
-        return fill(self.round, self.reference, self.denoiser, self.plan, self.rewards, "cpu", rank, world)
+    def fill(self, rank=0, world=1, device="cpu"):
+        return self.collection.fill_round(self.round, self.denoiser, device, Ranks(rank, world))
 
     def everything(self) -> TensorDict:
         return self.round.read(torch.arange(len(self.round)))
@@ -71,7 +71,7 @@ def test_kept_states_lead_to_x_0(tmp_path):
     setup = Setup(tmp_path / "pool", reference=GaussianReference(DDIM(STEPS)))
     setup.fill()
     data, reference = setup.everything(), setup.reference
-    for n, level in setup.plan.keep.items():
+    for n, level in kept_levels(reference, [0.25, 0.5]).items():
         x, condition = data["states", str(n)], reference.encode([CONDITIONS[i] for i in data["condition"]], "cpu")
         found = reference.sampler.resume(setup.denoiser, reference.process, condition, None, x, level).x_0
         torch.testing.assert_close(found, data["x_0"])
@@ -141,7 +141,7 @@ def test_a_lost_shard_is_made_again_and_nothing_else(tmp_path):
 
 def test_a_round_begun_with_more_levels_is_finished_with_them(tmp_path):
     setup = Setup(tmp_path / "pool")
-    setup.plan = replace(setup.plan, keep={1: setup.plan.keep[1]})
+    setup.collection.keep = (0.25,)
     setup.fill()
     assert sorted(setup.everything()["states"].keys()) == ["1", "2"]
 
@@ -182,14 +182,14 @@ def spread(x_0):
 def test_a_groupwise_reward_sees_whole_groups(tmp_path, batch_size):
     setup = Setup(tmp_path / "pool", batch_size, rewards={"spread": Spread()})
     setup.fill()
-    torch.testing.assert_close(setup.round.rewards("spread"), spread(setup.everything()["x_0"]))
+    torch.testing.assert_close(setup.round.rewards("Spread"), spread(setup.everything()["x_0"]))
 
 
 def test_a_groupwise_reward_may_come_later_to_shards_that_cut_groups(tmp_path):
     Setup(tmp_path / "pool", 4).fill()
-    later = Setup(tmp_path / "pool", 4, rewards={"spread": Spread()}, size=4)
+    later = Setup(tmp_path / "pool", 4, rewards={"spread": Spread()})
     assert later.fill() == 0
-    torch.testing.assert_close(later.round.rewards("spread"), spread(later.everything()["x_0"]))
+    torch.testing.assert_close(later.round.rewards("Spread"), spread(later.everything()["x_0"]))
 
 
 class Wrong(Reward):
@@ -222,9 +222,11 @@ def test_a_reward_is_on_the_device_only_while_it_scores(tmp_path):
     """torch's device without memory stands for a GPU."""
     reward = Placed()
     setup = Setup(tmp_path / "pool", rewards={"placed": reward})
-    fill(setup.round, setup.reference, setup.denoiser, setup.plan, {}, "cpu")
+    rewards, setup.collection.rewards = setup.collection.rewards, {}
+    setup.fill()
     assert reward.events == []
-    fill(setup.round, setup.reference, setup.denoiser, setup.plan, setup.rewards, "meta")
+    setup.collection.rewards = rewards
+    setup.fill(device="meta")
     assert reward.events == ["to meta", *["scores on meta"] * 3, "to cpu"]
 
 
@@ -239,7 +241,7 @@ class Half(Reward):
 def test_nan_and_missing_signal_pass_through_the_pool(tmp_path):
     setup = Setup(tmp_path / "pool", rewards={"half": Half()})
     setup.fill()
-    rewards = setup.round.rewards("half")
+    rewards = setup.round.rewards("Half")
     nan = int(rewards.isnan().sum())
     assert 0 < nan < DRAWS - 1
     selection = select(rewards, setup.round.column("key"), setup.round.column("seed"), Always())
@@ -267,15 +269,35 @@ def test_keys_are_those_of_decoded_samples(tmp_path):
     assert setup.round.rewards("linear").abs().eq(1).all()
 
 
-def test_rounds_and_run_seeds_draw_other_samples():
+def test_rounds_and_run_seeds_draw_other_samples(tmp_path):
     reference = GaussianReference(DDPM(STEPS))
-    denoiser = open_views(reference, reference.build()).frozen
-    plans = [Plan(CONDITIONS, 2, {}, seed, index, 4) for seed, index in ((0, 0), (1, 0), (0, 1))]
-    drawn = [draw(reference, denoiser, plan, 0, 4, "cpu") for plan in plans]
+    network = reference.build()
+    denoiser, fingerprint = open_views(reference, network).frozen, reference.fingerprint(network)
+    drawn = []
+    for seed, index in ((0, 0), (1, 0), (0, 1)):
+        collection = Collection(reference, [], tmp_path / f"{seed}-{index}", CONDITIONS, 2, seed=seed, batch_size=4)
+        opened = collection.open(fingerprint, index)[1]
+        drawn.append(collection.draw(opened, denoiser, 0, 4, "cpu"))
+        assert torch.equal(collection.draw(opened, denoiser, 1, 3, "cpu")["seed"], drawn[-1]["seed"][1:3])
     assert "states" not in drawn[0].keys()  # noqa: SIM118
     assert len({tuple(data["seed"].tolist()) for data in drawn}) == 3
     assert (drawn[0]["x_0"] - drawn[1]["x_0"]).abs().min() > 0
-    assert torch.equal(draw(reference, denoiser, plans[0], 1, 3, "cpu")["seed"], drawn[0]["seed"][1:3])
+
+
+def test_a_pool_is_opened_once_a_process(tmp_path, monkeypatch):
+    """And its checksums are taken by one of them."""
+    setup, seen = Setup(tmp_path / "pool"), []
+    setup.fill()
+    original = TrajectoryPool.verify
+    monkeypatch.setattr(
+        TrajectoryPool, "verify", lambda pool, checksums=True: seen.append(checksums) or original(pool, checksums)
+    )
+    fingerprint = setup.reference.fingerprint(setup.reference.build())
+    found = setup.collection.fill(setup.denoiser, fingerprint)
+    assert (found.drawn, len(found.round), seen) == (0, 2 * DRAWS, [True])
+    ranks = Ranks(1, 2, lambda error: error)
+    setup.collection.fill(setup.denoiser, fingerprint, ranks=ranks)
+    assert seen == [True, False]
 
 
 class TestLevels:
