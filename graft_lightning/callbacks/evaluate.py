@@ -225,7 +225,7 @@ class Evaluate(L.Callback):
         base = self._base_first if stage == "validate" else None
         if base is None:
             base = module.decoder.decode(module.sample_base(draws))
-        return change(samples, base)
+        return change(module.decoder, samples, base)
 
     def _watch(self, trainer: L.Trainer, folder: Path, record: dict[str, Any], figures: dict[str, float]) -> None:
         """Compares an evaluation with the base's, logs what it finds and warns."""

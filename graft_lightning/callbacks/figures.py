@@ -100,8 +100,7 @@ def boards(trainer: L.Trainer) -> list[TensorBoardLogger]:
 
 def sheet_of(module: DenoisingModule, samples: Any, captions: Sequence[str]) -> Tensor | None:
     """A contact sheet by the domain's own hand, or None where it draws nothing."""
-    draw = getattr(module.decoder, "draw", None)
-    return draw(samples, list(captions) if any(captions) else None) if draw is not None else None
+    return module.decoder.draw(samples, list(captions) if any(captions) else None)
 
 
 def log_pictures(

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 
 from graft_lightning.callbacks.evaluate import run_folder
 from graft_lightning.modules.denoising import DenoisingModule
-from graft_lightning.types import Draws
+from graft_lightning.types import Draws, SettingsError
 
 log = logging.getLogger(__name__)
 
@@ -72,8 +72,12 @@ class SaveReference(L.Callback):
             "class": type(pl_module.reference).__qualname__,
             "method": pl_module.method,
         }
-        reference: Any = pl_module.reference
-        path = Path(self.path) if self.path else reference.path
+        reference = pl_module.reference
+        path = Path(self.path) if self.path else reference.weights_file
+        if path is None:
+            raise SettingsError(
+                f"SaveReference.path is not set, and {type(reference).__name__} names no file of its own: set it"
+            )
         reference.save(pl_module.network, path, provenance)
         log.info("the reference is in %s", path)
 

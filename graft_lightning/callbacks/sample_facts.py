@@ -5,20 +5,13 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
-from tensordict import TensorDictBase
 from torch import Tensor
 
 from graft_lightning.domains.base.diversity import mean_pairwise_distance
-from graft_lightning.rejection.reference import Reference
+from graft_lightning.rejection.codec import Codec
 
 SKETCH = 256
 """Numbers that stand for a larger sample."""
-
-BLANK = 0.01
-"""Standard deviation of the values of a picture, at and below which it shows nothing (values lie in [0, 1])."""
-
-SAME = 0.01
-"""Two samples are the same if they differ by less than this share of their size."""
 
 
 class Facts(NamedTuple):
@@ -27,44 +20,30 @@ class Facts(NamedTuple):
     Attributes:
         condition: what was asked for.
         draw: which draw of its condition.
-        blank: whether it is a picture of one colour, or holds a value that is not finite.
-        key: the reference's own key for equality; -1 where there is none.
-        size: length of the sample about its own mean; 0 unless samples are tensors.
-        sketch: ``(SKETCH,)`` or fewer numbers that keep distances between samples; None unless samples are tensors.
+        blank: whether it shows nothing.
+        key: the codec's own key for equality; -1 where there is none.
+        tolerance: the distance within which another sample is the same.
+        sketch: ``(SKETCH,)`` or fewer numbers that keep distances between samples; None where there are no numbers.
     """
 
     condition: str
     draw: int
     blank: bool
     key: int
-    size: float
+    tolerance: float
     sketch: Tensor | None
 
 
-def facts_of(reference: Reference, samples: Any, conditions: Sequence[str], draws: Sequence[int]) -> list[Facts]:
-    """The facts of a batch of decoded samples."""
-    found = reference.keys(samples)
+def facts_of(codec: Codec, samples: Any, conditions: Sequence[str], draws: Sequence[int]) -> list[Facts]:
+    """The facts of a batch of decoded samples, by their codec's own notions of content and of showing nothing."""
+    found, numbers, empty = codec.keys(samples), codec.numbers(samples), codec.degenerate(samples)
     keys = [-1] * len(conditions) if found is None else found.tolist()
-    sketches: list[Tensor] | list[None] = [None] * len(conditions)
-    empty, sizes = [False] * len(conditions), [0.0] * len(conditions)
-    if isinstance(samples, Tensor):
-        flat = samples.detach().float().flatten(1).nan_to_num()
-        sketches, empty = list(sketch(samples)), blank(samples).tolist()
-        sizes = (flat - flat.mean(1, keepdim=True)).norm(dim=1).tolist()
-    return [Facts(*row) for row in zip(conditions, draws, empty, keys, sizes, sketches, strict=True)]
-
-
-def blank(samples: Tensor) -> Tensor:
-    """Which samples ``(batch, *shape)`` hold a value that is not finite or, of pictures, only one colour; ``(batch,)``.
-
-    A picture of one colour is one whose every channel is constant.
-    """
-    flat = samples.detach().float().flatten(1)
-    broken = ~flat.isfinite().all(1)
-    if samples.ndim != 4:
-        return broken
-    spread = samples.detach().float().flatten(2).std(-1, correction=0).amax(1)
-    return broken | (spread <= BLANK)
+    blank = [False] * len(conditions) if empty is None else empty.tolist()
+    if numbers is None:
+        return [Facts(*row, 0.0, None) for row in zip(conditions, draws, blank, keys, strict=True)]
+    flat = numbers.detach().float().nan_to_num()
+    tolerances = (flat - flat.mean(1, keepdim=True)).norm(dim=1) * codec.same_within
+    return [Facts(*row) for row in zip(conditions, draws, blank, keys, tolerances.tolist(), sketch(flat), strict=True)]
 
 
 def sketch(samples: Tensor) -> Tensor:
@@ -116,30 +95,21 @@ def duplicate_share(rows: Sequence[Facts]) -> float:
     if not sketches:
         return 0.0
     stacked = torch.stack(sketches)
-    size = torch.tensor([row.size for row in rows if row.sketch is not None])
+    tolerance = torch.tensor([row.tolerance for row in rows if row.sketch is not None])
     repeated = 0
     for i in range(1, len(stacked)):  # one row against those before it: memory grows with the number of samples only
         distance = (stacked[:i] - stacked[i]).norm(dim=1)
-        repeated += bool((distance <= SAME * torch.maximum(size[:i], size[i])).any())
+        repeated += bool((distance <= torch.maximum(tolerance[:i], tolerance[i])).any())
     return repeated / len(stacked)
 
 
-def change(samples: Any, base: Any) -> float | None:
+def change(codec: Codec, samples: Any, base: Any) -> float | None:
     """Distance of samples from the base's of the same seeds, as a share of the base's size about its mean.
 
     None where the two cannot be compared number by number.
     """
-    one, other = _numbers(samples), _numbers(base)
+    one, other = codec.numbers(samples), codec.numbers(base)
     if one is None or other is None or one.shape != other.shape:
         return None
+    one, other = (values.detach().double().nan_to_num().cpu() for values in (one, other))
     return float((one - other).norm() / (other - other.mean()).norm().clamp_min(1e-12))
-
-
-def _numbers(samples: Any) -> Tensor | None:
-    """All numbers of a batch in a row."""
-    if isinstance(samples, Tensor):
-        return samples.detach().double().nan_to_num().flatten().cpu()
-    if isinstance(samples, TensorDictBase):
-        fields = [_numbers(value) for _, value in sorted(samples.items(), key=lambda item: str(item[0]))]
-        return torch.cat([field for field in fields if field is not None])
-    return None

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -15,6 +16,7 @@ from graft_lightning.processes.denoiser import Denoiser, Guided
 from graft_lightning.processes.outputs import Output
 from graft_lightning.processes.process import Process, Shape
 from graft_lightning.processes.samplers import Sampler
+from graft_lightning.rejection.codec import Codec
 from graft_lightning.rejection.fingerprint import describe, digest
 from graft_lightning.types import SettingsError, StateLike
 
@@ -36,22 +38,28 @@ class LoRA:
     dropout: float = 0.0
 
 
-class Reference(ABC):
-    """A pre-trained model. The constructor loads nothing; `build` does.
+class Reference(Codec, ABC):
+    """A pre-trained model and its codec. The constructor loads nothing; `build` does.
+
+    The model is a `process`, a network (`build`) and how it is called (`denoise`, `encode`, `shape`); the codec
+    (`Codec`) makes samples of finished states. Time is the process's own: t = 0 is the data, t = ``process.t_max`` pure
+    noise, also where the network counts the other way round, which `denoise` then turns round. Levels come as float64
+    ``(batch,)``. Only what is abstract here must be written; everything else has a default.
 
     Args:
         sampler: how samples are drawn from it, before and after fine-tuning.
-        guidance_scale: classifier-free guidance g; 1 is none. Samples drawn at g define the reference's law.
+        guidance_scale: classifier-free guidance g; 1 is none. Samples drawn at g define the reference's distribution.
 
     Attributes:
-        output: the network's output type, or one by field.
+        output: the network's output type, or one by field: "epsilon", "sample" (x_0), "v_prediction", "flow"
+            (eps - x_0), or "logits" of a categorical field.
         lora_targets: names of the layers that `LoRA` adapts by default.
         beside: names of the models that encode and decode beside the network; a plan says that it leaves out their
             memory.
     """
 
     output: Output | dict[str, Output]
-    lora_targets: tuple[str, ...]
+    lora_targets: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
 
     def __init__(self, sampler: Sampler, guidance_scale: float = 1.0) -> None:
@@ -78,7 +86,18 @@ class Reference(ABC):
 
     @abstractmethod
     def denoise(self, network: nn.Module, x_t: Any, t: Tensor, condition: Any) -> Any:
-        """Calls the network in its own conventions (timesteps, argument names)."""
+        """Calls the network in its own conventions (timesteps, argument names).
+
+        Args:
+            network: what `build` returned, or a copy of it.
+            x_t: state ``(batch, *shape)``; a mapping of fields where the process has several.
+            t: level in the process's own time, float64 ``(batch,)``; or ``(batch, fields)``, in the order of the paths,
+                where the sampler moves one field at a time.
+            condition: what `encode` made of the conditions.
+
+        Returns:
+            The raw `output`, shaped as ``x_t`` (logits: one axis more), by field where the process has several.
+        """
 
     @abstractmethod
     def encode(self, conditions: Sequence[str], device: torch.device | str) -> Any:
@@ -103,13 +122,24 @@ class Reference(ABC):
         """Fields of the state that are not diffused (a mask), as the conditions ask for them; none by default."""
         return None
 
-    def decode(self, x_0: Any) -> Any:
-        """Finished states as samples that rewards and people can look at."""
-        return x_0
-
-    def keys(self, samples: Any) -> Tensor | None:
-        """De-duplication keys of samples, int64 ``(batch,)``, -1 for "equal to nothing"; None where there is none."""
+    @property
+    def weights_file(self) -> Path | None:
+        """Where the weights are read, and where `callbacks.SaveReference` writes them; None if they are in no file."""
         return None
+
+    def save(self, network: nn.Module, path: Path, provenance: dict[str, Any]) -> None:
+        """Writes weights that `build` reads; by default the network's own, as safetensors.
+
+        Args:
+            network: the trained network.
+            path: of the file.
+            provenance: steps, seed, class and method, kept beside the weights.
+        """
+        from safetensors.torch import save_file
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+        save_file(weights, path, {key: str(value) for key, value in provenance.items()})
 
     def fingerprint(self, network: nn.Module) -> dict[str, Any]:
         """What identifies the law of its samples: class, weights, process, sampler, guidance; adapters are left out."""

@@ -5,7 +5,6 @@ from tensordict import TensorDict
 from graft_lightning.callbacks.sample_facts import (
     SKETCH,
     Facts,
-    blank,
     change,
     diversity,
     duplicate_share,
@@ -13,6 +12,7 @@ from graft_lightning.callbacks.sample_facts import (
     sketch,
 )
 from graft_lightning.domains.base.diversity import mean_pairwise_distance
+from graft_lightning.domains.digits import DigitReference
 from tests.fakes import GaussianReference
 
 
@@ -20,8 +20,12 @@ def pictures(count, seed=0):
     return torch.rand(count, 3, 16, 16, generator=torch.Generator().manual_seed(seed))
 
 
-def rows(samples, conditions):
-    return facts_of(GaussianReference(), samples, conditions, list(range(len(conditions))))
+IMAGES = DigitReference()
+POINTS = GaussianReference()
+
+
+def rows(samples, conditions, codec=IMAGES):
+    return facts_of(codec, samples, conditions, list(range(len(conditions))))
 
 
 def test_one_colour_is_blank_and_two_are_not():
@@ -31,11 +35,12 @@ def test_one_colour_is_blank_and_two_are_not():
     samples[2, 0, 3, 3] = torch.nan
     samples[3] = 0.0
     samples[3, 1, :, :8] = 1.0
-    assert blank(samples).tolist() == [True, True, True, False, False]
+    assert [row.blank for row in rows(samples, list("abcde"))] == [True, True, True, False, False]
 
 
 def test_only_pictures_can_be_of_one_colour():
-    assert blank(torch.tensor([[1.0, 1.0], [torch.inf, 0.0]])).tolist() == [False, True]
+    points = torch.tensor([[1.0, 1.0], [torch.inf, 0.0]])
+    assert [row.blank for row in rows(points, ["a", "b"], POINTS)] == [False, True]
 
 
 def test_sketches_keep_distances_and_small_samples():
@@ -50,7 +55,7 @@ def test_sketches_keep_distances_and_small_samples():
 
 def test_diversity_by_hand():
     samples = torch.tensor([[0.0, 0.0], [3.0, 4.0], [1.0, 0.0], [1.0, 2.0], [9.0, 9.0]])
-    found = rows(samples, ["a", "a", "b", "b", "alone"])
+    found = rows(samples, ["a", "a", "b", "b", "alone"], POINTS)
     assert diversity(found) == pytest.approx((5.0 + 2.0) / 2)
     assert diversity(found[4:]) is None
 
@@ -61,6 +66,26 @@ def test_repetitions_by_content_whatever_their_condition():
     samples[5] = samples[0] + 1e-4
     assert duplicate_share(rows(samples, list("abcdef"))) == pytest.approx(2 / 6)
     assert duplicate_share(rows(pictures(6), ["a"] * 6)) == 0
+
+
+def test_points_repeat_only_what_is_equal():
+    """A thousand draws of N(0, I) in the plane have neighbours within 1 % of their size by the dozen, and no copies."""
+    points = torch.randn(1000, 2, generator=torch.Generator().manual_seed(0))
+    assert duplicate_share(rows(points, ["a"] * 1000, POINTS)) == 0
+    points[500:] = points[:500]
+    assert duplicate_share(rows(points, ["a"] * 1000, POINTS)) == 0.5
+
+
+def test_states_of_several_fields_are_compared_by_all_of_them():
+    """By hand: distance 5 from the numbers, 1 from the class; diversity, repetition and what is not finite."""
+    samples = {"x": torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 0.0]]), "c": torch.tensor([[0], [0], [1]])}
+    found = rows(samples, ["a"] * 3, POINTS)
+    assert diversity(found) == pytest.approx((5 + 1 + 26**0.5) / 3)
+    assert duplicate_share(found) == 0
+    samples["c"][2] = 0
+    assert duplicate_share(rows(samples, ["a"] * 3, POINTS)) == pytest.approx(1 / 3)
+    samples["x"][1, 1] = torch.nan
+    assert [row.blank for row in rows(samples, ["a"] * 3, POINTS)] == [False, True, False]
 
 
 def test_a_common_background_is_no_repetition():
@@ -77,12 +102,12 @@ def test_keys_go_before_content():
 
 def test_change_is_relative_to_the_base():
     base = torch.tensor([[1.0, -1.0], [1.0, -1.0]])
-    assert change(base, base) == 0
-    assert change(base * 1.1, base) == pytest.approx(0.1)
-    assert change(base[:1], base) is None
+    assert change(POINTS, base, base) == 0
+    assert change(POINTS, base * 1.1, base) == pytest.approx(0.1)
+    assert change(POINTS, base[:1], base) is None
     mixed = TensorDict({"x": base, "c": torch.tensor([[0, 1], [1, 0]])}, batch_size=2)
     other = mixed.clone()
-    assert change(mixed, other) == 0
+    assert change(POINTS, mixed, other) == 0
     other["c"] = torch.tensor([[0, 1], [1, 1]])
-    assert change(other, mixed) > 0.1
-    assert change("text", "text") is None
+    assert change(POINTS, other, mixed) > 0.1
+    assert change(POINTS, "text", "text") is None

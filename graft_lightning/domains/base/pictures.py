@@ -19,8 +19,19 @@ CAPTION_HEIGHT = 12
 """Pixels of one line of caption."""
 
 
+BLANK = 0.01
+"""Standard deviation of the values of a channel, at and below which it shows nothing (values lie in [0, 1])."""
+
+
 class PictureReference(Reference):
     """A reference whose samples are pictures ``(batch, channels, height, width)`` in [0, 1]."""
+
+    same_within = 0.01
+
+    def degenerate(self, samples: Tensor) -> Tensor:
+        """Pictures with a value that is not finite, or whose every channel is constant."""
+        pixels = samples.detach().float().flatten(2)
+        return ~pixels.isfinite().flatten(1).all(1) | (pixels.std(-1, correction=0).amax(1) <= BLANK)
 
     def draw(self, samples: Tensor, captions: Sequence[str] | None = None, columns: int = 8) -> Tensor:
         """A contact sheet, uint8 ``(3, height, width)``. Arguments as in `contact_sheet`."""

@@ -80,7 +80,7 @@ class DigitFlow(PictureFlow):
         self.weights, self.network, self.straight = weights, NETWORK | dict(network or {}), straight
 
     @property
-    def path(self) -> Path:
+    def weights_file(self) -> Path:
         """Where the weights are read.
 
         Raises:
@@ -94,7 +94,7 @@ class DigitFlow(PictureFlow):
         network: nn.Module = DigitTransformer(**self.network)
         network = StraightPath(network) if self.straight else network
         if pretrained:
-            load_weights(network, self.path, self._architecture(), REMAKE)
+            load_weights(network, self.weights_file, self._architecture(), REMAKE)
         return network
 
     def _architecture(self) -> dict[str, Any]:

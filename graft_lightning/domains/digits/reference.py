@@ -51,14 +51,14 @@ class DigitReference(PictureReference):
         return Process(GaussianPath(Cosine()))
 
     @property
-    def path(self) -> Path:
+    def weights_file(self) -> Path:
         """Where the weights are read."""
         return Path(self.weights) if self.weights else DATA / "digits" / "reference.safetensors"
 
     def build(self, pretrained: bool = True) -> nn.Module:
         network = DigitTransformer(**self.network)
         if pretrained:
-            load_weights(network, self.path, self._architecture(), REMAKE)
+            load_weights(network, self.weights_file, self._architecture(), REMAKE)
         return network
 
     def _architecture(self) -> dict[str, Any]:

@@ -64,7 +64,7 @@ class ImageFlow(PictureFlow):
         self.time_scale, self.time_runs, self.label, self.subfolder = time_scale, time_runs, label, subfolder
 
     @property
-    def path(self) -> Path:
+    def weights_file(self) -> Path:
         """The folder of the weights.
 
         Raises:

@@ -14,6 +14,7 @@ from graft_lightning.domains.base.weights import DATA, load_weights, save_weight
 from graft_lightning.domains.molecules.atoms import SYMBOLS, batch, unpadded
 from graft_lightning.domains.molecules.conditions import count_of
 from graft_lightning.domains.molecules.egnn import EGNN
+from graft_lightning.domains.molecules.spectrum import coulomb_spectrum
 from graft_lightning.domains.molecules.transformer import MoleculeTransformer
 from graft_lightning.processes.grids import Grid, Powered
 from graft_lightning.processes.interleaved import Interleaved
@@ -81,14 +82,14 @@ class MoleculeReference(Reference):
         return Process(paths, VisitedLevels(visits.training_levels(Process(paths, grid=grid))), grid)
 
     @property
-    def path(self) -> Path:
+    def weights_file(self) -> Path:
         """Where the weights are read."""
         return Path(self.weights) if self.weights else DATA / "molecules" / "reference.safetensors"
 
     def build(self, pretrained: bool = True) -> nn.Module:
         network = NETWORKS[self.kind](**self.network)
         if pretrained:
-            load_weights(network, self.path, self._architecture(), REMAKE)
+            load_weights(network, self.weights_file, self._architecture(), REMAKE)
         return network
 
     def _architecture(self) -> dict[str, Any]:
@@ -131,11 +132,14 @@ class MoleculeReference(Reference):
 
         return molecule_keys(samples)
 
-    def draw(self, samples: Any, captions: Sequence[str]) -> Tensor:
+    def numbers(self, samples: Any) -> Tensor:
+        return coulomb_spectrum(samples["positions"], samples["types"], samples["mask"])
+
+    def draw(self, samples: Any, captions: Sequence[str] | None = None) -> Tensor:
         """A grid of structural formulas, uint8 ``(3, height, width)``."""
         from graft_lightning.domains.molecules.drawing import as_tensor, grid
 
-        return as_tensor(grid(samples, list(captions)))
+        return as_tensor(grid(samples, captions))
 
     def write(self, samples: Any, names: Sequence[str], folder: Path) -> list[Path]:
         """One SD file and one xyz file a molecule. Returns the paths of the SD files."""

@@ -48,7 +48,7 @@ def test_a_gaussian_velocity_lies_in_the_straight_path():
 def test_weights_come_back_and_belong_to_their_network(tmp_path, straight):
     flow = DigitFlow(weights=str(tmp_path / "flow.safetensors"), straight=straight)
     network = flow.build(pretrained=False)
-    flow.save(network, flow.path, {})
+    flow.save(network, flow.weights_file, {})
     assert all(torch.equal(a, b) for a, b in zip(network.parameters(), flow.build().parameters(), strict=True))
     with pytest.raises(SettingsError, match="straight"):
         DigitFlow(weights=flow.weights, straight=not straight).build()

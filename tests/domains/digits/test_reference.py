@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[3]
 def test_the_shipped_weights_are_small_and_what_their_configuration_makes() -> None:
     config = yaml.safe_load((ROOT / "experiments/digits/pretrain.yaml").read_text())
     reference = config["model"]["init_args"]["reference"]
-    path = DigitReference().path
+    path = DigitReference().weights_file
     assert path.samefile(ROOT / reference["init_args"].pop("weights"))
     assert path.stat().st_size <= 2_000_000
     DigitReference(**reference["init_args"]).build()  # refuses weights of another network

@@ -117,28 +117,28 @@ def test_the_null_class_of_a_transformer_is_asked_for_in_training_too(tmp_path):
 def test_what_is_saved_is_read_by_us_and_by_diffusers(tmp_path):
     flow = ImageFlow(str(tmp_path / "run" / "flow"), network=SMALL)
     network = random_network(flow)
-    flow.save(network, flow.path, {"steps": 3})
-    flow.save(network, flow.path, {"steps": 7})  # a second time, over the first
-    assert json.loads((flow.path / "training.json").read_text()) == {"steps": 7}
-    theirs = diffusers.UNet2DModel.from_pretrained(flow.path).eval()
+    flow.save(network, flow.weights_file, {"steps": 3})
+    flow.save(network, flow.weights_file, {"steps": 7})  # a second time, over the first
+    assert json.loads((flow.weights_file / "training.json").read_text()) == {"steps": 7}
+    theirs = diffusers.UNet2DModel.from_pretrained(flow.weights_file).eval()
     expected = network(noise(), torch.full((4,), 300.0)).sample
     torch.testing.assert_close(theirs(noise(), torch.full((4,), 300.0)).sample, expected)
     none, t = flow.encode([""] * 4, "cpu"), torch.full((4,), 0.3)
     wanted = flow.denoise(network, noise(), t, none)
-    for reader in (flow, ImageFlow(str(flow.path))):
+    for reader in (flow, ImageFlow(str(flow.weights_file))):
         torch.testing.assert_close(reader.denoise(reader.build().eval(), noise(), t, none), wanted)
-    assert not list(flow.path.parent.glob("*.partial"))
+    assert not list(flow.weights_file.parent.glob("*.partial"))
 
 
 def test_in_the_folder_of_a_pipeline_only_the_network_is_replaced(tmp_path):
     pipeline = tmp_path / "theirs"
     flow = ImageFlow(str(pipeline), network=SMALL, subfolder="unet")
-    flow.save(random_network(flow), flow.path, {"steps": 1})
+    flow.save(random_network(flow), flow.weights_file, {"steps": 1})
     (pipeline / "vae").mkdir()
     for name in ("model_index.json", "vae/config.json", "unet/old.bin"):
         (pipeline / name).write_text("{}")
     network = random_network(flow, 0.1)
-    flow.save(network, flow.path, {"steps": 2})
+    flow.save(network, flow.weights_file, {"steps": 2})
     files = {str(path.relative_to(pipeline)) for path in pipeline.rglob("*") if path.is_file()}
     assert {"model_index.json", "vae/config.json", "unet/config.json", "unet/training.json"} < files
     assert "unet/old.bin" not in files
@@ -149,15 +149,15 @@ def test_in_the_folder_of_a_pipeline_only_the_network_is_replaced(tmp_path):
 
 def test_a_folder_of_something_else_is_not_replaced(tmp_path):
     flow = ImageFlow(str(tmp_path / "photos"), network=SMALL)
-    flow.path.mkdir()
-    (flow.path / "cat.png").touch()
+    flow.weights_file.mkdir()
+    (flow.weights_file / "cat.png").touch()
     with pytest.raises(SettingsError, match=r"photos is there.* holds no network.*network is in .*photos\.partial"):
-        flow.save(random_network(flow), flow.path, {})
-    assert [path.name for path in flow.path.iterdir()] == ["cat.png"]
+        flow.save(random_network(flow), flow.weights_file, {})
+    assert [path.name for path in flow.weights_file.iterdir()] == ["cat.png"]
     assert ImageFlow(str(tmp_path / "photos.partial")).build() is not None
-    (flow.path / "cat.png").unlink()
-    flow.save(random_network(flow), flow.path, {})
-    assert (flow.path / "config.json").is_file()
+    (flow.weights_file / "cat.png").unlink()
+    flow.save(random_network(flow), flow.weights_file, {})
+    assert (flow.weights_file / "config.json").is_file()
 
 
 def test_what_changes_the_samples_changes_the_fingerprint():
@@ -172,8 +172,10 @@ def test_what_changes_the_samples_changes_the_fingerprint():
 
 def test_weights_of_another_network_are_refused(tmp_path):
     flow = ImageFlow(str(tmp_path / "flow"), network=SMALL)
-    flow.save(random_network(flow), flow.path, {})
-    other = ImageFlow(str(flow.path), network=NCSNpp(size=8, width=64, multipliers=(1, 1), blocks=1, attention=(4,)))
+    flow.save(random_network(flow), flow.weights_file, {})
+    other = ImageFlow(
+        str(flow.weights_file), network=NCSNpp(size=8, width=64, multipliers=(1, 1), blocks=1, attention=(4,))
+    )
     with pytest.raises(SettingsError, match=r"block_out_channels: file \[32, 32\], configuration \[64, 64\]"):
         other.build()
 

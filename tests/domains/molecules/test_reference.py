@@ -11,6 +11,7 @@ from graft_lightning.domains.molecules.files import read_molecules
 from graft_lightning.domains.molecules.perception import shared
 from graft_lightning.domains.molecules.rewards import StableAtoms
 from graft_lightning.domains.molecules.rotations import random_rotations
+from graft_lightning.domains.molecules.spectrum import coulomb_spectrum
 from graft_lightning.processes.grids import Powered
 from graft_lightning.processes.interleaved import Interleaved
 from graft_lightning.processes.noise import Noise
@@ -179,7 +180,7 @@ def test_what_cannot_be_sampled_is_refused():
 def test_the_shipped_weights_are_what_their_configuration_makes():
     config = yaml.safe_load((ROOT / "experiments/molecules/pretrain.yaml").read_text())
     reference = config["model"]["init_args"]["reference"]
-    path = MoleculeReference().path
+    path = MoleculeReference().weights_file
     assert path.samefile(ROOT / reference["init_args"].pop("weights"))
     MoleculeReference(**reference["init_args"]).build()  # refuses weights of another network
     with safe_open(str(path), "pt") as file:
@@ -211,3 +212,23 @@ def test_levels_that_are_never_trained_are_refused():
         open_views(reference, reference.build(pretrained=False))
     factorised = MoleculeReference(sampler=DDPM(5), network={"width": 8, "layers": 1}, train_steps=0)
     open_views(factorised, factorised.build(pretrained=False))
+
+
+def test_molecules_are_compared_whatever_their_order_and_rotation():
+    """Water: the matrix's trace and determinant by hand; turned, moved, its atoms in another order, it is the same."""
+    positions = torch.tensor([[0.0, 0.0, 0.0], [0.96, 0.0, 0.0], [-0.24, 0.93, 0.0], [0.0, 0.0, 0.0]]).double()
+    types = torch.tensor([3, 0, 0, 0])  # O H H and padding
+    mask = torch.tensor([True, True, True, False])
+    spectrum = coulomb_spectrum(positions[None], types[None], mask[None])[0]
+    oh, hh = (8 / (positions[0] - positions[1]).norm(), 1 / (positions[1] - positions[2]).norm())
+    other = 8 / (positions[0] - positions[2]).norm()
+    matrix = torch.tensor([[0.5 * 8**2.4, oh, other], [oh, 0.5, hh], [other, hh, 0.5]]).double()
+    torch.testing.assert_close(spectrum.sum(), matrix.trace())
+    torch.testing.assert_close(spectrum[:3].prod(), matrix.det())
+    assert spectrum[3] == 0
+    turn = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(0)).double()).Q
+    order = torch.tensor([2, 0, 1, 3])
+    moved = coulomb_spectrum(((positions @ turn) + 1.0)[order][None], types[order][None], mask[order][None])[0]
+    torch.testing.assert_close(moved, spectrum)
+    positions[1, 0] = torch.nan
+    assert coulomb_spectrum(positions[None], types[None], mask[None]).isnan().all()
