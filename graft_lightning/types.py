@@ -102,13 +102,15 @@ def map_fields(function: Callable[..., Tensor], *states: StateLike) -> Any:
 
 
 def on_device(x: Any, device: Any) -> Any:
-    """The same state on ``device``."""
-    return map_fields(lambda field: field.to(device), x)
+    """The same state or samples on ``device``; what is no tensor, and holds none, stays where it is."""
+    if isinstance(x, dict):
+        return {name: field.to(device) for name, field in x.items()}
+    return x.to(device) if hasattr(x, "to") else x
 
 
-def rows(x: Any, index: Any) -> Any:
-    """The samples of a state at ``index``: a slice, positions or a mask of the batch."""
-    return map_fields(lambda field: field[index], x)
+def take(x: Any, index: Any) -> Any:
+    """The samples of a state, or of a batch of any kind, at ``index``: a slice, or of tensors positions or a mask."""
+    return {name: field[index] for name, field in x.items()} if isinstance(x, dict) else x[index]
 
 
 def batch_of(x: StateLike) -> int:
@@ -122,8 +124,11 @@ def device_of(x: StateLike) -> torch.device:
 
 
 def concatenate(states: Sequence[Any]) -> Any:
-    """States joined along the batch."""
-    return map_fields(lambda *fields: torch.cat(fields), *states)
+    """States or batches of samples joined, one after the other."""
+    first = states[0]
+    if isinstance(first, dict):
+        return {name: torch.cat([state[name] for state in states]) for name in first}
+    return [sample for state in states for sample in state] if isinstance(first, list) else torch.cat(list(states))
 
 
 def broadcast(values: Tensor, like: Tensor) -> Tensor:

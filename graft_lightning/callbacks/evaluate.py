@@ -25,7 +25,7 @@ from graft_lightning.callbacks.sample_facts import Facts, change, facts_of
 from graft_lightning.modules.denoising import DenoisingModule
 from graft_lightning.records import EVALUATIONS, append_record, read_records, retire_records
 from graft_lightning.rejection.reward import Reward, score
-from graft_lightning.types import Draws, SettingsError
+from graft_lightning.types import Draws, SettingsError, concatenate, on_device, take
 
 BASE_SAMPLES = 2
 """Samples of each process that are compared with the base's of the same seeds."""
@@ -148,10 +148,12 @@ class Evaluate(L.Callback):
     def _take(self, module: DenoisingModule, draws: Draws, samples: Any) -> None:
         if self._first is None:
             few = Draws(draws.conditions[:BASE_SAMPLES], draws.draw[:BASE_SAMPLES], draws.seeds[:BASE_SAMPLES])
-            self._first = few, samples[:BASE_SAMPLES].cpu()
+            self._first = few, on_device(take(samples, slice(BASE_SAMPLES)), "cpu")
         if (draws.draw < 0).all():  # repeated to keep processes in step
             for metric in self.metrics:
-                metric.update(samples[:0], [])  # its states get their shapes, without which none can be gathered
+                metric.update(
+                    take(samples, slice(0)), []
+                )  # its states get their shapes, without which none can be gathered
             return
         scores = [score(reward, samples, draws.conditions).tolist() for reward in self.rewards]
         rows = zip(draws.conditions, draws.draw.tolist(), *scores, strict=True)
@@ -163,7 +165,7 @@ class Evaluate(L.Callback):
         shown = draws.draw == 0 if any(draws.conditions) else draws.draw >= 0  # one a condition, where there is any
         for i in shown.nonzero().squeeze(1).tolist():
             if len(self._pictures) < PICTURES:
-                self._pictures.append((draws.conditions[i], samples[i : i + 1].cpu()))
+                self._pictures.append((draws.conditions[i], on_device(take(samples, slice(i, i + 1)), "cpu")))
 
     def _finish(
         self, trainer: L.Trainer, module: DenoisingModule, stage: str, method: str, before: bool = False
@@ -251,12 +253,12 @@ class Evaluate(L.Callback):
         if not self._pictures:
             return
         texts, samples = zip(*self._pictures, strict=True)
-        log_sheet(trainer, f"{stage}/samples", sheet_of(module, torch.cat(samples), texts), file)
+        log_sheet(trainer, f"{stage}/samples", sheet_of(module, concatenate(samples), texts), file)
         if self._base_pictures and self._base_pictures is not self._pictures:
             pairs = zip(self._base_pictures, self._pictures, strict=False)
             both = [picture for (_, before), (_, after) in pairs for picture in (before, after)]
             captions = [f"{when}: {text}" for text in texts for when in ("base", "now")][: len(both)]
-            log_sheet(trainer, f"{stage}/base_and_now", sheet_of(module, torch.cat(both), captions))
+            log_sheet(trainer, f"{stage}/base_and_now", sheet_of(module, concatenate(both), captions))
 
 
 def condition_means(rows: Sequence[tuple[str, int, list[float]]], column: int) -> dict[str, float]:

@@ -23,7 +23,7 @@ from graft_lightning.rejection.ranks import ALONE, Ranks
 from graft_lightning.rejection.reference import Reference
 from graft_lightning.rejection.reward import Reward, score
 from graft_lightning.rejection.rewards.identity import fingerprint
-from graft_lightning.types import SettingsError, StateLike, on_device, rows
+from graft_lightning.types import SettingsError, StateLike, on_device, take
 
 
 @dataclass(frozen=True)
@@ -236,7 +236,7 @@ def score_states(
     scores = []
     step = len(texts) if reward.groupwise else batch_size
     for low in range(0, len(texts), step):
-        samples = reference.decode(on_device(rows(x_0, slice(low, low + step)), device))
+        samples = reference.decode(on_device(take(x_0, slice(low, low + step)), device))
         scores.append(score(reward, samples, texts[low : low + step]))
     return torch.cat(scores)
 

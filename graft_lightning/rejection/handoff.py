@@ -12,7 +12,7 @@ from graft_lightning.processes.noise import Noise, derived_seeds
 from graft_lightning.processes.paths.base import weight_of
 from graft_lightning.rejection.reference import Reference
 from graft_lightning.rejection.reward import Reward, score
-from graft_lightning.types import MASK, StateLike, as_state, device_of, on_device, rows
+from graft_lightning.types import MASK, StateLike, as_state, device_of, on_device, take
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def continue_from(
             reference.process,
             reference.encode(texts[part], device),
             Noise(seeds[part], device),
-            on_device(rows(states, part), device),
+            on_device(take(states, part), device),
             level,
         )
         scores.append(score(reward, reference.decode(trajectory.x_0), texts[part]))

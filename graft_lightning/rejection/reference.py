@@ -213,9 +213,11 @@ def open_views(
         copies: False trains ``network`` itself, which leaves no reference behind (pre-training).
 
     Raises:
-        SettingsError: if the sampler asks the model for levels that training never draws.
+        SettingsError: if the sampler asks the model for levels that training never draws, or for eps where nothing is
+            left of the signal.
     """
     require_trained_levels(reference)
+    require_signal(reference)
     # What a network itself keeps fixed (random Fourier features, say) is not trained either.
     learned = [name for name, parameter in network.named_parameters() if parameter.requires_grad]
     network.requires_grad_(False)
@@ -252,6 +254,24 @@ def require_trained_levels(reference: Reference) -> None:
             f"{dict(zip(process.paths, pair, strict=True))}, which process.times={type(process.times).__name__} never "
             "draws; use VisitedLevels(sampler.training_levels(process)), or a sampler that moves all fields together"
         )
+
+
+def require_signal(reference: Reference) -> None:
+    """Refuses an eps-prediction that is asked for x_0 where alpha_t = 0: it would be divided by nothing.
+
+    Raises:
+        SettingsError: naming field, level and output.
+    """
+    process = reference.process
+    top = reference.sampler.levels(process)[-1]
+    for name, path in process.paths.items():
+        output = reference.output[name] if isinstance(reference.output, dict) else reference.output
+        if output == "epsilon" and path.schedule.at(top)[0] == 0:
+            raise SettingsError(
+                f"output={output!r} of field {name!r} says nothing of the data at the sampler's first level "
+                f"t={top:g}, where {type(path.schedule).__name__} leaves no signal (alpha_t = 0): such a network "
+                "predicts v or x_0, or starts below that level"
+            )
 
 
 def add_adapter(network: nn.Module, lora: LoRA, default_targets: tuple[str, ...]) -> nn.Module:

@@ -3,11 +3,15 @@
 import pytest
 import torch
 
+from graft_lightning.processes.grids import Explicit
 from graft_lightning.processes.noise import Noise
 from graft_lightning.processes.objectives import Objective
+from graft_lightning.processes.paths import GaussianPath
 from graft_lightning.processes.samplers import DDIM
+from graft_lightning.processes.schedules import Trigonometric
 from graft_lightning.rejection.reference import FrozenDenoiser, LoRA, TrainableDenoiser, adapters_off, open_views
-from tests.fakes import CONDITIONS, TinyReference
+from graft_lightning.types import SettingsError
+from tests.fakes import CONDITIONS, GaussianReference, TinyReference
 
 X, T = torch.randn(4, 2), torch.full((4,), 300.0, dtype=torch.float64)
 
@@ -220,3 +224,14 @@ def test_constructors_load_nothing(monkeypatch):
     monkeypatch.setattr(TinyReference, "build", lambda self, pretrained=True: pytest.fail("built"))
     reference = TinyReference(DDIM(3))
     assert reference.sampler.levels(reference.process)[-1] == 1000
+
+
+def test_eps_is_not_asked_for_where_nothing_is_left_of_the_signal():
+    reference = GaussianReference(DDIM(4), GaussianPath(Trigonometric()), "epsilon")
+    with pytest.raises(SettingsError, match=r"'epsilon' of field 'x'.* t=1, where Trigonometric leaves no signal"):
+        open_views(reference, reference.build())
+    for sound in (
+        GaussianReference(DDIM(4), GaussianPath(Trigonometric()), "v_prediction"),
+        GaussianReference(DDIM(2, grid=Explicit([0.0, 0.5, 0.9])), GaussianPath(Trigonometric()), "epsilon"),
+    ):
+        open_views(sound, sound.build())
