@@ -9,9 +9,10 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
-from graft_lightning.modules.denoising import DenoisingModule
+from graft_lightning.modules.sampled import SampledModule
 from graft_lightning.rejection.pool import Round
 from graft_lightning.rejection.selection import Selection
+from graft_lightning.types import on_device
 
 ACCEPTED, REJECTED, BEFORE = "#1b7f5c", "#c0502d", "#8a8f98"
 """One colour a meaning, in every figure."""
@@ -98,14 +99,12 @@ def boards(trainer: L.Trainer) -> list[TensorBoardLogger]:
     return [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
 
 
-def sheet_of(module: DenoisingModule, samples: Any, captions: Sequence[str]) -> Tensor | None:
+def sheet_of(module: SampledModule, samples: Any, captions: Sequence[str]) -> Tensor | None:
     """A contact sheet by the domain's own hand, or None where it draws nothing."""
     return module.decoder.draw(samples, list(captions) if any(captions) else None)
 
 
-def log_pictures(
-    trainer: L.Trainer, module: DenoisingModule, opened: Round, selection: Selection, folder: Path
-) -> None:
+def log_pictures(trainer: L.Trainer, module: SampledModule, opened: Round, selection: Selection, folder: Path) -> None:
     """Accepted and rejected samples of the same conditions, two sheets, which a folder keeps for reports."""
     for name, table in (
         ("accepted", selection.accepted),
@@ -115,7 +114,7 @@ def log_pictures(
         if not chosen:
             continue
         indices = torch.cat(chosen)
-        samples = module.reference.decode(opened.read(indices, ["x_0"])["x_0"].to(module.device))
+        samples = module.decoder.decode(on_device(opened.read(indices, ["x_0"])["x_0"], module.device))
         rewards = selection.rewards.flatten()[indices]
         captions = [
             f"{opened.conditions[i]} ({r:.2f})"

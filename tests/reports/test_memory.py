@@ -15,7 +15,6 @@ from graft_lightning.reports.memory import (
     optimiser_bytes,
     saved_bytes,
     size_of,
-    skeleton_views,
 )
 from tests.fakes import TinyReference
 
@@ -31,7 +30,7 @@ def module_of(**arguments):
 @pytest.fixture(params=["built", "meta"])
 def views_of(request):
     def make(module):
-        return module.open_views() if request.param == "built" else skeleton_views(module)
+        return module.open_views() if request.param == "built" else module.skeleton_views()
 
     return make
 
@@ -81,7 +80,7 @@ def test_a_corrector_stands_before_a_frozen_flow(views_of):
 
 
 def test_real_data_have_no_network():
-    assert skeleton_views(RealData(TinyReference(), examples=None)) is None
+    assert RealData(TinyReference(), examples=None).skeleton_views() is None
 
 
 @pytest.mark.parametrize(

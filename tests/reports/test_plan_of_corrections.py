@@ -7,7 +7,7 @@ import torch
 
 from graft_lightning.rejection.pool import TrajectoryPool
 from graft_lightning.rejection.reference import FrozenDenoiser, TrainableDenoiser
-from graft_lightning.reports.memory import gaussian_bytes, size_of
+from graft_lightning.reports.memory import size_of
 from tests.corrections import STEPS, gaussian, invert, launch
 
 AT_ONCE = {"tolerance": 1e6, "max_iterations": 1}
@@ -118,7 +118,7 @@ def test_a_gaussian_is_counted_in_full(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "gradient steps   none" in printed
     assert re.search(r"time\s+about .*: sampling .*, inversion [^,]*$", printed, re.MULTILINE)
-    corrector, noise = gaussian_bytes(launch("fit", tmp_path, changes).model, samples=20)
+    corrector, noise = launch("fit", tmp_path, changes).model.closed_form_bytes(20)
     # mean, 19 directions and variances (the mean of 20 samples takes one), the rest
     assert corrector == 4 * (64 + 19 * 65 + 1)
     assert noise == 20 * 64 * 8
@@ -134,7 +134,7 @@ def test_bytes_of_a_gaussian(tmp_path, form):
 
     module = GaussianNoise(DigitFlow(), limit=30, **form)
     module.fit_noise(torch.randn(30, 1, 8, 8, generator=torch.Generator().manual_seed(0)))
-    assert gaussian_bytes(module, samples=50)[0] == size_of(module.fitted().buffers())
+    assert module.closed_form_bytes(50)[0] == size_of(module.fitted().buffers())
 
 
 def test_a_run_without_the_callback_is_told(tmp_path, capsys):
