@@ -28,7 +28,7 @@ from graft_lightning.domains.molecules.files import read_molecules, source_files
 from graft_lightning.domains.molecules.perception import UNPARSEABLE, perceive
 from graft_lightning.domains.molecules.qm9 import histogram, identifier, read_exclusions
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the arrays or the parsing change, so that old folders are left alone."""
 
 CACHE = Path(".cache/molecules")
@@ -153,7 +153,8 @@ def load_files(
 
     Raises:
         FileNotFoundError: if a path is absent.
-        FormatError: naming file and line, if a file is malformed.
+        FormatError: naming file and line, if a file is malformed or empty.
+        SettingsError: naming the file, if it was cut short.
     """
     sources = source_files(paths) + ([Path(exclusions)] if exclusions is not None else [])
     excluded = read_exclusions(exclusions) if exclusions is not None else None

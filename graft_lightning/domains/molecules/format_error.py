@@ -10,9 +10,22 @@ class FormatError(SettingsError):
         path: the file, or archive and member.
         line: counted from 1.
         problem: what is there, and what would be right.
-        atoms: of the molecule that cannot be read, where their number is known.
+
+    Attributes:
+        atoms: of the molecule that cannot be read, 0 where their number is unknown.
     """
 
-    def __init__(self, path: object, line: int, problem: str, atoms: int = 0) -> None:
+    def __init__(self, path: object, line: int, problem: str) -> None:
         super().__init__(f"{path}:{line}: {problem}")
-        self.atoms = atoms
+        self.atoms = 0
+
+
+class EmptyFileError(FormatError):
+    """A file holds nothing where a molecule should be.
+
+    Args:
+        path: the file, or archive and member.
+    """
+
+    def __init__(self, path: object) -> None:
+        super().__init__(path, 1, "the file is empty; it should hold a molecule")

@@ -7,7 +7,7 @@ from itertools import chain, islice
 import numpy as np
 
 from graft_lightning.domains.molecules.atoms import Molecule
-from graft_lightning.domains.molecules.format_error import FormatError
+from graft_lightning.domains.molecules.format_error import EmptyFileError, FormatError
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class Twins:
             yield entry
         if empty:
             traces.append(None)
-            yield FormatError(path, 1, "the file is empty; it should hold a molecule")
+            yield EmptyFileError(path)
 
     def tell(self) -> None:
         """Warns of the files that were passed over."""
