@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from PIL.ImageFile import ImageFile
 
 _HEADER = 1 << 16
 """Bytes in which a file of JPEG 2000 or AVIF tells its bits."""
@@ -26,7 +27,7 @@ def as_shown(image: "Image") -> "Image":
     return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
 
 
-def bits_per_channel(image: "Image", content: bytes) -> int:
+def bits_per_channel(image: "ImageFile", content: bytes) -> int:
     """Bits that the file has for each channel; Pillow itself cuts most images down to 8 without a word.
 
     Args:

@@ -221,9 +221,13 @@ class ImageFlow(PictureFlow):
         name = self.config["_class_name"]
         if null is None and classes is None and self.config.get("class_embed_type") is None:
             raise SettingsError(f"label={self.label}, but {name} has no classes; leave label out")
-        last = null if null is not None else classes - 1 if classes is not None else None
-        if self.label < 0 or (last is not None and self.label > last):
-            whole = f"0 to {last}" if null is None else f"0 to {last - 1}, and {last} for none"
+        if null is not None:
+            last, whole = null, f"0 to {null - 1}, and {null} for none"
+        elif classes is not None:
+            last, whole = classes - 1, f"0 to {classes - 1}"
+        else:
+            return self.label  # not looked up in a table
+        if not 0 <= self.label <= last:
             raise SettingsError(f"label={self.label}, but the classes of {name} are {whole}")
         return self.label
 
