@@ -182,8 +182,8 @@ class ImageFlow(PictureFlow):
         channels = self.config.get("in_channels", x_t.shape[1])
         if x_t.shape[1] != channels:
             raise SettingsError(
-                f"the images have {x_t.shape[1]} channels, and the network's in_channels is {channels}; grey images are "
-                "read with channels=1 (ImageFiles), others with 3"
+                f"the images have {x_t.shape[1]} channels, and the network's in_channels is {channels}; grey images "
+                "are read with channels=1 (ImageFiles), others with 3"
             )
         to_data = self.time_runs == "to_data"
         time = ((1 - t if to_data else t) * self.time_scale).to(x_t.dtype)

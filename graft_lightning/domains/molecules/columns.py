@@ -23,6 +23,9 @@ ANGSTROM = {
 }
 """Units of length, in Angstrom."""
 
+_ENERGY = ("ev", "mev", "hartree", "hartrees", "ha", "ry", "kcal", "kcal/mol", "kj", "kj/mol")
+"""What ``units`` without a word of whose is also said of; there it says nothing of lengths."""
+
 
 @dataclass(frozen=True)
 class Columns:
@@ -51,7 +54,8 @@ def columns_of(comment: str) -> Columns:
         ValueError: if they name no element, no position, or a unit that is unknown.
     """
     pairs = {key.lower(): value.strip("\"'{}").strip() for key, value in _PAIR.findall(comment)}
-    unit = next((length_unit(value) for key, value in pairs.items() if _UNIT_KEY.fullmatch(key)), 1.0)
+    units = [value for key, value in pairs.items() if _UNIT_KEY.fullmatch(key) and value.lower() not in _ENERGY]
+    unit = length_unit(units[0]) if units else 1.0
     if "properties" not in pairs:
         return Columns(unit=unit)
     element, position = _parsed(pairs["properties"])

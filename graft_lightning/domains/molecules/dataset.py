@@ -25,6 +25,7 @@ from torch.utils.data import Dataset
 
 from graft_lightning.domains.molecules.atoms import TYPES, Molecule, batch
 from graft_lightning.domains.molecules.files import read_molecules, source_files
+from graft_lightning.domains.molecules.oddities import told
 from graft_lightning.domains.molecules.perception import UNPARSEABLE, perceive
 from graft_lightning.domains.molecules.qm9 import histogram, identifier, read_exclusions
 
@@ -167,7 +168,7 @@ def load_files(
     }
 
     def parse(left_out: Counter[str]) -> Iterator[Molecule]:
-        found = read_molecules(paths)
+        found = told(read_molecules(paths))
         if excluded is not None:
             found = _characterised(found, excluded, left_out)
         for molecule in found:

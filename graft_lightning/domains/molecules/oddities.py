@@ -1,8 +1,9 @@
 """Files that are read well and yet judged wrongly: drawings in the plane, and molecules without their hydrogens."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
+from graft_lightning.domains.molecules.atoms import Molecule
 from graft_lightning.domains.molecules.perception import Perceived
 
 logger = logging.getLogger(__name__)
@@ -37,3 +38,17 @@ class Oddities:
                 self.bare,
                 self.molecules,
             )
+
+
+def told(molecules: Iterable[Molecule]) -> Iterator[Molecule]:
+    """The molecules; warns at the end if most of those with more than three atoms are flat, or most lack hydrogen."""
+    all_of_them = flat = bare = 0
+    for molecule in molecules:
+        if len(molecule.symbols) > 3:
+            all_of_them += 1
+            flat += bool((molecule.positions[:, 2] == molecule.positions[0, 2]).all())
+            bare += "H" not in molecule.symbols
+        yield molecule
+    for odd, what in ((flat, "are flat, as 2-D drawings are"), (bare, "have no hydrogen atom, as if left out")):
+        if 2 * odd > all_of_them:
+            logger.warning("%d of %d molecules with more than 3 atoms %s", odd, all_of_them, what)

@@ -1,6 +1,7 @@
 """Symbols of the elements, so that a file is understood before RDKit is loaded."""
 
 import re
+from functools import lru_cache
 
 ELEMENTS = tuple(
     """
@@ -22,6 +23,7 @@ _MARKED = re.compile(r"\d{0,3}([A-Za-z]{1,2})(?:[^A-Za-z].*)?")
 """A mass number before the symbol, and after it a charge, a label or a type: ``13C``, ``O-``, ``C12``, ``N_3``."""
 
 
+@lru_cache(maxsize=4096)
 def symbol_of(word: str) -> str | None:
     """The symbol that a word of a file means; None if it means no element.
 

@@ -81,7 +81,7 @@ def read_exclusions(path: Path | str) -> frozenset[int]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; get it from {SOURCES['uncharacterized.txt']}")
     found = set()
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), start=1):
         words = line.split()
         if words and words[0].isdecimal():
             if not 1 <= int(words[0]) <= MOLECULES:
@@ -89,6 +89,8 @@ def read_exclusions(path: Path | str) -> frozenset[int]:
             found.add(int(words[0]))
     if not found:
         raise FormatError(path, 1, "no line begins with a number; this should be QM9's list of uncharacterised ones")
+    if len(found) != UNCHARACTERIZED:
+        logger.warning("%s lists %d molecules; QM9's own list has %d", path, len(found), UNCHARACTERIZED)
     return frozenset(found)
 
 

@@ -7,8 +7,8 @@ from typing import IO
 
 _MARKS = ((codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
-_NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))(?:(?:[EeDdQq]|\*\^)([+-]?\d+)|([+-]\d+))?", re.ASCII)
-"""A mantissa and an exponent: after e, Fortran's d or q or Mathematica's ``*^``, or after its own sign alone."""
+_EXPONENT = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))(?:(?:[DdQq]|\*\^)([+-]?\d+)|([+-]\d+))")
+"""Mantissa and exponent that Python does not read: after Fortran's d or q, ``*^``, or its own sign alone."""
 
 
 def text_lines(stream: IO[bytes]) -> Iterator[str]:
@@ -39,10 +39,13 @@ def number(word: str) -> float:
     Raises:
         ValueError: if it is none.
     """
-    found = _NUMBER.fullmatch(word)
-    if found:
-        mantissa, marked, bare = found.groups()
-        return float(f"{mantissa}e{marked or bare or 0}")
-    if word.lower().lstrip("+-") in ("nan", "inf", "infinity"):
+    if "_" in word or not word.isascii():  # Python's own notions
+        raise ValueError(f"{word!r} is no number")
+    try:
         return float(word)
-    raise ValueError(f"{word!r} is no number")
+    except ValueError:
+        found = _EXPONENT.fullmatch(word)
+        if found is None:
+            raise ValueError(f"{word!r} is no number") from None
+        mantissa, marked, bare = found.groups()
+        return float(f"{mantissa}e{marked or bare}")

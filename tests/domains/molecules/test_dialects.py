@@ -93,7 +93,13 @@ def test_units_in_the_comment(key, unit):
 
 
 def test_units_of_other_things_and_plain_comments():
-    for comment in ("energy_unit=eV energy=-3", "a comment, with = signs; E= -1.2", "x=y", "bohr in a sentence"):
+    for comment in (
+        "energy_unit=eV energy=-3",
+        "E=-40 units=Hartree",
+        "a comment, with = signs; E= -1.2",
+        "x=y",
+        "bohr in a sentence",
+    ):
         assert columns_of(comment) == columns_of("")
 
 
