@@ -80,4 +80,5 @@ def tell_passed_over(place: object, names: Iterable[str], wanted: str) -> None:
     """Warns of files that are passed over, by suffix; says nothing of none."""
     names = list(names)
     if names:
-        logger.warning("%s: passed over %d files that are no %s: %s", place, len(names), wanted, by_suffix(names))
+        them = "1 file that is" if len(names) == 1 else f"{len(names)} files that are"
+        logger.warning("%s: passed over %s no %s: %s", place, them, wanted, by_suffix(names))

@@ -2,6 +2,9 @@
 
 from graft_lightning.types import SettingsError
 
+SHOWN = 240
+"""Characters of a problem, which may quote a line."""
+
 
 class FormatError(SettingsError):
     """A file does not hold what its format promises.
@@ -16,6 +19,8 @@ class FormatError(SettingsError):
     """
 
     def __init__(self, path: object, line: int, problem: str) -> None:
+        if len(problem) > SHOWN:  # a line of a file that is no text has no end
+            problem = f"{problem[: SHOWN // 2]} ... {problem[-SHOWN // 2 :]}"
         super().__init__(f"{path}:{line}: {problem}")
         self.atoms = 0
 

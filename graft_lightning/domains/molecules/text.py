@@ -29,7 +29,7 @@ def text_lines(stream: IO[bytes]) -> Iterator[str]:
 
 def _parted(line: str) -> list[str]:
     """Lines that end as on a Mac of old have no newline between them."""
-    line = line.rstrip("\r\n")
+    line = line.rstrip("\r\n\x1a")  # the last is the end of a file of DOS
     return line.split("\r") if "\r" in line else [line]
 
 

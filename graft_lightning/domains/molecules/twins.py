@@ -62,7 +62,7 @@ class Twins:
         """Warns of the files that were passed over."""
         if self._passed_over:
             logger.warning(
-                "%d files hold molecules that were read from another file of that name, and are counted once: %s%s",
+                "molecules that are there twice, in files of one name, are counted once; %d passed over: %s%s",
                 len(self._passed_over),
                 ", ".join(self._passed_over[:3]),
                 ", ..." if len(self._passed_over) > 3 else "",

@@ -122,6 +122,7 @@ ENCODINGS = {
     "UTF-16 BE": lambda text: codecs.BOM_UTF16_BE + text.encode("utf-16-be"),
     "Windows": lambda text: text.replace("\n", "\r\n").encode(),
     "UTF-16 of Windows": lambda text: text.replace("\n", "\r\n").encode("utf-16"),
+    "DOS": lambda text: text.replace("\n", "\r\n").encode() + b"\x1a",
     "Mac of old": lambda text: text.replace("\n", "\r").encode(),
     "Latin-1": lambda text: text.replace("w", "\u00e9").encode("latin-1"),
     "tabs": lambda text: text.replace(" ", "\t").encode(),
@@ -276,3 +277,10 @@ def test_an_empty_file_is_an_entry(tmp_path):
     ]
     with pytest.raises(FormatError, match=r"a\.xyz:1: the file is empty"):
         list(read_molecules(tmp_path))
+
+
+def test_a_file_that_is_no_text_has_a_short_message(tmp_path):
+    (tmp_path / "a.xyz").write_bytes(bytes(range(128, 256)) * 100)
+    with pytest.raises(FormatError, match=r"a\.xyz:1: .* should be the number of atoms") as caught:
+        list(read_molecules(tmp_path / "a.xyz"))
+    assert len(str(caught.value)) < 400
