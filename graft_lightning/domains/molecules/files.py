@@ -4,15 +4,12 @@ A sample that is there as several files (``m.sdf`` and ``m.xyz``, ``m.xyz`` and 
 is read once, where they hold the same molecules.
 """
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import IO
 
 from graft_lightning.domains.base.archives import (
-    COMPRESSIONS,
     damage_named,
     decompressed,
     open_zip,
@@ -23,31 +20,11 @@ from graft_lightning.domains.base.listing import by_suffix, files_below, hidden,
 from graft_lightning.domains.molecules.atoms import Molecule
 from graft_lightning.domains.molecules.deepchem import csv_beside, with_table
 from graft_lightning.domains.molecules.format_error import FormatError
+from graft_lightning.domains.molecules.kinds import GUESSED, READABLE, READERS, TAR, if_frames, kind_of, stem_of
 from graft_lightning.domains.molecules.qm9 import counted
-from graft_lightning.domains.molecules.sdf import sdf_records
 from graft_lightning.domains.molecules.text import text_lines
 from graft_lightning.domains.molecules.twins import Entry, Twins
-from graft_lightning.domains.molecules.xyz import COUNT, xyz_frames
 from graft_lightning.types import SettingsError
-
-READERS: dict[str, Callable[[Iterable[str], object], Iterator[Entry]]] = {
-    ".xyz": xyz_frames,
-    ".sdf": sdf_records,
-    ".mol": sdf_records,
-    ".sd": sdf_records,
-    ".extxyz": xyz_frames,
-    ".txt": xyz_frames,
-}
-"""By suffix, before that of a compression."""
-
-GUESSED = ".txt"
-"""EDM writes its samples as xyz under this suffix; other texts have it too. Those that begin with a count are meant."""
-
-TAR = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz")
-
-READABLE = (
-    "xyz, sdf or mol (also .extxyz, EDM's .txt, .gz, .bz2, .xz), a folder of them, or a tar or zip archive of them"
-)
 
 WANTED = "xyz or SD file"
 
@@ -94,7 +71,7 @@ def source_files(paths: Path | str | Sequence[Path | str]) -> list[Path]:
     for path in map(Path, [paths] if isinstance(paths, Path | str) else paths):
         if not path.exists():
             raise FileNotFoundError(f"{path} does not exist; it should be {READABLE}")
-        files = [path / name for name in files_below(path) if _kind(name) is not None] if path.is_dir() else [path]
+        files = [path / name for name in files_below(path) if kind_of(name) is not None] if path.is_dir() else [path]
         found += files + [table for table in map(csv_beside, files) if table.is_file()]
     return found
 
@@ -113,10 +90,10 @@ def _read_path(path: Path, twins: Twins) -> Iterator[Entry]:
     elif path.suffix.lower() == ".zip":
         yield from _read_all(_in_zip(path), path, "archive", twins)
     else:
-        entries = _read_file(path) if _kind(path.name) is not None else None
+        entries = _read_file(path) if kind_of(path.name) is not None else None
         if entries is None:
             raise SettingsError(f"{path} is of no readable kind; it should be {READABLE}")
-        yield from twins.once(_stem(path.resolve().as_posix()), path, entries)
+        yield from twins.once(stem_of(path.resolve().as_posix()), path, entries)
 
 
 def _read_all(files: Iterable[tuple[str, Opener]], path: Path, what: str, twins: Twins) -> Iterator[Entry]:
@@ -129,12 +106,12 @@ def _read_all(files: Iterable[tuple[str, Opener]], path: Path, what: str, twins:
     passed_over = []
     empty = True
     for name, opened in files:
-        entries = opened() if _kind(name) is not None else None
+        entries = opened() if kind_of(name) is not None else None
         if entries is None:
             passed_over.append(name)
         else:
             empty = False
-            yield from twins.once(_stem(f"{place}/{name}"), f"{path}/{name}", entries)
+            yield from twins.once(stem_of(f"{place}/{name}"), f"{path}/{name}", entries)
     if empty:
         others = f", but {by_suffix(passed_over)}" if passed_over else ""
         raise SettingsError(f"the {what} {path} holds no file of {', '.join(READERS)}{others}")
@@ -144,7 +121,7 @@ def _read_all(files: Iterable[tuple[str, Opener]], path: Path, what: str, twins:
 def _in_folder(path: Path) -> Iterator[tuple[str, Opener]]:
     order = list(READERS)  # of files of one molecule xyz comes first: it has more digits
     names = [name for name in files_below(path) if not name.lower().endswith(".sdf.csv")]
-    for name in sorted(names, key=lambda name: (natural_path(_stem(name)), order.index(_kind(name) or GUESSED))):
+    for name in sorted(names, key=lambda name: (natural_path(stem_of(name)), order.index(kind_of(name) or GUESSED))):
         yield name, partial(_read_file, path / name)
 
 
@@ -184,45 +161,15 @@ def _read(opened: Callable[[], IO[bytes]], name: str, inside: Path) -> Iterator[
         name: relative to ``inside``.
         inside: the folder or archive.
     """
-    kind = _kind(name)
+    kind = kind_of(name)
     assert kind is not None  # the callers have looked
     path = inside / name
     lines: Iterator[str] | None = _lines(opened, path)
     if kind == GUESSED:
-        lines = _if_frames(_lines(opened, path), path)
+        lines = if_frames(_lines(opened, path), path)
     return READERS[kind](lines, path) if lines is not None else None
 
 
 def _lines(opened: Callable[[], IO[bytes]], path: Path) -> Iterator[str]:
     with damage_named(path), opened() as stream:
         yield from text_lines(decompressed(stream, path.name))
-
-
-def _if_frames(lines: Iterator[str], path: Path) -> Iterator[str] | None:
-    """The lines again if the first that is not blank is a number of atoms; None otherwise.
-
-    A text of nothing passes where its name ends in a number, as those of samples do.
-    """
-    seen = []
-    for line in lines:
-        seen.append(line)
-        if line.strip():
-            return chain(seen, lines) if COUNT.fullmatch(line) else None
-    return iter(seen) if re.fullmatch(r".*\d", _stem(path.name)) else None
-
-
-def _kind(name: str) -> str | None:
-    """The suffix that names the reader; None for other kinds."""
-    name = _uncompressed(name)
-    return next((suffix for suffix in READERS if name.endswith(suffix)), None)
-
-
-def _stem(name: str) -> str:
-    """A name without the suffixes that tell of format and compression."""
-    return name[: len(_uncompressed(name)) - len(_kind(name) or "")]
-
-
-def _uncompressed(name: str) -> str:
-    """A name in small letters, without the suffix of a compression."""
-    name = name.lower()
-    return next((name.removesuffix(suffix) for suffix in COMPRESSIONS if name.endswith(suffix)), name)
