@@ -11,7 +11,8 @@ def run_score(args: Sequence[str]) -> None:
     """Prints the metrics of molecules in files as JSON: fractions, counts, and the median strain in kcal/mol.
 
     Raises:
-        SystemExit: 2 if a file is absent or malformed; the message names file and line.
+        SystemExit: 2 if a file is absent, cut short or damaged, or no molecule of all files can be read; the message
+            names the file. One molecule that cannot be read counts as invalid, and is warned of.
     """
     parser = argparse.ArgumentParser(
         prog="python -m graft_lightning score",
@@ -21,7 +22,10 @@ def run_score(args: Sequence[str]) -> None:
     )
     parser.add_argument("kind", choices=["molecules"], help="what is judged")
     parser.add_argument(
-        "files", nargs="+", metavar="FILES", help="xyz (one or many frames), SDF, folders, or archives of such"
+        "files",
+        nargs="+",
+        metavar="FILES",
+        help="xyz (one or many frames; also extended, or EDM's .txt), SDF, folders, or archives of such",
     )
     parser.add_argument("--train", nargs="+", metavar="FILES", help="training molecules, for novelty")
     parser.add_argument("--cache", help="folder in which the training set's keys are kept for the next time")

@@ -47,8 +47,12 @@ def test_what_cannot_be_read_is_named(scored, capsys):
     assert "Traceback" not in error
 
 
-def test_a_file_without_molecules_is_no_error(scored):
-    assert scored({"a.xyz": ""})["molecules"] == 0
+def test_an_empty_file_is_a_molecule_that_is_not_valid(scored):
+    found = scored({"a.xyz": METHANE, "b.xyz": "", "c.sdf": "\n"}, "--no-strain")
+    assert (found["molecules"], found["molecule_stability"], found["validity"]) == (3, 1 / 3, 1 / 3)
+    assert found["atom_stability"] == 1
+    found = scored({"d.xyz": ""})
+    assert (found["molecules"], found["validity"], found["uniqueness"], found["strain"]) == (1, 0, None, None)
 
 
 def test_an_absent_file_is_named(capsys):

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from graft_lightning.domains.base import Examples
 from graft_lightning.domains.base.examples import shuffled
+from graft_lightning.domains.images.decoding import as_shown, bits_per_channel
 from graft_lightning.domains.images.files import PictureFiles, open_files
 from graft_lightning.processes.noise import hashed_seed
 from graft_lightning.types import SettingsError
@@ -27,8 +28,9 @@ THREADS = min(8, os.cpu_count() or 1)
 class ImageFiles(Examples):
     """Pictures of a folder, a zip archive or an LMDB database, in [-1, 1], in an endless sequence of shuffles.
 
-    The shorter side is resized (Lanczos) to ``size``, then the middle square is cut out. A picture that cannot be read,
-    or would be cut off at 8 bits a channel, is an error that names it.
+    An image is turned as its EXIF data ask, and what is transparent is laid on white, as a viewer shows it; of several
+    frames the first counts. The shorter side is resized (Lanczos) to ``size``, then the middle square is cut out. An
+    image that cannot be read, or would be cut off at 8 bits a channel, is an error that names it.
 
     Args:
         path: of the folder (all below it counts), the .zip, or the database.
@@ -38,6 +40,7 @@ class ImageFiles(Examples):
             ``part`` does.
         flip: mirrors half of them, others every time they come.
         shuffle: False keeps the order of their names.
+        channels: 3, or 1 for grey images, as networks with one channel take them.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class ImageFiles(Examples):
         held_out: int = 0,
         flip: bool = False,
         shuffle: bool = True,
+        channels: Literal[1, 3] = 3,
     ) -> None:
         if part not in ("train", "held_out", "all"):
             raise ValueError(f"part={part!r}; it is 'train', 'held_out' or 'all'")
@@ -55,6 +59,9 @@ class ImageFiles(Examples):
             raise ValueError(f"held_out={held_out}, part={part!r}; a part that is held out has at least 1 picture")
         if size < 1:
             raise ValueError(f"size={size}; it is a number of pixels")
+        if channels not in (1, 3):
+            raise ValueError(f"channels={channels}; images have 3, grey ones 1")
+        self.channels = channels
         self.path, self.size, self.part, self.held_out = path, size, part, held_out
         self.flip, self.shuffle = flip, shuffle
         self._found: tuple[PictureFiles, list[str]] | None = None
@@ -62,7 +69,7 @@ class ImageFiles(Examples):
     def _open(self) -> tuple[PictureFiles, list[str]]:
         """The files, and the names of the part."""
         if self._found is None:
-            files = open_files(self.path)
+            files = open_files(self.path, self.size)
             names = files.names
             if self.held_out >= len(names) and self.part != "all":
                 raise SettingsError(f"held_out={self.held_out}, but {self.path} has only {len(names)} pictures")
@@ -93,7 +100,7 @@ class ImageFiles(Examples):
         return torch.stack(pictures) / 127.5 - 1, [""] * len(chosen)
 
     def read(self, index: int) -> Tensor:
-        """Picture ``index`` of the part, bytes ``(3, size, size)``.
+        """Image ``index`` of the part, bytes ``(channels, size, size)``.
 
         Raises:
             SettingsError: if it cannot be read, or has more than 8 bits a channel; names it.
@@ -103,10 +110,11 @@ class ImageFiles(Examples):
         files, names = self._open()
         where = Path(self.path) / names[index]
         try:
-            with Image.open(io.BytesIO(files.read(names[index]))) as opened:
-                mode = opened.mode
-                picture = opened.convert("RGB")
-        except SettingsError:
+            content = files.read(names[index])
+            with Image.open(io.BytesIO(content)) as opened:
+                mode, bits = opened.mode, bits_per_channel(opened, content)
+                picture = opened if bits > 8 else as_shown(opened)
+        except (SettingsError, FileNotFoundError):
             raise
         except Image.DecompressionBombError as error:
             raise SettingsError(f"{where} is too large ({error}); make it smaller, or take it away") from error
@@ -114,11 +122,15 @@ class ImageFiles(Examples):
             raise SettingsError(
                 f"{where} is no picture, or a damaged one ({error}); mend it, or take it away"
             ) from error
-        if mode.startswith("I") or mode == "F":  # converted, everything above 255 is white
+        if bits > 8:  # converted, everything above 255 is white, or the lower bits are lost
             raise SettingsError(
-                f"{where} has more than 8 bits a channel (mode {mode}); convert it to 8 bits, or take it away"
+                f"{where} has more than 8 bits a channel (mode {mode}, {bits} bits); convert it to 8 bits, or take it "
+                "away"
             )
-        return torch.from_numpy(np.array(square(picture, self.size))).permute(2, 0, 1)
+        if self.channels == 1:
+            picture = picture.convert("L")
+        pixels = np.array(square(picture, self.size)).reshape(self.size, self.size, self.channels)
+        return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def square(picture: "Image.Image", size: int) -> "Image.Image":

@@ -1,15 +1,29 @@
 """Where pictures lie: a folder, a zip archive, or an LMDB database. Each gives names in a fixed order, and bytes."""
 
 import os
+import re
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from graft_lightning.domains.base.archives import DAMAGE, open_zip, zip_files
+from graft_lightning.domains.base.listing import by_suffix, files_below, hidden, tell_passed_over
 from graft_lightning.types import SettingsError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".jpe", ".jfif", ".apng", ".avif", ".jp2"),
+    *(".j2k", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".dib", ".qoi", ".pcx", ".sgi", ".ico"),
+)
+"""Images of pixels that Pillow reads; files of other kinds are passed over, and their number is told."""
+
+COUNTERS = (b"length", b"__len__", b"__keys__", b"num-samples")
+"""Keys of databases under which the number or the list of the images stands, and no image."""
+
+RESOLUTION = re.compile(rb"(\d+)-(\d+)")
+"""A key of databases that hold every image several times: its side in pixels, and its number."""
 
 
 class PictureFiles(ABC):
@@ -17,10 +31,11 @@ class PictureFiles(ABC):
 
     Args:
         path: of folder, archive or database.
+        size: pixels that are wanted; decides which is taken where an image is there in several resolutions.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, size: int | None = None) -> None:
+        self.path, self.size = path, size
         self._lock = Lock()
         self._opened: tuple[int, Any] | None = None
 
@@ -32,15 +47,22 @@ class PictureFiles(ABC):
 
     @cached_property
     def names(self) -> list[str]:
-        """All pictures, sorted; without what macOS writes beside them under their names.
+        """All pictures, sorted; without hidden ones. Tells how many files of other kinds there are.
 
         Raises:
             SettingsError: if there is none.
         """
-        found = sorted(name for name in self._names() if not _beside(name))
+        visible = [name for name in self._names() if not hidden(name)]
+        found = sorted(set(filter(self._wanted, visible)))  # an archive that was added to has a name twice
+        others = [name for name in visible if not self._wanted(name)]
         if not found:
-            raise SettingsError(f"path={self.path} holds no picture ({', '.join(SUFFIXES)})")
+            instead = f", but {by_suffix(others)}" if others else ""
+            raise SettingsError(f"path={self.path} holds no picture ({', '.join(SUFFIXES)}){instead}")
+        tell_passed_over(self.path, others, "image")
         return found
+
+    def _wanted(self, name: str) -> bool:
+        return name.lower().endswith(SUFFIXES)
 
     def read(self, name: str) -> bytes:
         """One encoded picture; safe to be called from several threads."""
@@ -64,18 +86,11 @@ class PictureFiles(ABC):
     def _read(self, name: str) -> bytes: ...
 
 
-def _beside(name: str) -> bool:
-    """Whether a name is that of the attributes which macOS keeps of a file; it ends as the file's own does."""
-    *folders, last = name.split("/")
-    return last.startswith("._") or "__MACOSX" in folders
-
-
 class Folder(PictureFiles):
-    """A folder and all folders below it."""
+    """A folder and all folders below it, linked ones too."""
 
     def _names(self) -> list[str]:
-        paths = (path for path in self.path.rglob("*") if path.suffix.lower() in SUFFIXES)
-        return [path.relative_to(self.path).as_posix() for path in paths]
+        return files_below(self.path)
 
     def read(self, name: str) -> bytes:
         return self._read(name)  # files need no lock
@@ -88,27 +103,26 @@ class Zip(PictureFiles):
     """A zip archive, read in place."""
 
     def _open(self) -> Any:
-        from zipfile import BadZipFile, ZipFile
-
-        try:
-            return ZipFile(self.path)
-        except BadZipFile as error:
-            raise SettingsError(f"path={self.path} is no zip archive, or a damaged one ({error})") from error
+        return open_zip(self.path)
 
     def _names(self) -> list[str]:
-        return [name for name in self._handle.namelist() if name.lower().endswith(SUFFIXES)]
+        return [member.filename for member in zip_files(self._handle)]
 
     def _read(self, name: str) -> bytes:
         try:
             return self._handle.read(name)
-        except Exception as error:  # BadZipFile, errors of zlib and lzma, RuntimeError where a password is needed
+        except DAMAGE as error:
             raise SettingsError(
                 f"{self.path}: {name} is damaged, or locked ({error}); make the archive again"
             ) from error
 
 
 class Lmdb(PictureFiles):
-    """An LMDB database of encoded pictures, as LSUN is distributed: a folder with ``data.mdb``, or one file."""
+    """An LMDB database of encoded pictures, as LSUN is distributed: a folder with ``data.mdb``, or one file.
+
+    Where the keys tell that every image is there in several resolutions (``256-00017``, and the number of images under
+    ``length``), one is taken: the smallest that is at least as large as what is wanted, else the largest.
+    """
 
     def _open(self) -> Any:
         try:
@@ -122,7 +136,23 @@ class Lmdb(PictureFiles):
 
     def _names(self) -> list[str]:
         with self._handle.begin() as transaction, transaction.cursor() as cursor:
-            return [key.hex() for key in cursor.iternext(keys=True, values=False)]
+            keys = [bytes(key) for key in cursor.iternext(keys=True, values=False) if key not in COUNTERS]
+        parted = [RESOLUTION.fullmatch(key) for key in keys]
+        numbers: dict[int, list[bytes]] = {}
+        for found in filter(None, parted):
+            numbers.setdefault(int(found[1]), []).append(found[2])
+        # All numbers at every resolution: keys of class and number look alike, but seldom are.
+        if all(parted) and len({tuple(sorted(one)) for one in numbers.values()}) == 1:
+            side = self._side(numbers)
+            keys = [key for key in keys if key.startswith(b"%d-" % side)]
+        return [key.hex() for key in keys]
+
+    def _side(self, sides: Iterable[int]) -> int:
+        enough = [side for side in sides if self.size is not None and side >= self.size]
+        return min(enough, default=max(sides))
+
+    def _wanted(self, name: str) -> bool:
+        return True
 
     def _read(self, name: str) -> bytes:
         with self._handle.begin() as transaction:
@@ -143,12 +173,24 @@ def _environment(path: Path) -> Any:
         environment = lmdb.open(
             str(path), subdir=path.is_dir(), readonly=True, lock=False, readahead=False, meminit=False
         )
+        file = path / "data.mdb" if path.is_dir() else path
+        used = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+        if file.stat().st_size < used:  # what lies beyond the end of a mapped file ends the process
+            environment.close()
+            raise SettingsError(
+                f"path={path} is an LMDB database that was cut short ({file.stat().st_size} of {used} bytes); get it "
+                "again"
+            )
         _environments[path] = os.getpid(), environment
     return environment
 
 
-def open_files(path: str) -> PictureFiles:
+def open_files(path: str, size: int | None = None) -> PictureFiles:
     """The right reader for a path.
+
+    Args:
+        path: of folder, archive or database.
+        size: pixels that are wanted.
 
     Raises:
         FileNotFoundError: if there is nothing.
@@ -158,9 +200,9 @@ def open_files(path: str) -> PictureFiles:
     if not found.exists():
         raise FileNotFoundError(f"path={path}: there is no such folder, zip archive or LMDB database")
     if (found / "data.mdb").is_file() or found.suffix in (".mdb", ".lmdb"):
-        return Lmdb(found)
+        return Lmdb(found, size)
     if found.is_dir():
-        return Folder(found)
+        return Folder(found, size)
     if found.suffix.lower() == ".zip":
-        return Zip(found)
+        return Zip(found, size)
     raise SettingsError(f"path={path} is none of: a folder of pictures, a .zip, an LMDB database (folder or .mdb)")

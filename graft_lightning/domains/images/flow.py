@@ -179,6 +179,12 @@ class ImageFlow(PictureFlow):
 
     def denoise(self, network: nn.Module, x_t: Tensor, t: Tensor, condition: Any) -> Tensor:
         assert isinstance(x_t, Tensor)
+        channels = self.config.get("in_channels", x_t.shape[1])
+        if x_t.shape[1] != channels:
+            raise SettingsError(
+                f"the images have {x_t.shape[1]} channels, and the network's in_channels is {channels}; grey images "
+                "are read with channels=1 (ImageFiles), others with 3"
+            )
         to_data = self.time_runs == "to_data"
         time = ((1 - t if to_data else t) * self.time_scale).to(x_t.dtype)
         options = {"class_labels": condition} if condition.ndim == 1 else {}
@@ -205,8 +211,26 @@ class ImageFlow(PictureFlow):
         return nothing
 
     def _label(self) -> int | None:
-        """The class that is asked for; None where there are no classes, or none is chosen."""
-        return self.config.get("num_embeds_ada_norm") if self.label is None else self.label
+        """The class that is asked for; None where there are no classes, or none is chosen.
+
+        Raises:
+            SettingsError: if the network has no such class.
+        """
+        null, classes = self.config.get("num_embeds_ada_norm"), self.config.get("num_class_embeds")
+        if self.label is None:
+            return null
+        name = self.config["_class_name"]
+        if null is None and classes is None and self.config.get("class_embed_type") is None:
+            raise SettingsError(f"label={self.label}, but {name} has no classes; leave label out")
+        if null is not None:
+            last, whole = null, f"0 to {null - 1}, and {null} for none"
+        elif classes is not None:
+            last, whole = classes - 1, f"0 to {classes - 1}"
+        else:
+            return self.label  # not looked up in a table
+        if not 0 <= self.label <= last:
+            raise SettingsError(f"label={self.label}, but the classes of {name} are {whole}")
+        return self.label
 
     def shape(self, conditions: Sequence[str]) -> Shape:
         return (self.config["in_channels"], self._side(), self._side())

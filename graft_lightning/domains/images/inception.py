@@ -7,7 +7,7 @@ from graft_lightning.types import SettingsError
 
 
 class Inception(nn.Module):
-    """Pictures ``(batch, 3, height, width)`` in [0, 1] -> 2048 features of the Inception network of FID.
+    """Images ``(batch, 1 or 3, height, width)`` in [0, 1] -> 2048 features of the Inception network of FID.
 
     The TensorFlow port of torch-fidelity, through torchmetrics; its weights (91 MB) are fetched when it is first used.
 
@@ -30,6 +30,7 @@ class Inception(nn.Module):
         """
         if not self._built:
             self._built.append(self._build())
+        images = images.expand(-1, 3, -1, -1)  # grey ones; it leaves colours as they are
         pixels = (images.clamp(0, 1) * 255).round().to(torch.uint8)
         return self._built[0].to(images.device)(pixels)
 

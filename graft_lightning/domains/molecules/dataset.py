@@ -25,10 +25,11 @@ from torch.utils.data import Dataset
 
 from graft_lightning.domains.molecules.atoms import TYPES, Molecule, batch
 from graft_lightning.domains.molecules.files import read_molecules, source_files
+from graft_lightning.domains.molecules.oddities import told
 from graft_lightning.domains.molecules.perception import UNPARSEABLE, perceive
 from graft_lightning.domains.molecules.qm9 import histogram, identifier, read_exclusions
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the arrays or the parsing change, so that old folders are left alone."""
 
 CACHE = Path(".cache/molecules")
@@ -153,7 +154,8 @@ def load_files(
 
     Raises:
         FileNotFoundError: if a path is absent.
-        FormatError: naming file and line, if a file is malformed.
+        FormatError: naming file and line, if a file is malformed or empty.
+        SettingsError: naming the file, if it was cut short.
     """
     sources = source_files(paths) + ([Path(exclusions)] if exclusions is not None else [])
     excluded = read_exclusions(exclusions) if exclusions is not None else None
@@ -166,7 +168,7 @@ def load_files(
     }
 
     def parse(left_out: Counter[str]) -> Iterator[Molecule]:
-        found = read_molecules(paths)
+        found = told(read_molecules(paths))
         if excluded is not None:
             found = _characterised(found, excluded, left_out)
         for molecule in found:

@@ -51,6 +51,38 @@ CUTOFFS = _cutoffs()
 below the cut-off for one order is below those for all smaller orders."""
 
 
+PAIRS = 1 << 20
+"""Pairs of atoms that are looked at together; each takes about 60 bytes while it is."""
+
+
+def bonds(positions: Tensor, types: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Molecule, first atom, second atom and order of every bond, each int64 ``(bonds,)``, either way round.
+
+    Arguments as of `bond_orders`. Memory beyond the bonds themselves is that of `PAIRS` pairs, or of one row of each
+    molecule if that is more.
+    """
+    batch, atoms = mask.shape
+    rows = max(1, PAIRS // max(1, batch * atoms))
+    found = []
+    for start in range(0, atoms, rows):
+        block = slice(start, start + rows)
+        # The difference itself and not torch.cdist: that takes the way over a matrix product for more than 25 atoms,
+        # and loses the digits which decide close calls.
+        distance = (positions[:, block, None] - positions[:, None]).square().sum(-1).sqrt() * 100
+        pair = mask[:, block, None] & mask[:, None]
+        pair.diagonal(start, 1, 2).fill_(False)  # of the block: an atom and itself
+        orders = torch.zeros_like(distance, dtype=torch.int64)
+        for cutoffs in CUTOFFS.to(distance):
+            orders += (distance < cutoffs[types[:, block, None], types[:, None]]) & pair
+        molecule, first, second = torch.nonzero(orders, as_tuple=True)
+        found.append((molecule, first + start, second, orders[molecule, first, second]))
+    if not found:
+        nothing = torch.zeros(0, dtype=torch.int64, device=mask.device)
+        return nothing, nothing, nothing, nothing
+    molecule, first, second, order = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return molecule, first, second, order
+
+
 def bond_orders(positions: Tensor, types: Tensor, mask: Tensor) -> Tensor:
     """The order of every bond, int64 ``(batch, atoms, atoms)``: symmetric, 0 on the diagonal and where padded.
 
@@ -60,12 +92,10 @@ def bond_orders(positions: Tensor, types: Tensor, mask: Tensor) -> Tensor:
         types: int64 ``(batch, atoms)``.
         mask: bool ``(batch, atoms)``.
     """
-    # The difference itself and not torch.cdist: that takes the way over a matrix product for more than 25 atoms, and
-    # loses the digits which decide close calls.
-    distance = (positions[:, :, None] - positions[:, None]).square().sum(-1).sqrt() * 100
-    cutoffs = CUTOFFS.to(distance)[:, types[:, :, None], types[:, None, :]]
-    pair = mask[:, :, None] & mask[:, None] & ~torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
-    return ((distance < cutoffs) & pair).sum(0)
+    molecule, first, second, order = bonds(positions, types, mask)
+    orders = torch.zeros(*mask.shape, mask.shape[1], dtype=torch.int64, device=mask.device)
+    orders[molecule, first, second] = order
+    return orders
 
 
 def stable_atoms(orders: Tensor, types: Tensor, mask: Tensor) -> Tensor:
@@ -97,11 +127,24 @@ def connected_molecules(orders: Tensor, mask: Tensor) -> Tensor:
         orders: as `bond_orders` returns them, ``(batch, atoms, atoms)``.
         mask: bool ``(batch, atoms)``.
     """
-    reach = ((orders > 0) | torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)).float()
-    length = 1
-    while length < mask.shape[1]:  # paths of up to `length` bonds; each squaring doubles it
-        reach = (reach @ reach > 0).float()
-        length *= 2
-    first = mask.int().argmax(-1)
-    from_first = reach[torch.arange(len(mask), device=mask.device), first] > 0
-    return (from_first | ~mask).all(-1) & mask.any(-1)
+    molecule, first, second = torch.nonzero(orders, as_tuple=True)
+    return joined_molecules(molecule, first, second, mask)
+
+
+def joined_molecules(molecule: Tensor, first: Tensor, second: Tensor, mask: Tensor) -> Tensor:
+    """`connected_molecules` from a list of bonds, either way round, as `bonds` returns it."""
+    batch, atoms = mask.shape
+    start, end = molecule * atoms + first, molecule * atoms + second
+    # Every atom takes the least name among its neighbours' and its own, tells it to the atom whose name it had, and
+    # takes the name of the atom so named: names spread over ever larger steps, not from bond to bond.
+    name = torch.arange(batch * atoms, device=mask.device)
+    while True:
+        least = torch.minimum(name[start], name[end])
+        new = name.scatter_reduce(0, name[end], least, "amin").scatter_reduce(0, end, least, "amin")
+        new = new[new]
+        if torch.equal(new, name):
+            break
+        name = new
+    name = name.view(batch, atoms)
+    least = name.masked_fill(~mask, batch * atoms).amin(-1, keepdim=True)
+    return ((name == least) | ~mask).all(-1) & mask.any(-1)

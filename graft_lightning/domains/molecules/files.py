@@ -1,41 +1,64 @@
-"""Molecules from whatever holds them: xyz and SD files, folders, archives, any of them compressed."""
+"""Molecules from whatever holds them: xyz and SD files, folders, archives, any of them compressed.
 
-import csv
-import gzip
-import re
-import tarfile
-import zipfile
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+A sample that is there as several files (``m.sdf`` and ``m.xyz``, ``m.xyz`` and ``m.xyz.gz``, or one file named twice)
+is read once, where they hold the same molecules.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO
 
+from graft_lightning.domains.base.archives import (
+    damage_named,
+    decompressed,
+    open_zip,
+    tar_members,
+    zip_files,
+)
+from graft_lightning.domains.base.listing import by_suffix, files_below, hidden, natural_path, tell_passed_over
 from graft_lightning.domains.molecules.atoms import Molecule
+from graft_lightning.domains.molecules.deepchem import csv_beside, with_table
 from graft_lightning.domains.molecules.format_error import FormatError
-from graft_lightning.domains.molecules.sdf import read_sdf
-from graft_lightning.domains.molecules.xyz import read_xyz
+from graft_lightning.domains.molecules.kinds import GUESSED, READABLE, READERS, TAR, if_frames, kind_of, stem_of
+from graft_lightning.domains.molecules.qm9 import counted
+from graft_lightning.domains.molecules.text import text_lines
+from graft_lightning.domains.molecules.twins import Entry, Twins
+from graft_lightning.types import SettingsError
 
-READERS = {".xyz": read_xyz, ".sdf": read_sdf, ".mol": read_sdf}
-"""By suffix, before any ``.gz``."""
-
-TAR = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz")
-
-READABLE = "xyz, sdf or mol (also .gz), a folder of them, or a tar or zip archive of them"
+WANTED = "xyz or SD file"
 
 
 def read_molecules(paths: Path | str | Sequence[Path | str]) -> Iterator[Molecule]:
     """All molecules of files, folders and archives, in order.
 
-    Folders are read recursively, in the order of their names with numbers compared as numbers; archives in their own
-    order. Hidden files and files of other kinds inside folders and archives are passed over.
+    Folders are read recursively, linked ones too, in the order of their names with numbers compared as numbers;
+    archives in their own order. Hidden files are passed by; how many files of other kinds there are is told.
 
     Raises:
         FileNotFoundError: if a path does not exist.
-        FormatError: naming file and line, where a frame is malformed.
-        ValueError: if a path is of no readable kind, or a folder or archive has no molecule in it.
+        FormatError: naming file and line, where a frame is malformed, or a file has no molecule in it.
+        SettingsError: if a path is of no readable kind, a folder or archive has no molecule in it, an archive or a
+            compressed file was cut short, or a copy of QM9 ends before its last molecule.
     """
-    for path in [paths] if isinstance(paths, Path | str) else paths:
-        yield from _read_path(Path(path))
+    for entry in read_entries(paths):
+        if isinstance(entry, FormatError):
+            raise entry
+        yield entry
+
+
+def read_entries(paths: Path | str | Sequence[Path | str]) -> Iterator[Entry]:
+    """As `read_molecules`, but what is wrong with a molecule stands in its place, and the others follow.
+
+    A file without any molecule has one such entry.
+
+    Raises:
+        FileNotFoundError, SettingsError: as `read_molecules`.
+    """
+    twins = Twins()
+    for path in map(Path, [paths] if isinstance(paths, Path | str) else paths):
+        yield from counted(path, _read_path(path, twins))
+    twins.tell()
 
 
 def source_files(paths: Path | str | Sequence[Path | str]) -> list[Path]:
@@ -48,113 +71,105 @@ def source_files(paths: Path | str | Sequence[Path | str]) -> list[Path]:
     for path in map(Path, [paths] if isinstance(paths, Path | str) else paths):
         if not path.exists():
             raise FileNotFoundError(f"{path} does not exist; it should be {READABLE}")
-        found += _inside(path) if path.is_dir() else [path]
-        found += [beside for beside in [_csv_beside(path)] if beside.is_file()]
+        files = [path / name for name in files_below(path) if kind_of(name) is not None] if path.is_dir() else [path]
+        found += files + [table for table in map(csv_beside, files) if table.is_file()]
     return found
 
 
-def _read_path(path: Path) -> Iterator[Molecule]:
+Opener = Callable[[], Iterator[Entry] | None]
+"""Opens a file of a readable kind; None if it is a text of something else."""
+
+
+def _read_path(path: Path, twins: Twins) -> Iterator[Entry]:
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; it should be {READABLE}")
     if path.is_dir():
-        files = _inside(path)
-        if not files:
-            raise ValueError(f"the folder {path} holds no file of {', '.join(READERS)}")
-        for file in files:
-            yield from _read_file(file)
+        yield from _read_all(_in_folder(path), path, "folder", twins)
     elif path.name.lower().endswith(TAR):
-        yield from _read_members(_tar_members(path), path)
+        yield from _read_all(_in_tar(path), path, "archive", twins)
     elif path.suffix.lower() == ".zip":
-        yield from _read_members(_zip_members(path), path)
-    elif _kind(path.name) is not None:
-        yield from _read_file(path)
+        yield from _read_all(_in_zip(path), path, "archive", twins)
     else:
-        raise ValueError(f"{path} is of no readable kind; it should be {READABLE}")
+        entries = _read_file(path) if kind_of(path.name) is not None else None
+        if entries is None:
+            raise SettingsError(f"{path} is of no readable kind; it should be {READABLE}")
+        yield from twins.once(stem_of(path.resolve().as_posix()), path, entries)
 
 
-def _inside(folder: Path) -> list[Path]:
-    files = [file for file in folder.rglob("*") if file.is_file() and _kind(file.name) is not None]
-    return sorted(files, key=lambda file: [_natural(part) for part in file.relative_to(folder).parts])
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    """Sorts ``m2`` before ``m10``."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
-
-
-def _kind(name: str) -> str | None:
-    """The suffix that names the reader; None for hidden files and other kinds."""
-    name = Path(name).name.lower().removesuffix(".gz")
-    return next((suffix for suffix in READERS if name.endswith(suffix) and not name.startswith(".")), None)
-
-
-def _read_file(path: Path) -> Iterator[Molecule]:
-    with path.open("rb") as file:
-        molecules = _read_stream(file, path.name, path)
-        table = _csv_beside(path)
-        yield from _with_table(molecules, table) if table.is_file() else molecules
-
-
-def _read_stream(stream: IO[bytes], name: str, path: object) -> Iterator[Molecule]:
-    kind = _kind(name)
-    assert kind is not None  # the callers have looked
-    if name.lower().endswith(".gz"):
-        stream = gzip.open(stream)  # type: ignore[assignment]  # noqa: SIM115 (the caller closes what is below)
-    # Not a TextIOWrapper: that asks whether it may seek, which a member of a streamed archive cannot answer.
-    return READERS[kind]((line.decode("utf-8", "replace") for line in stream), path)
-
-
-def _read_members(members: Iterable[tuple[str, IO[bytes]]], path: Path) -> Iterator[Molecule]:
-    empty = True
-    for name, stream in members:
-        empty = False
-        yield from _read_stream(stream, name, f"{path}/{name}")
-    if empty:
-        raise ValueError(f"the archive {path} holds no file of {', '.join(READERS)}")
-
-
-def _tar_members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    with tarfile.open(path, "r|*") as archive:  # a stream: seeking back in a bz2 of 134,000 files takes hours
-        for member in archive:
-            if member.isfile() and _kind(member.name) is not None:
-                stream = archive.extractfile(member)
-                assert stream is not None  # it is a file
-                yield member.name, stream
-
-
-def _zip_members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    with zipfile.ZipFile(path) as archive:
-        for name in archive.namelist():
-            if _kind(name) is not None:
-                with archive.open(name) as stream:
-                    yield name, stream
-
-
-def _csv_beside(path: Path) -> Path:
-    """Where DeepChem's table of properties stands: ``gdb9.sdf.csv`` beside ``gdb9.sdf``."""
-    return path.with_name(path.name + ".csv")
-
-
-def _with_table(molecules: Iterable[Molecule], table: Path) -> Iterator[Molecule]:
-    """Molecules with the SMILES and properties of their row of DeepChem's table.
+def _read_all(files: Iterable[tuple[str, Opener]], path: Path, what: str, twins: Twins) -> Iterator[Entry]:
+    """The entries of the files in a folder or archive; tells what is passed over.
 
     Raises:
-        FormatError: if a row belongs to another molecule, is missing or left over, or holds no numbers.
+        SettingsError: if no file has any.
     """
-    with table.open(newline="", encoding="utf-8") as file:
-        rows = csv.DictReader(file)
-        if rows.fieldnames is None or not {"mol_id", "smiles"} <= set(rows.fieldnames):
-            raise FormatError(table, 1, f"the columns {rows.fieldnames} should have mol_id and smiles among them")
-        for molecule in molecules:
-            row = next(rows, None)
-            if row is None or row["mol_id"] != molecule.name:
-                found = "the end" if row is None else row["mol_id"]
-                raise FormatError(table, rows.line_num, f"{found} stands where {molecule.name} of the sdf should")
-            try:
-                numbers = {key: float(value) for key, value in row.items() if key not in ("mol_id", "smiles")}
-            except (TypeError, ValueError) as error:
-                raise FormatError(table, rows.line_num, f"a property should be a number: {error}") from None
-            yield replace(molecule, smiles=row["smiles"], properties=numbers)
-        left = next(rows, None)
-        if left is not None:
-            raise FormatError(table, rows.line_num, f"{left['mol_id']} has no molecule in the sdf")
+    place = path.resolve().as_posix()
+    passed_over = []
+    empty = True
+    for name, opened in files:
+        entries = opened() if kind_of(name) is not None else None
+        if entries is None:
+            passed_over.append(name)
+        else:
+            empty = False
+            yield from twins.once(stem_of(f"{place}/{name}"), f"{path}/{name}", entries)
+    if empty:
+        others = f", but {by_suffix(passed_over)}" if passed_over else ""
+        raise SettingsError(f"the {what} {path} holds no file of {', '.join(READERS)}{others}")
+    tell_passed_over(path, passed_over, WANTED)
+
+
+def _in_folder(path: Path) -> Iterator[tuple[str, Opener]]:
+    order = list(READERS)  # of files of one molecule xyz comes first: it has more digits
+    names = [name for name in files_below(path) if not name.lower().endswith(".sdf.csv")]
+    for name in sorted(names, key=lambda name: (natural_path(stem_of(name)), order.index(kind_of(name) or GUESSED))):
+        yield name, partial(_read_file, path / name)
+
+
+def _in_zip(path: Path) -> Iterator[tuple[str, Opener]]:
+    with damage_named(path), open_zip(path) as archive:
+        for member in zip_files(archive):
+            if not hidden(member.filename):
+                yield member.filename, partial(_read, partial(archive.open, member), member.filename, path)
+
+
+def _in_tar(path: Path) -> Iterator[tuple[str, Opener]]:
+    with damage_named(path):
+        for member, stream in tar_members(path):
+            if member.isdir() or hidden(member.name):
+                continue
+            if stream is None:
+                yield f"{member.name} (link)", lambda: None
+            else:
+                yield member.name, partial(_read, partial(_as_it_is, stream), member.name, path)
+
+
+def _as_it_is(stream: IO[bytes]) -> IO[bytes]:
+    return stream
+
+
+def _read_file(path: Path) -> Iterator[Entry] | None:
+    entries = _read(lambda: path.open("rb"), path.name, path.parent)
+    table = csv_beside(path)
+    return with_table(entries, table) if entries is not None and table.is_file() else entries
+
+
+def _read(opened: Callable[[], IO[bytes]], name: str, inside: Path) -> Iterator[Entry] | None:
+    """The entries of a file; None if it is a text of something else.
+
+    Args:
+        opened: opens it.
+        name: relative to ``inside``.
+        inside: the folder or archive.
+    """
+    kind = kind_of(name)
+    assert kind is not None  # the callers have looked
+    path = inside / name
+    lines: Iterator[str] | None = _lines(opened, path)
+    if kind == GUESSED:
+        lines = if_frames(_lines(opened, path), path)
+    return READERS[kind](lines, path) if lines is not None else None
+
+
+def _lines(opened: Callable[[], IO[bytes]], path: Path) -> Iterator[str]:
+    with damage_named(path), opened() as stream:
+        yield from text_lines(decompressed(stream, path.name))

@@ -12,7 +12,7 @@ same states, so that a `MetricCollection` updates one of them for all.
 * connectivity: molecules in one piece / molecules
 * strain: median MMFF94 strain, kcal/mol, of the molecules that the force field can judge
 
-A share of nothing is NaN.
+A share of nothing is NaN, and so is novelty against nothing.
 
 References:
     EDM, arXiv 2203.17003.
@@ -47,9 +47,11 @@ def counts(molecules: Sequence[Perceived]) -> dict[str, int]:
     }
 
 
-def novel(distinct: Tensor, known: Tensor) -> int:
-    """How many of ``distinct`` keys are not among the ``known`` ones."""
-    return int((~torch.isin(distinct, known.to(distinct.device))).sum())
+def novelty(distinct: Tensor, known: Tensor) -> Tensor:
+    """The share of ``distinct`` keys that are not among the ``known`` ones; NaN if either is nothing."""
+    if not len(known):
+        return torch.tensor(torch.nan, dtype=torch.float64)
+    return share(int((~torch.isin(distinct, known.to(distinct.device))).sum()), len(distinct))
 
 
 def strains(molecules: Sequence[Perceived]) -> Tensor:
@@ -146,7 +148,7 @@ class Novelty(MoleculeMetric):
     def compute(self) -> Tensor:
         if isinstance(self.known, MoleculeExamples):
             self.known = known_keys(self.known.molecules)
-        return share(novel(self.distinct, self.known), len(self.distinct))
+        return novelty(self.distinct, self.known)
 
 
 class Connectivity(MoleculeMetric):

@@ -9,20 +9,16 @@ RDKit is imported by the first function that needs it.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from tensordict import TensorDictBase
+from tensordict import TensorDict, TensorDictBase
 
-from graft_lightning.domains.molecules.atoms import ATOMIC_NUMBERS, SYMBOLS, Molecule, padded
-from graft_lightning.domains.molecules.edm_rules import (
-    bond_orders,
-    connected_molecules,
-    stable_atoms,
-)
+from graft_lightning.domains.molecules.atoms import ATOMIC_NUMBERS, SYMBOLS, Molecule, batch, padded
+from graft_lightning.domains.molecules.edm_rules import PAIRS, bonds, joined_molecules, stable_atoms
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
@@ -108,22 +104,48 @@ class Perceived:
         return UNPARSEABLE if self.smiles is None else smiles_key(self.smiles)
 
 
-CHUNK = 1024
-"""Molecules whose pairs are held in memory at once."""
-
-
 def perceive(samples: TensorDictBase | Sequence[Molecule]) -> list[Perceived]:
     """Bonds and stability of every molecule, vectorised; RDKit is not called yet.
+
+    Molecules of like size are looked at together, so that memory is bounded by `edm_rules.PAIRS` whatever their sizes.
 
     Raises:
         ValueError: if a `Molecule` has an element without bond rule.
     """
-    pieces = (samples[start : start + CHUNK] for start in range(0, len(samples), CHUNK))
-    return [
-        molecule
-        for piece in pieces
-        for molecule in _perceive(piece if isinstance(piece, TensorDictBase) else padded(piece))
-    ]
+    if isinstance(samples, TensorDictBase):
+        counts = samples["mask"].sum(-1).tolist()
+    else:
+        counts = [len(molecule.symbols) for molecule in samples]
+    found: dict[int, Perceived] = {}
+    for chosen in _alike(counts):
+        if isinstance(samples, TensorDictBase):
+            piece = _cropped(samples[torch.tensor(chosen)], counts[chosen[-1]])
+        else:
+            piece = padded([samples[i] for i in chosen])
+        found.update(zip(chosen, _perceive(piece), strict=True))
+    return [found[i] for i in range(len(counts))]
+
+
+def _alike(counts: Sequence[int]) -> Iterator[list[int]]:
+    """Molecules in pieces, the smallest first; a piece has at most `edm_rules.PAIRS` pairs of atoms, padding included.
+
+    A molecule with more pairs is a piece of its own.
+    """
+    piece: list[int] = []
+    for i in sorted(range(len(counts)), key=counts.__getitem__):
+        if piece and (len(piece) + 1) * counts[i] ** 2 > PAIRS:
+            yield piece
+            piece = []
+        piece.append(i)
+    if piece:
+        yield piece
+
+
+def _cropped(samples: TensorDictBase, width: int) -> TensorDict:
+    """The batch with ``width`` atoms a row; padding, which may stand anywhere, goes to the end."""
+    order = torch.sort((~samples["mask"]).int(), dim=-1, stable=True).indices[:, :width]
+    positions = samples["positions"].gather(1, order[..., None].expand(-1, -1, 3))
+    return batch(positions, samples["types"].gather(1, order), samples["mask"].gather(1, order))
 
 
 def shared(samples: TensorDictBase) -> list[Perceived]:
@@ -153,19 +175,19 @@ def molecule_keys(samples: TensorDictBase) -> torch.Tensor:
 
 def _perceive(samples: TensorDictBase) -> list[Perceived]:
     positions, types, mask = (samples[field].detach().cpu() for field in ("positions", "types", "mask"))
-    orders = bond_orders(positions, types, mask)
-    stable = stable_atoms(orders, types, mask).sum(-1).tolist()
-    connected = connected_molecules(orders, mask).tolist()
-    # Bonds are numbered within the molecule, so that padding may stand anywhere.
-    place = mask.cumsum(-1) - 1
-    row, first, second = torch.nonzero(torch.triu(orders), as_tuple=True)
-    bonds: list[list[tuple[int, int, int]]] = [[] for _ in range(len(mask))]
-    found = (row, place[row, first], place[row, second], orders[row, first, second])
-    for molecule, i, j, order in zip(*(index.tolist() for index in found), strict=True):
-        bonds[molecule].append((i, j, order))
+    molecule, first, second, order = bonds(positions, types, mask)
+    valence = torch.zeros(mask.shape, dtype=torch.int64).index_put((molecule, first), order, accumulate=True)
+    stable = stable_atoms(valence[..., None], types, mask).sum(-1).tolist()
+    connected = joined_molecules(molecule, first, second, mask).tolist()
+    found: list[list[tuple[int, int, int]]] = [[] for _ in range(len(mask))]
+    once = first < second
+    columns = (index[once].tolist() for index in (molecule, first, second, order))
+    for row, i, j, number in zip(*columns, strict=True):
+        found[row].append((i, j, number))
+    counts = mask.sum(-1).tolist()
     return [
-        Perceived(types[b][mask[b]].numpy(), positions[b][mask[b]].double().numpy(), bonds[b], stable[b], connected[b])
-        for b in range(len(mask))
+        Perceived(types[b, :n].numpy(), positions[b, :n].double().numpy(), sorted(found[b]), stable[b], connected[b])
+        for b, n in enumerate(counts)
     ]
 
 

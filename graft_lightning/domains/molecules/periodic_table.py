@@ -1,5 +1,8 @@
 """Symbols of the elements, so that a file is understood before RDKit is loaded."""
 
+import re
+from functools import lru_cache
+
 ELEMENTS = tuple(
     """
     H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr Rb Sr Y Zr Nb Mo
@@ -9,12 +12,26 @@ ELEMENTS = tuple(
 )
 """By atomic number, from 1."""
 
-_KNOWN = frozenset(ELEMENTS)
+ISOTOPES = {"D": "H", "T": "H"}
+"""Isotopes with a symbol of their own."""
+
+_SYMBOLS = {symbol: symbol for symbol in ELEMENTS} | ISOTOPES
+
+_NUMBER = re.compile(r"\d{1,3}(?:\.0*)?")
+
+_MARKED = re.compile(r"\d{0,3}([A-Za-z]{1,2})(?:[^A-Za-z].*)?")
+"""A mass number before the symbol, and after it a charge, a label or a type: ``13C``, ``O-``, ``C12``, ``N_3``."""
 
 
+@lru_cache(maxsize=4096)
 def symbol_of(word: str) -> str | None:
-    """The symbol that a word of a file means, any capitals or an atomic number; None if it means no element."""
-    if word.isdecimal():
-        return ELEMENTS[int(word) - 1] if 1 <= int(word) <= len(ELEMENTS) else None
-    symbol = word.capitalize()
-    return symbol if symbol in _KNOWN else None
+    """The symbol that a word of a file means; None if it means no element.
+
+    It is written in any capitals, with a mass number before it and a charge, label or type after it, or it is an
+    atomic number, also as a float.
+    """
+    if _NUMBER.fullmatch(word):
+        number = int(float(word))
+        return ELEMENTS[number - 1] if 1 <= number <= len(ELEMENTS) else None
+    marked = _MARKED.fullmatch(word)
+    return _SYMBOLS.get(marked[1].capitalize()) if marked else None

@@ -5,13 +5,19 @@ References:
     Split and histogram: EDM, arXiv 2203.17003 (its published code).
 """
 
-from collections.abc import Sequence
+import logging
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from graft_lightning.domains.molecules.atoms import Molecule
 from graft_lightning.domains.molecules.format_error import FormatError
+from graft_lightning.domains.molecules.twins import Entry
+from graft_lightning.types import SettingsError
+
+logger = logging.getLogger(__name__)
 
 MOLECULES = 133_885
 """In the archive; identifiers run from 1 to this."""
@@ -35,6 +41,35 @@ SOURCES = {
 """Where the files are to be had; nothing here downloads them."""
 
 
+OFFICIAL = re.compile(r"(dsgdb9nsd(\.xyz)?|gdb9(\.sdf)?)(\.(tar|tgz|tbz2?|txz|zip|gz|bz2|xz))*", re.IGNORECASE)
+"""What the whole of QM9 is called, as its authors or DeepChem publish it."""
+
+
+def counted(path: Path, entries: Iterator[Entry]) -> Iterator[Entry]:
+    """The entries of a file, folder or archive, looked at for a copy of QM9 that ends before its last molecule.
+
+    Such a copy holds the molecules from the first on without a gap, as a download or an unpacking that was broken off
+    leaves them. A choice of molecules made on purpose seldom does.
+
+    Raises:
+        SettingsError: at the end, if ``path`` is called what all of QM9 is called. Of others a warning is given.
+    """
+    found = named = 0
+    gapless = True
+    for entry in entries:
+        found += 1
+        if not isinstance(entry, FormatError):
+            named += 1
+            gapless = gapless and entry.name == f"gdb_{found}"
+        yield entry
+    official = OFFICIAL.fullmatch(path.name) is not None
+    if gapless and named and found < MOLECULES and (official or found > 1):
+        told = f"{path} holds the first {found:,} molecules of QM9, which has {MOLECULES:,}"
+        if official:
+            raise SettingsError(f"{told}: it was cut short; get it again, or give a part that is meant another name")
+        logger.warning("%s: a part, or a copy that was cut short", told)
+
+
 def read_exclusions(path: Path | str) -> frozenset[int]:
     """The identifiers (from 1) in a list of uncharacterised molecules: the first word of every line that has a number.
 
@@ -46,7 +81,7 @@ def read_exclusions(path: Path | str) -> frozenset[int]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; get it from {SOURCES['uncharacterized.txt']}")
     found = set()
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), start=1):
         words = line.split()
         if words and words[0].isdecimal():
             if not 1 <= int(words[0]) <= MOLECULES:
@@ -54,6 +89,8 @@ def read_exclusions(path: Path | str) -> frozenset[int]:
             found.add(int(words[0]))
     if not found:
         raise FormatError(path, 1, "no line begins with a number; this should be QM9's list of uncharacterised ones")
+    if len(found) != UNCHARACTERIZED:
+        logger.warning("%s lists %d molecules; QM9's own list has %d", path, len(found), UNCHARACTERIZED)
     return frozenset(found)
 
 

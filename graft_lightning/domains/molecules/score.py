@@ -11,13 +11,22 @@ from torch import Tensor
 
 from graft_lightning.domains.molecules.atoms import SYMBOLS, Molecule
 from graft_lightning.domains.molecules.dataset import known_keys, load_files
-from graft_lightning.domains.molecules.files import read_molecules
-from graft_lightning.domains.molecules.metrics import COUNTED, counts, novel, share, strains
-from graft_lightning.domains.molecules.perception import CHUNK, UNPARSEABLE, Perceived, perceive
+from graft_lightning.domains.molecules.files import read_entries, read_molecules
+from graft_lightning.domains.molecules.format_error import EmptyFileError, FormatError
+from graft_lightning.domains.molecules.metrics import COUNTED, counts, novelty, share, strains
+from graft_lightning.domains.molecules.oddities import Oddities
+from graft_lightning.domains.molecules.perception import UNPARSEABLE, Perceived, perceive
+from graft_lightning.domains.molecules.twins import Entry
 
 logger = logging.getLogger(__name__)
 
 Paths = Path | str | Sequence[Path | str]
+
+CHUNK = 1024
+"""Molecules that are held in memory at once."""
+
+TOLD = 5
+"""Molecules that cannot be read are named up to this many."""
 
 
 def score(
@@ -29,7 +38,8 @@ def score(
 ) -> dict[str, float | int | None]:
     """The metrics of `metrics` for all molecules of files, folders and archives (`files.read_molecules`).
 
-    Molecules with elements outside `atoms.SYMBOLS` cannot be judged; they are left out, counted and warned of.
+    Molecules with elements outside `atoms.SYMBOLS` cannot be judged; they are left out, counted and warned of. Those
+    that cannot be read, and files without any, count as molecules that are not valid, and are warned of by name.
 
     Args:
         files: what is judged.
@@ -45,17 +55,20 @@ def score(
 
     Raises:
         FileNotFoundError: if a path is absent.
-        ValueError: if a path is of no readable kind.
-        FormatError: naming file and line, if a file is malformed.
+        SettingsError: if a path is of no readable kind, or was cut short.
+        FormatError: naming file and line, if no molecule at all can be read, or one of the training set cannot.
     """
     total: Counter[str] = Counter(dict.fromkeys(COUNTED, 0))
     left_out: Counter[str] = Counter()
     keys, energies = [], []
     from tqdm import tqdm
 
-    read = tqdm(read_molecules(files), "scoring", unit=" molecules", disable=not progress, mininterval=1, leave=False)
-    for molecules in _perceived(read, left_out):
+    read = tqdm(read_entries(files), "scoring", unit=" molecules", disable=not progress, mininterval=1, leave=False)
+    unreadable: list[FormatError] = []
+    oddities = Oddities()
+    for molecules in _perceived(_readable(read, unreadable), left_out):
         total.update(counts(molecules))
+        oddities.update(molecules)
         keys += [molecule.key for molecule in molecules if molecule.key != UNPARSEABLE]
         if with_strain:
             energies.append(strains(molecules))
@@ -66,6 +79,8 @@ def score(
             ", ".join(SYMBOLS),
             dict(left_out),
         )
+    _count_unreadable(unreadable, total, left_out)
+    oddities.tell()
     distinct = torch.tensor(keys, dtype=torch.int64).unique()
     found = {
         "atom_stability": share(total["stable_atoms"], total["atoms"]),
@@ -75,21 +90,54 @@ def score(
         "valid_unique": share(len(distinct), total["molecules"]),
     }
     if train_files is not None:
-        found["novelty"] = share(novel(distinct, _training_keys(train_files, cache)), len(distinct))
+        found["novelty"] = novelty(distinct, _training_keys(train_files, cache))
     found["connectivity"] = share(total["connected"], total["molecules"])
     if with_strain:
         energy = torch.cat([torch.empty(0, dtype=torch.float64), *energies])
         found["strain"] = energy.nanmedian()
-        found["strain_judged"] = share(int(energy.isfinite().sum()), len(energy))
+        found["strain_judged"] = share(int(energy.isfinite().sum()), total["molecules"])
     numbers = {name: float(value) if value.isfinite() else None for name, value in found.items()}
     return {"molecules": total["molecules"], "left_out": left_out.total(), **numbers}
+
+
+def _readable(entries: Iterable[Entry], unreadable: list[FormatError]) -> Iterator[Molecule]:
+    """The molecules among entries; keeps what is wrong with the others."""
+    for entry in entries:
+        if isinstance(entry, FormatError):
+            unreadable.append(entry)
+        else:
+            yield entry
+
+
+def _count_unreadable(unreadable: Sequence[FormatError], total: Counter[str], left_out: Counter[str]) -> None:
+    """Counts what cannot be read as molecules none of whose atoms is stable, and warns of them.
+
+    Raises:
+        FormatError: the first one, if nothing else was there and the files are not just empty.
+    """
+    if not unreadable:
+        return
+    malformed = [error for error in unreadable if not isinstance(error, EmptyFileError)]
+    if malformed and not total["molecules"] and not left_out:
+        raise malformed[0]
+    total["molecules"] += len(unreadable)
+    total["atoms"] += sum(error.atoms for error in unreadable)
+    logger.warning(
+        "%d of %d molecules cannot be read, and count as invalid: %s%s",
+        len(unreadable),
+        total["molecules"],
+        "; ".join(map(str, unreadable[:TOLD])),
+        "; ..." if len(unreadable) > TOLD else "",
+    )
 
 
 def _training_keys(files: Paths, cache: Path | str | None) -> Tensor:
     if cache is not None:
         return known_keys(load_files(files, cache))
     pieces = _perceived(read_molecules(files), Counter())
-    return torch.tensor(sorted({molecule.key for piece in pieces for molecule in piece} - {UNPARSEABLE}))
+    return torch.tensor(
+        sorted({molecule.key for piece in pieces for molecule in piece} - {UNPARSEABLE}), dtype=torch.int64
+    )
 
 
 def _perceived(molecules: Iterable[Molecule], left_out: Counter[str]) -> Iterator[list[Perceived]]:

@@ -12,6 +12,7 @@ import numpy as np
 from graft_lightning.domains.molecules.atoms import Molecule
 from graft_lightning.domains.molecules.format_error import FormatError
 from graft_lightning.domains.molecules.periodic_table import symbol_of
+from graft_lightning.domains.molecules.text import number
 
 COUNTS_LINE = 3
 """Index of the counts line in a record: after title, program and comment."""
@@ -27,17 +28,31 @@ def read_sdf(lines: Iterable[str], path: object) -> Iterator[Molecule]:
     Raises:
         FormatError: naming file and line, if a record is cut short or a field cannot be read.
     """
+    for found in sdf_records(lines, path):
+        if isinstance(found, FormatError):
+            raise found
+        yield found
+
+
+def sdf_records(lines: Iterable[str], path: object) -> Iterator[Molecule | FormatError]:
+    """As `read_sdf`, but what is wrong with a record stands in its place, and the next one follows."""
     record: list[str] = []
     start = 1
-    number = 0
-    for number, line in enumerate(lines, start=1):
+    for at, line in enumerate(lines, start=1):
         if line.startswith("$$$$"):
-            yield _molecule(record, path, start)
-            record, start = [], number + 1
+            yield _molecule_or_error(record, path, start)
+            record, start = [], at + 1
         else:
             record.append(line.rstrip("\r\n"))
     if any(line.strip() for line in record):
-        yield _molecule(record, path, start)
+        yield _molecule_or_error(record, path, start)
+
+
+def _molecule_or_error(record: list[str], path: object, start: int) -> Molecule | FormatError:
+    try:
+        return _molecule(record, path, start)
+    except FormatError as error:
+        return error
 
 
 def write_sdf(path: Path | str, molecules: Iterable[Molecule]) -> None:
@@ -76,61 +91,97 @@ def _molecule(record: list[str], path: object, start: int) -> Molecule:
     if len(record) <= COUNTS_LINE:
         raise FormatError(path, start, f"a record of {len(record)} lines; it should have a counts line as its fourth")
     at = start + COUNTS_LINE
-    counts = record[COUNTS_LINE]
-    if "V3000" in counts:
-        symbols, positions = _atoms_v3000(record, path, start)
-    else:
-        symbols, positions = _atoms_v2000(record, path, start)
+    symbols, positions = (_atoms_v3000 if "V3000" in record[COUNTS_LINE] else _atoms_v2000)(record, path, start)
     if not symbols:
         raise FormatError(path, at, "a record without atoms; it should have at least one")
+    if not any(line.startswith("M  END") for line in record):
+        raise FormatError(path, start, "the record that starts here is cut short; it should have a line 'M  END'")
     return Molecule(tuple(symbols), np.array(positions, dtype=np.float64), record[0].strip(), source=f"{path}:{start}")
 
 
 def _atoms_v2000(record: list[str], path: object, start: int) -> tuple[list[str], list[list[float]]]:
-    counts = record[COUNTS_LINE]
-    try:
-        count = int(counts[:3])
-    except ValueError:
-        problem = f"the counts line {counts!r} should begin with the number of atoms in three columns"
-        raise FormatError(path, start + COUNTS_LINE, problem) from None
+    at = start + COUNTS_LINE
+    count = _count_v2000(record[COUNTS_LINE], path, at)
     rows = record[COUNTS_LINE + 1 : COUNTS_LINE + 1 + count]
     if len(rows) < count:
-        raise FormatError(path, start + COUNTS_LINE, f"{count} atoms are announced, {len(rows)} lines follow")
-    atoms = [
-        # Columns are fixed: ten each for x, y, z, then a blank and the symbol. Numbers may touch.
-        _atom(row[30:34], [row[0:10], row[10:20], row[20:30]], row, path, start + COUNTS_LINE + 1 + i)
-        for i, row in enumerate(rows)
-    ]
-    return [symbol for symbol, _ in atoms], [position for _, position in atoms]
+        raise FormatError(path, at, f"{count} atoms are announced, {len(rows)} lines follow")
+    return _atoms([(at + 1 + i, *_fields_v2000(row), row) for i, row in enumerate(rows)], path)
+
+
+def _count_v2000(counts: str, path: object, at: int) -> int:
+    for word in (counts[:3], *counts.split()[:1]):  # three columns; some programs part the numbers by blanks instead
+        if word.strip().isdecimal():
+            return int(word)
+    raise FormatError(path, at, f"the counts line {counts!r} should begin with the number of atoms in three columns")
+
+
+def _fields_v2000(row: str) -> tuple[str, list[str]]:
+    """Element and coordinates in an atom's line."""
+    # Columns are fixed: ten each for x, y, z, then a blank and the symbol. Numbers may touch.
+    element, numbers = row[30:34].strip(), [row[0:10], row[10:20], row[20:30]]
+    words = row.split()
+    if symbol_of(element) is None and len(words) > 3 and symbol_of(words[3]) is not None:
+        return words[3], words[:3]  # of programs that do not keep to the columns
+    return element, numbers
 
 
 def _atoms_v3000(record: list[str], path: object, start: int) -> tuple[list[str], list[list[float]]]:
-    begin = _line_of(record, "M  V30 BEGIN ATOM", path, start)
-    end = _line_of(record, "M  V30 END ATOM", path, start)
-    atoms = []
-    for i in range(begin + 1, end):
-        words = record[i].split()  # M V30 index type x y z aamap ...
+    lines = _joined(record, start)
+    begin = _line_of(lines, "BEGIN ATOM", path, start)
+    end = _line_of(lines, "END ATOM", path, start)
+    fields = []
+    for at, line in lines[begin + 1 : end]:
+        words = line.split()  # M V30 index type x y z aamap ...
         if len(words) < 7:
-            raise FormatError(path, start + i, f"{record[i]!r} should be 'M  V30 index element x y z ...'")
-        atoms.append(_atom(words[3], words[4:7], record[i], path, start + i))
+            raise FormatError(path, at, f"{line!r} should be 'M  V30 index element x y z ...'")
+        fields.append((at, words[3], words[4:7], line))
+    announced = next((line.split()[3] for _, line in lines if line.split()[2:3] == ["COUNTS"] and line.split()[3:]), "")
+    if announced.isdecimal() and int(announced) != len(fields):
+        raise FormatError(path, start + COUNTS_LINE, f"{announced} atoms are announced, {len(fields)} lines follow")
+    return _atoms(fields, path)
+
+
+def _joined(record: list[str], start: int) -> list[tuple[int, str]]:
+    """The lines that begin with ``M  V30``, with their numbers; one that ends with a hyphen goes on in the next."""
+    lines: list[tuple[int, str]] = []
+    goes_on = False
+    for at, line in enumerate(record, start):
+        if line.startswith("M  V30"):
+            if goes_on:
+                lines[-1] = lines[-1][0], lines[-1][1] + line.removeprefix("M  V30 ")
+            else:
+                lines.append((at, line))
+            goes_on = lines[-1][1].rstrip().endswith("-")
+            if goes_on:
+                lines[-1] = lines[-1][0], lines[-1][1].rstrip()[:-1]
+    return lines
+
+
+def _line_of(lines: list[tuple[int, str]], words: str, path: object, start: int) -> int:
+    for i, (_, line) in enumerate(lines):
+        if line.split()[2:] == words.split():
+            return i
+    raise FormatError(path, start + COUNTS_LINE, f"a V3000 record should have a line 'M  V30 {words}'")
+
+
+def _atoms(fields: list[tuple[int, str, list[str], str]], path: object) -> tuple[list[str], list[list[float]]]:
+    """Symbols and coordinates of (number of the line, element, coordinates, line) of every atom."""
+    try:
+        atoms = [_atom(element, numbers, line, path, at) for at, element, numbers, line in fields]
+    except FormatError as error:
+        error.atoms = len(fields)
+        raise
     return [symbol for symbol, _ in atoms], [position for _, position in atoms]
 
 
-def _line_of(record: list[str], marker: str, path: object, start: int) -> int:
-    for i, line in enumerate(record):
-        if line.startswith(marker):
-            return i
-    raise FormatError(path, start + COUNTS_LINE, f"a V3000 record should have a line {marker!r}")
-
-
-def _atom(element: str, numbers: list[str], line: str, path: object, number: int) -> tuple[str, list[float]]:
-    symbol = symbol_of(element.strip())
+def _atom(element: str, numbers: list[str], line: str, path: object, at: int) -> tuple[str, list[float]]:
+    symbol = symbol_of(element)
     if symbol is None:
-        raise FormatError(path, number, f"{element.strip()!r} in {line!r} should be an element's symbol")
+        raise FormatError(path, at, f"{element!r} in {line!r} should be an element's symbol")
     try:
-        position = [float(word) for word in numbers]
+        position = [number(word.strip()) for word in numbers]
     except ValueError:
-        raise FormatError(path, number, f"{line!r} should have three coordinates") from None
+        raise FormatError(path, at, f"{line!r} should have three coordinates") from None
     if not all(map(math.isfinite, position)):
-        raise FormatError(path, number, f"the coordinates in {line!r} should be finite")
+        raise FormatError(path, at, f"the coordinates in {line!r} should be finite")
     return symbol, position

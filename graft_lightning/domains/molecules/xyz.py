@@ -1,22 +1,33 @@
-"""Reading and writing xyz: plain, many frames in one file, and the original files of QM9.
+"""Reading and writing xyz: plain, extended, many frames in one file, and the original files of QM9.
 
-A frame is a line with the number of atoms n, a comment line, and n lines ``El x y z``, further columns allowed. A frame
-of QM9 (``dsgdb9nsd_*.xyz``) is told by its comment, ``gdb <id>`` and 15 properties, and has after its atoms a line of
-frequencies, a line of two SMILES and one of two InChI; its numbers may have Fortran exponents written ``*^``.
+A frame is a line with the number of atoms n, a comment line, and n lines ``El x y z``, further columns allowed; the
+comment of extended xyz says which columns are meant, and in which unit. A frame of QM9 (``dsgdb9nsd_*.xyz``) is told by
+its comment, ``gdb <id>`` and 15 properties, and has after its atoms a line of frequencies, a line of two SMILES and one
+of two InChI, unless somebody has cleaned all three away; its numbers may have exponents written ``*^``.
 """
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from graft_lightning.domains.molecules.atoms import Molecule
+from graft_lightning.domains.molecules.columns import ANGSTROM, Columns, columns_of, length_unit
 from graft_lightning.domains.molecules.format_error import FormatError
+from graft_lightning.domains.molecules.numbered import NumberedLines
 from graft_lightning.domains.molecules.periodic_table import symbol_of
+from graft_lightning.domains.molecules.text import number
 
 QM9_PROPERTIES = ("A", "B", "C", "mu", "alpha", "homo", "lumo", "gap", "r2", "zpve", "U0", "U", "H", "G", "Cv")
 """What the comment of a QM9 frame states after the identifier, in QM9's own units."""
+
+COUNT = re.compile(rf"\s*([+-]?\d+)(?:\s+({'|'.join(map(re.escape, ANGSTROM))}))?\s*", re.IGNORECASE)
+"""The first line of a frame: the number of atoms, and Psi4's unit."""
+
+_LATTICE = re.compile(r"\s*VEC[123]\b", re.IGNORECASE)
+"""Lines after the atoms by which AMS tells of a lattice."""
 
 
 def read_xyz(lines: Iterable[str], path: object) -> Iterator[Molecule]:
@@ -29,29 +40,26 @@ def read_xyz(lines: Iterable[str], path: object) -> Iterator[Molecule]:
     Raises:
         FormatError: naming file and line, if a frame is cut short or a number cannot be read.
     """
-    numbered = enumerate(lines, start=1)
-    for number, line in numbered:
-        if not line.strip():
-            continue
-        count = _atom_count(line, path, number)
-        _, comment = _next(numbered, path, number, f"the comment line of a frame of {count} atoms")
-        rows = []
-        for done in range(count):
-            at, row = _next(numbered, path, number, f"{count} atoms, of which {done} are there")
-            rows.append(_atom(row, path, at))
-        symbols = tuple(symbol for symbol, _ in rows)
-        positions = np.array([position for _, position in rows], dtype=np.float64)
-        name, smiles = comment.strip(), ""
-        properties: dict[str, float] = {}
-        if _is_qm9(comment):
-            name, properties = _qm9_comment(comment, path, number + 1)
-            for what in ("its frequencies", "its SMILES", "its InChI"):
-                at, row = _next(numbered, path, number, f"the line with {what}, as a frame of QM9 has")
-                if what == "its frequencies":
-                    _ = [_number(word, path, at, "frequency") for word in row.split()]
-                elif what == "its SMILES":
-                    smiles = _first_smiles(row, path, at)
-        yield Molecule(symbols, positions, name, smiles, properties, f"{path}:{number}")
+    for found in xyz_frames(lines, path):
+        if isinstance(found, FormatError):
+            raise found
+        yield found
+
+
+def xyz_frames(lines: Iterable[str], path: object) -> Iterator[Molecule | FormatError]:
+    """As `read_xyz`, but what is wrong with a frame stands in its place, and the next one is looked for.
+
+    After a frame that cannot be read, the next one begins at the next line that is an integer and nothing else.
+    """
+    source = NumberedLines(lines)
+    while source.skip_blank() is not None:
+        try:
+            found: Molecule | FormatError = _frame(source, path)
+        except FormatError as error:
+            found = error
+            while (item := source.peek()) is not None and not COUNT.fullmatch(item[1]):
+                source.take()
+        yield found
 
 
 def write_xyz(path: Path | str, molecules: Iterable[Molecule]) -> None:
@@ -67,46 +75,103 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _next(numbered: Iterator[tuple[int, str]], path: object, start: int, wanted: str) -> tuple[int, str]:
+def _frame(source: NumberedLines, path: object) -> Molecule:
+    """The frame that begins at the next line. Where it raises, the next frame is still to come."""
+    start, line = source.take()
+    count, unit = _atom_count(line, path, start)
+    at, comment = _next(source, path, start, f"the comment line of a frame of {count} atoms")
+    try:
+        columns = columns_of(comment)
+    except ValueError as error:
+        raise FormatError(path, at, str(error)) from None
+    rows = _rows(source, count, columns, path, start)
+    smiles = _after_atoms(source, columns, _is_qm9(comment), path, start)
+    try:
+        name, properties = _qm9_comment(comment, path, at) if _is_qm9(comment) else (comment.strip(), {})
+        atoms = [_atom(row, columns, path, at) for at, row in rows]
+    except FormatError as error:
+        error.atoms = count
+        raise
+    positions = np.array([position for _, position in atoms], dtype=np.float64) * (unit or columns.unit)
+    return Molecule(tuple(symbol for symbol, _ in atoms), positions, name, smiles, properties, f"{path}:{start}")
+
+
+def _next(source: NumberedLines, path: object, start: int, wanted: str) -> tuple[int, str]:
     """The next line with its number.
 
     Raises:
         FormatError: at the frame's first line, if the file has ended.
     """
-    for number, line in numbered:
-        return number, line
-    raise FormatError(path, start, f"the file ends inside the frame that starts here; it should have {wanted}")
+    if source.peek() is None:
+        raise FormatError(path, start, f"the file ends inside the frame that starts here; it should have {wanted}")
+    return source.take()
 
 
-def _atom_count(line: str, path: object, number: int) -> int:
-    try:
-        count = int(line)
-    except ValueError:
-        count = 0
-    if count < 1:
-        raise FormatError(path, number, f"{line.strip()!r} should be the number of atoms, an integer of at least 1")
-    return count
+def _atom_count(line: str, path: object, start: int) -> tuple[int, float | None]:
+    """The number of atoms, and the unit beside it."""
+    found = COUNT.fullmatch(line)
+    if found is None or int(found[1]) < 1:
+        raise FormatError(path, start, f"{line.strip()!r} should be the number of atoms, an integer of at least 1")
+    return int(found[1]), length_unit(found[2]) if found[2] else None
 
 
-def _atom(line: str, path: object, number: int) -> tuple[str, list[float]]:
-    words = line.split()
-    if len(words) < 4:
-        raise FormatError(path, number, f"{line.strip()!r} should be an element and three coordinates")
-    symbol = symbol_of(words[0])
+def _rows(source: NumberedLines, count: int, columns: Columns, path: object, start: int) -> list[tuple[int, list[str]]]:
+    """The words of the atoms' lines, with the lines' numbers."""
+    rows: list[tuple[int, list[str]]] = []
+    while len(rows) < count:
+        item = source.peek()
+        if item is None:
+            _next(source, path, start, f"{count} atoms, of which {len(rows)} are there")
+        else:
+            at, line = item
+            words = line.split()
+            if len(words) < columns.width:
+                wanted = "an element and three coordinates" if columns.width == 4 else f"{columns.width} columns"
+                raise FormatError(path, at, f"{line.strip()!r} should be {wanted}")
+            rows.append((at, words))
+            source.take()
+    return rows
+
+
+def _atom(words: list[str], columns: Columns, path: object, at: int) -> tuple[str, list[float]]:
+    element = words[columns.element].strip("\"'")
+    symbol = symbol_of(element)
     if symbol is None:
-        raise FormatError(path, number, f"{words[0]!r} should be an element's symbol or atomic number")
-    return symbol, [_number(word, path, number, "coordinate") for word in words[1:4]]
+        raise FormatError(path, at, f"{element!r} should be an element's symbol or atomic number")
+    return symbol, [_number(word, path, at, "coordinate") for word in words[columns.position :][:3]]
 
 
 def _number(word: str, path: object, line: int, what: str) -> float:
-    """A finite number; QM9 writes some exponents as ``*^``."""
+    """A finite number."""
     try:
-        value = float(word.replace("*^", "e"))
+        value = number(word)
     except ValueError:
         raise FormatError(path, line, f"the {what} {word!r} should be a number") from None
     if not math.isfinite(value):
         raise FormatError(path, line, f"the {what} {word!r} should be finite")
     return value
+
+
+def _after_atoms(source: NumberedLines, columns: Columns, is_qm9: bool, path: object, start: int) -> str:
+    """What stands between the atoms and the next frame. Returns QM9's SMILES, "" where there is none."""
+    while (item := source.peek()) is not None and _LATTICE.match(item[1]):
+        source.take()
+    item = source.skip_blank()
+    if item is None or COUNT.fullmatch(item[1]):
+        return ""
+    words, third = item[1].split(), source.peek(2)
+    if not is_qm9 and (third is None or not third[1].startswith("InChI=")):
+        if len(words) >= columns.width and symbol_of(words[columns.element]) is not None:
+            # One atom more than announced: this frame is wrong. Anything else would be the next frame's fault.
+            raise FormatError(path, item[0], f"{item[1].strip()!r} should be the number of atoms of the next frame")
+        return ""
+    at, row = _next(source, path, start, "the line with its frequencies, as a frame of QM9 has")
+    for word in row.split():
+        _number(word, path, at, "frequency")
+    at, row = _next(source, path, start, "the line with its SMILES, as a frame of QM9 has")
+    smiles = _first_smiles(row, path, at)
+    _next(source, path, start, "the line with its InChI, as a frame of QM9 has")
+    return smiles
 
 
 def _is_qm9(comment: str) -> bool:

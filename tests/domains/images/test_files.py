@@ -109,3 +109,84 @@ def test_what_macos_writes_beside_pictures_is_none(tmp_path, pictures):
         file.extractall(tmp_path / "all")
     for place in ("all.zip", "all"):
         assert open_files(str(tmp_path / place)).names == ["a.png", "b/c.png"]
+
+
+def test_one_rule_of_what_counts_as_a_file(tmp_path, pictures, caplog):
+    """Hidden ones are passed by, linked folders followed, loops end, and other kinds are told by suffix."""
+    content = pictures["000.png"]
+    names = ["a.png", "b.TIF", "c.gif", ".hidden.png", ".thumbs/d.png", "e.heic", "f.heic", "g.svg"]
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as file:
+        for name in names:
+            file.writestr(name, content)
+    with zipfile.ZipFile(tmp_path / "all.zip") as file:
+        file.extractall(tmp_path / "all")
+    for place in ("all.zip", "all"):
+        caplog.clear()
+        assert open_files(str(tmp_path / place)).names == ["a.png", "b.TIF", "c.gif"]
+        assert "passed over 3 files that are no image: 2 .heic, 1 .svg" in caplog.text
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "h.png").write_bytes(content)
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "all")
+    (tmp_path / "all" / "link").symlink_to(tmp_path / "elsewhere")
+    files = open_files(str(tmp_path / "all"))
+    assert files.names == ["a.png", "b.TIF", "c.gif", "link/h.png"]
+    assert files.read("link/h.png") == content
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "a.heic").touch()
+    with pytest.raises(SettingsError, match=r"holds no picture .*, but 1 \.heic"):
+        _ = open_files(str(tmp_path / "none")).names
+
+
+def test_an_archive_that_was_cut_short_is_refused(tmp_path, archive):
+    content = archive.read_bytes()
+    path = tmp_path / "cut.zip"
+    for cut in range(0, len(content), 97):
+        path.write_bytes(content[:cut])
+        with pytest.raises(SettingsError, match=r"cut\.zip is no zip archive"):
+            _ = open_files(str(path)).names
+
+
+def test_a_name_that_an_archive_has_twice_is_one_picture(tmp_path, pictures):
+    path = tmp_path / "twice.zip"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("a.png", pictures["000.png"])
+        with pytest.warns(UserWarning, match="Duplicate"):
+            file.writestr("a.png", pictures["001.png"])
+    files = open_files(str(path))
+    assert [files.read(name) for name in files.names] == [
+        pictures["001.png"]
+    ]  # the later one replaces, as unpacking does
+
+
+def put(path, items):
+    import lmdb
+
+    with lmdb.open(str(path), map_size=1 << 24) as environment, environment.begin(write=True) as writing:
+        for key, value in items.items():
+            writing.put(key, value)
+    return str(path)
+
+
+@pytest.mark.parametrize(("size", "taken"), [(None, 64), (8, 32), (32, 32), (33, 64), (256, 64)])
+def test_a_database_of_several_resolutions_holds_each_picture_once(tmp_path, size, taken):
+    """StyleGAN2's layout: the side and the number, and how many there are under "length"."""
+    items = {b"%d-%05d" % (side, i): b"%d %d" % (side, i) for side in (32, 64) for i in range(12)}
+    files = open_files(put(tmp_path / "many", {**items, b"length": b"12"}), size)
+    assert [files.read(name) for name in files.names] == [b"%d %d" % (taken, i) for i in range(12)]
+
+
+def test_keys_that_only_look_like_resolutions(tmp_path):
+    """Class and number, of classes that are not equally large; and one resolution alone."""
+    classes = {b"%d-%d" % (label, i): b"%d" % i for label in (1, 2) for i in range(label)}
+    assert len(open_files(put(tmp_path / "classes", classes)).names) == 3
+    one = {b"256-%05d" % i: b"%d" % i for i in range(3)}
+    assert len(open_files(put(tmp_path / "one", {**one, b"length": b"3"}), 512).names) == 3
+
+
+def test_a_database_that_was_cut_short_is_refused(tmp_path, pictures):
+    """Read beyond the end of the file, the process would end."""
+    path = put(tmp_path / "cut", {b"%d" % i: content * 50 for i, content in enumerate(pictures.values())})
+    file = tmp_path / "cut" / "data.mdb"
+    file.write_bytes(file.read_bytes()[:-4096])
+    with pytest.raises(SettingsError, match="cut is an LMDB database that was cut short"):
+        _ = open_files(path).names

@@ -206,3 +206,37 @@ def test_it_is_unconditional():
     with pytest.raises(ValueError, match="'a church'"):
         ImageFlow(network=SMALL).encode(["", "a church"], "cpu")
     assert ImageFlow(network=SMALL).encode(["", ""], "cpu").shape == (2, 0)
+
+
+CLASSES = DiffusersNetwork("UNet2DModel", {**PLAIN.arguments, "num_class_embeds": 4})
+
+
+@pytest.mark.parametrize(
+    ("network", "label", "said"),
+    [
+        (CLASSES, 4, "label=4, but the classes of UNet2DModel are 0 to 3"),
+        (CLASSES, -1, "label=-1, but the classes of UNet2DModel are 0 to 3"),
+        (DIT, 6, "label=6, but the classes of DiTTransformer2DModel are 0 to 4, and 5 for none"),
+        (DIT, -1, "label=-1, but the classes of DiTTransformer2DModel are 0 to 4, and 5 for none"),
+        (PLAIN, 0, "label=0, but UNet2DModel has no classes; leave label out"),
+    ],
+)
+def test_labels_that_the_network_lacks(network, label, said):
+    with pytest.raises(SettingsError, match=said):
+        ImageFlow(network=network, label=label).encode([""], "cpu")
+
+
+@pytest.mark.parametrize(("network", "label"), [(CLASSES, 0), (CLASSES, 3), (DIT, 0), (DIT, 5)])
+def test_labels_that_the_network_has(network, label):
+    assert ImageFlow(network=network, label=label).encode(["", ""], "cpu").tolist() == [label, label]
+
+
+@torch.no_grad()
+def test_grey_networks_take_grey_images():
+    flow = ImageFlow(network=DiffusersNetwork("UNet2DModel", {**PLAIN.arguments, "in_channels": 1, "out_channels": 1}))
+    network = random_network(flow)
+    t = torch.full((4,), 0.5)
+    assert flow.shape([""]) == (1, 8, 8)
+    assert flow.denoise(network, noise()[:, :1], t, flow.encode([""] * 4, "cpu")).shape == (4, 1, 8, 8)
+    with pytest.raises(SettingsError, match=r"images have 3 channels, .* in_channels is 1; grey .* channels=1"):
+        flow.denoise(network, noise(), t, flow.encode([""] * 4, "cpu"))

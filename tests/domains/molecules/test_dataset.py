@@ -1,5 +1,6 @@
 import json
 import os
+import re
 from collections import Counter
 
 import numpy as np
@@ -185,3 +186,24 @@ def test_sample_of_qm9(test_data, tmp_path):
     assert len(molecules) == 100
     assert molecules.width == max(len(molecule.symbols) for molecule in read_molecules(path))
     assert sum(molecule.stable for molecule in perceive(molecules[:])) == 95
+
+
+@pytest.mark.parametrize("what", ["flat", "heavy"])
+def test_drawings_and_heavy_atoms_alone_are_told(tmp_path, what, caplog, molecule):
+    from rdkit import Chem
+    from rdkit.Chem import AllChem
+
+    drawn = Chem.MolFromSmiles("CC(O)CC")
+    if what == "flat":
+        drawn = Chem.AddHs(drawn)
+    AllChem.Compute2DCoords(drawn)
+    if what == "heavy":
+        AllChem.EmbedMolecule(drawn, randomSeed=0)
+    (tmp_path / "a.sdf").write_text((Chem.MolToMolBlock(drawn) + "$$$$\n") * 2)
+    load_files(tmp_path / "a.sdf", tmp_path / "cache")
+    said = {"flat": "2 of 2 molecules with more than 3 atoms are flat", "heavy": "2 of 2 .* have no hydrogen"}
+    assert re.search(said[what], caplog.text)
+    caplog.clear()
+    write_xyz(tmp_path / "b.xyz", [molecule("methane"), molecule("ethylene"), molecule("nitrogen")])
+    load_files(tmp_path / "b.xyz", tmp_path / "cache")
+    assert not caplog.text

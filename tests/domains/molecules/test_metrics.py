@@ -148,3 +148,9 @@ def test_real_data(test_data):
         "Connectivity": 1.0,
         "Novelty": 1.0,
     }
+
+
+def test_novelty_against_nothing_is_nothing(molecule):
+    novelty = Novelty(torch.empty(0, dtype=torch.int64))
+    novelty.update(padded([molecule("water")]))
+    assert novelty.compute().isnan()

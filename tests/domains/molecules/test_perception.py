@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from graft_lightning.domains.molecules.atoms import Molecule, padded
+from graft_lightning.domains.molecules import edm_rules, perception
+from graft_lightning.domains.molecules.atoms import Molecule, batch, padded
 from graft_lightning.domains.molecules.files import read_molecules
 from graft_lightning.domains.molecules.perception import UNPARSEABLE, Perceived, perceive, smiles_key
 
@@ -110,3 +111,67 @@ def test_hundred_molecules_of_qm9(test_data):
     got = figures(perceive(list(read_molecules(test_data / "qm9_sample" / "qm9_sample.xyz"))))
     assert round(got.pop("atoms"), 3) == 99.328
     assert got == {"molecules": 95.0, "valid": 96.0, "unique": 100.0, "unique keys": 100.0, "connected": 100.0}
+
+
+def chain(atoms):
+    """A chain of carbons, 1.5 Angstrom apart."""
+    positions = np.zeros((atoms, 3))
+    positions[:, 0] = 1.5 * np.arange(atoms)
+    return Molecule(("C",) * atoms, positions)
+
+
+def test_memory_follows_the_molecules_not_the_largest_one(monkeypatch):
+    """One molecule of 300 atoms among 1,024 costs what it has pairs; padded to it, all would cost 92 million."""
+    looked_at = []
+
+    def spy(positions, types, mask):
+        looked_at.append((len(mask), mask.shape[1]))
+        return edm_rules.bonds(positions, types, mask)
+
+    monkeypatch.setattr(perception, "bonds", spy)
+    sizes = [18] * 700 + [300] + [29] * 323
+    for samples in ([chain(size) for size in sizes], padded([chain(size) for size in sizes])):
+        looked_at.clear()
+        found = perceive(samples)
+        assert [molecule.atoms for molecule in found] == sizes
+        assert [len(molecule.bonds) for molecule in found] == [size - 1 for size in sizes]
+        assert all(molecule.connected for molecule in found)
+        assert all(batch * width**2 <= edm_rules.PAIRS for batch, width in looked_at)
+        assert sum(batch * width**2 for batch, width in looked_at) < 4e6
+        assert len(looked_at) <= 3
+
+
+def test_a_molecule_larger_than_the_budget_is_looked_at_in_rows(monkeypatch):
+    whole = perceive([chain(40)])[0].bonds
+    monkeypatch.setattr(edm_rules, "PAIRS", 100)
+    monkeypatch.setattr(perception, "PAIRS", 100)
+    (found,) = perceive([chain(40)])
+    assert found.bonds == whole == [(i, i + 1, 1) for i in range(39)]
+
+
+def test_batches_of_any_sizes_are_what_their_molecules_are(molecule):
+    """In order, padding anywhere, with rows of no atom."""
+    names = ["two_waters", "methane", "nitrogen", "water_and_methane", "methyl", "methane"]
+    samples = padded([molecule(name) for name in names], width=20)
+    empty = samples[:1].clone()
+    empty["mask"][:] = False
+    mixed = torch.cat([samples, empty])
+    order = torch.randperm(20, generator=torch.Generator().manual_seed(0))
+    for found in (perceive(mixed), perceive(mixed.apply(lambda field: field[:, order]))):
+        assert [m.smiles for m in found[:-1]] == [perceive([molecule(name)])[0].smiles for name in names]
+        assert [m.connected for m in found] == [False, True, True, False, True, True, False]
+        assert found[-1].atoms == 0
+    assert perceive(mixed[:0]) == perceive([]) == []
+
+
+def test_connectivity_agrees_with_rdkit():
+    """Random graphs of near-critical density, whose fragments have long and branched paths."""
+    from rdkit import Chem
+
+    generator = torch.Generator().manual_seed(0)
+    positions = torch.rand(200, 24, 3, generator=generator) * torch.linspace(1.5, 6, 200)[:, None, None]
+    types = torch.randint(1, 4, (200, 24), generator=generator)
+    found = perceive(batch(positions, types, torch.ones(200, 24, dtype=torch.bool)))
+    expected = [len(Chem.GetMolFrags(perception.build_molecule(m.types, m.bonds))) == 1 for m in found]
+    assert [m.connected for m in found] == expected
+    assert 20 < sum(expected) < 180

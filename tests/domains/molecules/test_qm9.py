@@ -20,6 +20,19 @@ def test_exclusions(tmp_path):
     path = tmp_path / "uncharacterized.txt"
     path.write_text(official_files.UNCHARACTERIZED)
     assert read_exclusions(path) == {21, 58, 133885}
+    path.write_text("7 C\n21 N\n", encoding="utf-8-sig")  # a mark before the first number hides none
+    assert read_exclusions(path) == {7, 21}
+
+
+def test_exclusions_of_another_number_are_told(tmp_path, caplog):
+    """A list that was cut short leaves molecules in, and nothing else would tell."""
+    path = tmp_path / "uncharacterized.txt"
+    path.write_text("".join(f"{i} C\n" for i in range(1, UNCHARACTERIZED + 1)))
+    assert len(read_exclusions(path)) == UNCHARACTERIZED
+    assert not caplog.text
+    path.write_text("".join(f"{i} C\n" for i in range(1, UNCHARACTERIZED)))
+    assert len(read_exclusions(path)) == UNCHARACTERIZED - 1
+    assert "lists 3053 molecules; QM9's own list has 3054" in caplog.text
 
 
 @pytest.mark.parametrize(

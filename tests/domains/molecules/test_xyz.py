@@ -83,7 +83,6 @@ def test_malformed(text, line, problem):
 @pytest.mark.parametrize(
     ("drop", "line", "problem"),
     [
-        (3, 1, "its frequencies"),
         (2, 1, "its SMILES"),
         (1, 1, "its InChI"),
     ],

@@ -1,0 +1,61 @@
+"""Images as a viewer shows them, and how many bits their files have for a channel."""
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from PIL.ImageFile import ImageFile
+
+_HEADER = 1 << 16
+"""Bytes in which a file of JPEG 2000 or AVIF tells its bits."""
+
+
+def as_shown(image: "Image") -> "Image":
+    """The image in RGB: turned as its EXIF data ask, and laid on white where it is transparent."""
+    from PIL import Image, ImageOps
+
+    try:
+        image.getexif()
+    except Exception:  # of damaged EXIF data readers raise anything, and viewers show the image as it lies
+        turned = image
+    else:
+        turned = ImageOps.exif_transpose(image)
+    if not turned.has_transparency_data:
+        return turned.convert("RGB")
+    layer = turned.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+
+
+def bits_per_channel(image: "ImageFile", content: bytes) -> int:
+    """Bits that the file has for each channel; Pillow itself cuts most images down to 8 without a word.
+
+    Args:
+        image: opened, not yet loaded.
+        content: of the file.
+    """
+    if image.mode.startswith("I;"):
+        return int(re.sub(r"\D", "", image.mode) or 16)
+    found = [32 if image.mode in ("I", "F") else 8]
+    for tile in image.tile:
+        arguments = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
+        raw = arguments[0] if arguments else None
+        # RGB;16B of PNG and TIFF; but BGR;16 of BMP packs all channels into 16 bits
+        if isinstance(raw, str) and (marked := re.fullmatch(r"(?!BGR).*;(\d+)[A-Z]*", raw)):
+            found.append(int(marked[1]))
+        if image.format == "PPM" and len(arguments) > 1 and isinstance(arguments[1], int):  # the largest value
+            found.append(arguments[1].bit_length())
+    return max(*found, _announced(image.format, content[:_HEADER]))
+
+
+def _announced(kind: str | None, header: bytes) -> int:
+    """Bits that the headers of formats tell of whose decoder in Pillow does not; 0 for other formats."""
+    if (
+        kind == "JPEG2000"
+    ):  # the marker of the codestream; after it 40 bytes of sizes, and the first channel's depth - 1
+        place = header.find(b"\xff\x4f\xff\x51")
+        return (header[place + 42] & 0x7F) + 1 if 0 <= place < len(header) - 42 else 0
+    if kind == "AVIF":  # a box of pixel information: version and flags, number of channels, bits of each
+        place = header.find(b"pixi")
+        return header[place + 9] if 0 <= place < len(header) - 9 else 0
+    return 0
