@@ -21,15 +21,14 @@ LAYERS = {
     "records": 0,
     "processes": 1,
     "rejection": 2,
-    "inversion": 2,
-    "domains": 3,
-    "modules": 4,
-    "datamodules": 4,
-    "callbacks": 5,
-    "export": 6,
-    "reports": 6,
-    "cli": 7,
-    "__main__": 8,
+    "inversion": 3,
+    "domains": 4,
+    "modules": 5,
+    "datamodules": 5,
+    "callbacks": 6,
+    "reports": 7,
+    "cli": 8,
+    "__main__": 9,
 }
 CORE = {"processes", "rejection", "inversion"}
 LIGHTNING = {"lightning", "lightning_fabric", "pytorch_lightning"}

@@ -62,11 +62,13 @@ class HeldOutNoise(Measure):
         invert = next((c for c in trainer.callbacks if isinstance(c, Invert)), None)  # type: ignore[attr-defined]
         if invert is None:
             raise SettingsError("evaluate.measures: HeldOutNoise needs the callback Invert, whose settings it uses")
-        steps = corrected.flow_steps(invert.double)
+        steps = corrected.flow_steps(invert.inversion.double)
         seed = hashed_seed("held-out noise", data.seed)
         x_0, seeds = _examples(self.examples, self.count, seed, corrected.device)
-        found = invert.run(steps, x_0, seeds)
-        figures = self._gain(corrected, invert, steps.levels[invert.start_level], found) if self.likelihood else {}
+        found = invert.inversion.run(steps, x_0, seeds)
+        figures = (
+            self._gain(corrected, invert, steps.levels[invert.inversion.start_level], found) if self.likelihood else {}
+        )
         figures["converged_held_out"] = exact(found.share, len(x_0))
         data_trip = summary(from_data(steps, found), found.converged)
         error, back = self._from_noise(corrected, invert, steps, seed)
@@ -79,14 +81,17 @@ class HeldOutNoise(Measure):
         self, corrected: CorrectedFlow, invert: Invert, steps: SamplerSteps, seed: int
     ) -> tuple[Tensor, Inversion]:
         noise = _noise(corrected, self.noises, seed)
-        noise = noise.double() if invert.double else noise
-        trips = [from_noise(steps, part, invert.start_level, invert.solver) for part in noise.split(invert.batch_size)]
+        noise = noise.double() if invert.inversion.double else noise
+        trips = [
+            from_noise(steps, part, invert.inversion.start_level, invert.inversion.solver)
+            for part in noise.split(invert.inversion.batch_size)
+        ]
         return torch.cat([error for error, _ in trips]), concatenate([back for _, back in trips])
 
     @staticmethod
     def _gain(corrected: CorrectedFlow, invert: Invert, start: float, found: Inversion) -> dict[str, Figure]:
         density, known = corrected.log_density(found.noise.float())
-        gain = likelihood_gain(density, found.noise, found.converged & known, start, invert.perturbation > 0)
+        gain = likelihood_gain(density, found.noise, found.converged & known, start, invert.inversion.perturbation > 0)
         low, high = gain.interval
         log.info("likelihood_gain is the %s", gain.claim)
         return {

@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
-from tensordict import TensorDict
 from torch import Tensor
 
 from graft_lightning.callbacks.evaluate import run_folder
@@ -15,23 +13,17 @@ from graft_lightning.callbacks.figures import log_figure
 from graft_lightning.callbacks.inversion_figures import distance_figure, steps_figure
 from graft_lightning.callbacks.ranks import ranks_of
 from graft_lightning.datamodules.inverse_noise import InverseNoise
-from graft_lightning.inversion.automatic import Automatic
 from graft_lightning.inversion.distance import distance_from_normal
-from graft_lightning.inversion.invert import invert_state
-from graft_lightning.inversion.result import Inversion, concatenate
-from graft_lightning.inversion.round_trip import from_data, summary
-from graft_lightning.inversion.sampler_steps import SamplerSteps
+from graft_lightning.inversion.noise_pool import NoiseInversion
+from graft_lightning.inversion.result import Inversion
+from graft_lightning.inversion.round_trip import summary
 from graft_lightning.inversion.solvers import Solver
-from graft_lightning.inversion.start import start_state
 from graft_lightning.modules.corrected import CorrectedFlow
-from graft_lightning.processes.noise import trajectory_seeds
-from graft_lightning.rejection.filling import fill_shards, open_for_filling
 from graft_lightning.rejection.fingerprint import describe
-from graft_lightning.rejection.pool import KeptLevel, Round, TrajectoryPool
+from graft_lightning.rejection.pool import Round
 from graft_lightning.types import SettingsError
 
 log = logging.getLogger(__name__)
-TABLES = ("residual", "iterations", "evaluations", "eta_L", "stage")
 SHOWN = 4000
 """Samples of inverse noise that the spectrum is taken of, at most."""
 GIGABYTE = 2**27
@@ -69,8 +61,7 @@ class Invert(L.Callback):
                 raise ValueError(f"invert.{name}={value}; it must be at least {least}")
         if perturbation < 0:
             raise ValueError(f"invert.perturbation={perturbation}; it is a standard deviation, 0 or above")
-        self.start_level, self.perturbation, self.batch_size = start_level, perturbation, batch_size
-        self.solver, self.double = solver or Automatic(), double
+        self.inversion = NoiseInversion(start_level, perturbation, solver, batch_size, double)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Refuses what cannot work, before anything is built."""
@@ -78,25 +69,36 @@ class Invert(L.Callback):
             return
         module, data = both(trainer, pl_module)
         steps = module.flow.sampler.steps
-        if self.start_level >= steps:
+        if self.inversion.start_level >= steps:
             raise SettingsError(
-                f"invert.start_level={self.start_level}; of {steps} steps it is one of 0 to {steps - 1}"
+                f"invert.start_level={self.inversion.start_level}; of {steps} steps it is one of 0 to {steps - 1}"
             )
         _ = data.positions
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Inverts what the pool lacks, and hands what converged to the datamodule."""
         module, data = both(trainer, pl_module)
-        steps = module.flow_steps(self.double)
-        ranks = ranks_of(trainer)
-        with open_for_filling(ranks, lambda verify: self.open_round(module, data, verify)) as opened:
-            made = fill_shards(
-                opened, lambda start, stop: self._trajectories(module, data, steps, start, stop), "Inverting", ranks
-            )
+        inversion = self.inversion
+        steps = module.flow_steps(inversion.double)
+        filled = inversion.fill(
+            data.pool,
+            steps,
+            lambda positions: data.examples.batch(positions, data.examples_seed),
+            data.positions,
+            {
+                "flow": module.flow_fingerprint(),
+                "examples": describe(data.examples),
+                "examples_seed": data.examples_seed,
+            },
+            data.seed,
+            module.device,
+            ranks_of(trainer),
+        )
+        opened, made = filled.round, filled.drawn
         converged = data.use(opened)
         folder = run_folder(trainer)
         if trainer.is_global_zero:
-            found = stored(opened, steps, self.start_level)
+            found = inversion.stored(opened, steps)
             record = self._record(opened, found, data, made)
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "inverted.json").write_text(json.dumps(record, indent=1) + "\n")
@@ -105,75 +107,13 @@ class Invert(L.Callback):
             "%d of %d samples converged (%.2f %%)", int(converged.sum()), len(converged), 100 * converged.float().mean()
         )
 
-    def open_round(self, module: CorrectedFlow, data: InverseNoise, verify: bool) -> tuple[TrajectoryPool, Round]:
-        """The pool of these settings and its round, made if absent.
-
-        Raises:
-            PoolMismatch: if the folder holds another pool; names each differing key.
-        """
-        made_of = {
-            "flow": module.flow_fingerprint(),
-            "examples": describe(data.examples),
-            "examples_seed": data.examples_seed,
-            "inversion": {
-                "start_level": self.start_level,
-                "perturbation": self.perturbation,
-                "solver": describe(self.solver),
-                "double": self.double,
-            },
-        }
-        flow = module.flow
-        level = KeptLevel(flow.process.t_max, float(flow.process.schedule.log_snr(torch.tensor(flow.process.t_max))))
-        pool = TrajectoryPool.create(data.pool, made_of, data.seed, verify)
-        opened = pool.start_round(
-            0, [""], data.positions, {flow.sampler.steps: level}, self.batch_size, {"model": "inverse"}
-        )
-        return pool, opened
-
-    def run(self, steps: SamplerSteps, x_0: Tensor, seeds: Tensor) -> Inversion:
-        """The inverse noise of data ``(batch, *shape)``, by this callback's settings.
-
-        Args:
-            steps: of the flow.
-            x_0: the data.
-            seeds: of the noise at the start level, int64 ``(batch,)``.
-        """
-        x_0 = x_0.double() if self.double else x_0
-        return concatenate(
-            [
-                invert_state(steps, start, self.start_level, self.solver)
-                for start in start_state(x_0, steps.levels[self.start_level], seeds, self.perturbation).split(
-                    self.batch_size
-                )
-            ]
-        )
-
-    def _trajectories(
-        self, module: CorrectedFlow, data: InverseNoise, steps: SamplerSteps, start: int, stop: int
-    ) -> TensorDict:
-        positions = range(start, stop)
-        x_0, texts = data.examples.batch(positions, data.examples_seed)
-        assert isinstance(x_0, Tensor)
-        seeds = trajectory_seeds(data.seed, 0, texts, positions)
-        found = self.run(steps, x_0.to(module.device), seeds)
-        tables = {name: getattr(found, name).T.contiguous().cpu() for name in TABLES}
-        values: dict[str, Any] = {n: v.float() if v.is_floating_point() else v for n, v in tables.items()}
-        values |= {
-            "seed": seeds,
-            "x_0": x_0,
-            "states": TensorDict({str(steps.steps): found.noise.float().cpu()}, batch_size=[len(x_0)]),
-            "converged": found.converged.cpu(),
-            "round_trip": from_data(steps, found).float().cpu(),
-        }
-        return TensorDict(values, batch_size=[len(x_0)])
-
     def _record(self, opened: Round, found: Inversion, data: InverseNoise, made: int) -> dict[str, Any]:
         """Leaves what was found in the run's folder, for reports."""
         distance = distance_from_normal(shown(data))
         return {
             "steps": len(found.levels) - 1,
-            "start_level": self.start_level,
-            "solver": type(self.solver).__name__,
+            "start_level": self.inversion.start_level,
+            "solver": type(self.inversion.solver).__name__,
             "samples": len(found.converged),
             "newly_inverted": made,
             "converged": found.share,
@@ -200,14 +140,6 @@ class Invert(L.Callback):
             names = ("residual_median", "residual_max", "iterations_mean", "iterations_max", "eta_L_median")
             trainer.logger.log_metrics({f"invert_by_step/{n}": row[n] for n in names}, step=int(row["k"]))
         trainer.logger.log_metrics(figures, step=trainer.global_step)
-
-
-def stored(opened: Round, steps: SamplerSteps, start_level: int) -> Inversion:
-    """What a filled round knows of its inversion; the noise itself is left out."""
-    nothing = torch.zeros(len(opened), 0)
-    tables = {name: opened.column(name)[0].T for name in TABLES}
-    converged = opened.column("converged")[0].bool()
-    return Inversion(nothing, nothing, converged, **tables, levels=steps.levels, start_level=start_level)
 
 
 def shown(data: InverseNoise) -> Tensor:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from graft_lightning.callbacks.invert import TABLES, Invert
+from graft_lightning.callbacks.invert import Invert
 from graft_lightning.datamodules.inverse_noise import InverseNoise
 from graft_lightning.inversion.anderson import Anderson
 from graft_lightning.inversion.automatic import Automatic
@@ -79,11 +79,13 @@ def inverting(visited: Sequence[tuple[float, int]], elements: int, data: Inverse
     Raises:
         SettingsError: if the start level leaves no step, as in a run.
     """
-    steps = len(visited) - invert.start_level
+    steps = len(visited) - invert.inversion.start_level
     if steps < 1:
-        raise SettingsError(f"invert.start_level={invert.start_level}; of {len(visited)} steps none is left to invert")
-    most = most_evaluations(invert.solver, elements)
-    assumed = ASSUMED * (NEWTON if isinstance(invert.solver, NewtonKrylov) else 1)
+        raise SettingsError(
+            f"invert.start_level={invert.inversion.start_level}; of {len(visited)} steps none is left to invert"
+        )
+    most = most_evaluations(invert.inversion.solver, elements)
+    assumed = ASSUMED * (NEWTON if isinstance(invert.inversion.solver, NewtonKrylov) else 1)
     try:
         samples, absent = data.positions, ""
     except FileNotFoundError as error:
