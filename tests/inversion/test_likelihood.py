@@ -188,3 +188,11 @@ def test_densities_are_computed_where_gradients_are_off():
 def test_a_velocity_without_gradient_is_an_error_and_not_the_identity():
     with pytest.raises(RuntimeError, match="carries no gradient"):
         map_log_density(FlowSteps(torch.no_grad()(bend), 3), normals(2, 2))
+
+
+def test_the_interval_of_a_gain_is_95_percent():
+    gain = likelihood_gain(
+        standard_normal_log_density(normals(2, 1)) + torch.tensor([0.0, 2.0]).double() * math.log(2), normals(2, 1)
+    )
+    assert (gain.mean, gain.standard_error) == (pytest.approx(1), pytest.approx(1))
+    assert gain.interval == pytest.approx((1 - 1.96, 1 + 1.96))

@@ -138,3 +138,12 @@ def test_only_vectors_or_only_matrices_will_do():
     assert len(MuonAdamW([{"params": [nn.Parameter(torch.ones(3, 3))]}]).param_groups) == 1
     with pytest.raises(ValueError, match="matrices"):
         StackedMuon([nn.Parameter(torch.ones(3))])
+
+
+def test_both_parts_decay_by_their_own_step():
+    matrix, vector = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2))
+    optimizer = MuonAdamW([matrix, vector], lr=0.1, vector_lr=0.01, weight_decay=0.5)
+    matrix.grad, vector.grad = torch.zeros(2, 2), torch.zeros(2)
+    optimizer.step()
+    torch.testing.assert_close(matrix.detach(), torch.full((2, 2), 0.95))
+    torch.testing.assert_close(vector.detach(), torch.full((2,), 0.995))

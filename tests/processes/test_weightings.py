@@ -96,3 +96,13 @@ def test_own_output_is_1_in_its_own_units_alone():
 def test_wrong_settings_are_refused(make):
     with pytest.raises(ValueError, match=r"gamma=0|cap=0\.5"):
         make()
+
+
+@pytest.mark.parametrize("share", [0.0, 6e-17, -4.4e-8])
+def test_a_signal_of_rounding_is_none(share):
+    """The cosine of pi / 2, in float64 and in float32."""
+    alpha, sigma = torch.tensor([share, 1e-3]).double(), torch.tensor([1.0, 1.0]).double()
+    for weighting in WEIGHTINGS:
+        weight = weighting.for_output("v_prediction", alpha, sigma)
+        assert weight[0] == 1
+        assert weight[1] < 1e-4

@@ -8,11 +8,13 @@ import torch
 from tensordict import TensorDict
 
 from graft_lightning.processes.denoiser import Denoiser
+from graft_lightning.processes.noise import Noise
 from graft_lightning.processes.paths import CategoricalPath, CentredGaussianPath, GaussianPath
 from graft_lightning.processes.process import Process
 from graft_lightning.processes.schedules import Cosine, RectifiedFlow, Trigonometric
 from graft_lightning.rejection.handoff import (
     Estimate,
+    continue_from,
     crossing,
     error_of_variance,
     estimate,
@@ -248,3 +250,39 @@ def test_shares_that_are_missing_are_refused():
     for shares in ([], [Estimate(math.nan, 0.1, 0)]):
         with pytest.raises(ValueError, match="shares="):
             recommended([0.25][: len(shares)], shares, 0.1)
+
+
+class Recorder:
+    """A sampler that ends where it was, plus a normal number of each trajectory's own."""
+
+    stochastic = True
+
+    def __init__(self):
+        self.levels = []
+
+    def resume(self, denoiser, process, condition, noise, x, level):
+        self.levels.append(level)
+        return SimpleNamespace(x_0=x + noise.normal(1).to(x))
+
+
+def recorded():
+    return SimpleNamespace(sampler=Recorder(), process=None, encode=lambda texts, device: None, decode=lambda x: x)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 7])
+def test_trajectories_are_finished_each_once_from_its_own_seed(batch_size):
+    states, seeds, texts = torch.arange(5.0)[:, None] * 10, torch.arange(5) + 3, ["a"] * 5
+    found, whole = (
+        continue_from(recorded(), None, Value(), states, LEVEL, texts, seeds, size, "cpu") for size in (batch_size, 5)
+    )
+    torch.testing.assert_close(found, whole)
+    torch.testing.assert_close(found, states[:, 0] + Noise(seeds).normal(1)[:, 0].float())
+
+
+def test_continuations_differ_from_each_other():
+    """Normal ends: the variance is 1; were all continuations of a state the same it would be 0."""
+    count = 400
+    states, seeds = torch.zeros(count, 1), torch.arange(count)
+    found = reward_variance(recorded(), None, Value(), states, LEVEL, ["a"] * count, seeds, 3, count, "cpu")
+    assert found.mean == pytest.approx(1, abs=4 * found.error)
+    assert found.error == pytest.approx(1 / count**0.5, rel=0.3)
