@@ -33,7 +33,7 @@ class Weighting(ABC):
         weight = self.weight(alpha, sigma) * epsilon_factor(output, alpha, sigma) ** 2
         if output == "epsilon":
             return weight
-        return torch.where(alpha.abs() <= ROUNDING * sigma, 1.0, weight)
+        return torch.where(alpha <= ROUNDING * sigma, 1.0, weight)
 
 
 class Unit(Weighting):
