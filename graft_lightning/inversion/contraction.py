@@ -35,32 +35,3 @@ def lipschitz(increment: Function, x: Tensor, seeds: Tensor, iterations: int = 2
         image, value = _normalised(linear.along(direction))
         direction, _ = _normalised(linear.transposed(image))
     return value
-
-
-def spectral_radius(increment: Function, x: Tensor, seeds: Tensor, iterations: int = 40) -> Tensor:
-    """The largest modulus of an eigenvalue of eta J at ``x``: the rate at which plain iteration ends up contracting.
-
-    It may be far below `lipschitz` for a Jacobian that is not normal. The growth of a power iteration's length over
-    its second half, a geometric mean, so that complex pairs of eigenvalues do no harm.
-
-    Args:
-        increment: ``x - step(x)``.
-        x: states ``(batch, *shape)``.
-        seeds: of the first direction, int64 ``(batch,)``.
-        iterations: at least 2.
-
-    Returns:
-        ``(batch,)``.
-
-    Raises:
-        ValueError: if ``iterations`` is below 2.
-    """
-    if iterations < 2:
-        raise ValueError(f"iterations={iterations}; a growth takes at least 2")
-    linear = Linearised(increment, x)
-    direction, _ = _normalised(Noise(seeds, x.device, x.dtype).normal(*x.shape[1:]))
-    growth = []
-    for _ in range(iterations):
-        direction, length = _normalised(linear.along(direction))
-        growth.append(length)
-    return torch.stack(growth[iterations // 2 :]).log().mean(0).exp()

@@ -163,7 +163,8 @@ def _spectrum(x: Tensor, rank: int | None) -> _Law:
 def ledoit_wolf_shrinkage(centred: Tensor) -> float:
     """The share of ``mean variance x I`` that makes the shrunk covariance's expected squared error least.
 
-    Computed from the inner products of the samples or of the dimensions, whichever are fewer.
+    Kept by hand beside scikit-learn's, which costs samples x d^2: this takes the inner products of the samples or of
+    the dimensions, whichever are fewer (500 samples in 12,288 dimensions: 0.2 s against 10 s).
 
     Args:
         centred: ``(samples, d)``, mean subtracted.

@@ -1,15 +1,12 @@
 """Inversion of a flow's whole sampler: from data, or from data noised to a start level, to the noise (Eq. 8)."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
 from graft_lightning.inversion.automatic import Automatic
-from graft_lightning.inversion.result import Inversion, concatenate
+from graft_lightning.inversion.result import Inversion
 from graft_lightning.inversion.solvers import Solution, Solver
-from graft_lightning.inversion.start import start_state
-from graft_lightning.inversion.steps import FlowSteps, Method, Velocity
+from graft_lightning.inversion.steps import FlowSteps
 
 
 @torch.no_grad()
@@ -70,47 +67,3 @@ def _spread(solution: Solution, rows: Tensor, batch: int) -> Solution:
         eta_L=put(solution.eta_L, torch.nan),
         stage=put(solution.stage, -1),
     )
-
-
-def invert(
-    velocity: Velocity,
-    x_0: Tensor,
-    steps: int | Sequence[float],
-    solver: Solver | None = None,
-    start_level: int = 0,
-    seeds: Tensor | None = None,
-    perturbation: float = 0.0,
-    method: Method = "euler",
-    batch_size: int | None = None,
-    dtype: torch.dtype | None = None,
-    keep_going: bool = False,
-) -> Inversion:
-    """The inverse noise of data (Eq. 8).
-
-    Args:
-        velocity: the flow, dx/dt with t = 0 the data.
-        x_0: data ``(batch, *shape)``.
-        steps: K of the sampler that is inverted, or its levels.
-        solver: of each step; `Automatic` by default.
-        start_level: m; the inversion begins at t_m, from the data noised analytically.
-        seeds: of that noise and of the perturbation, int64 ``(batch,)``.
-        perturbation: standard deviation of noise added to the data.
-        method: "euler" or "heun".
-        batch_size: samples at a time; all by default. What is drawn does not depend on it.
-        dtype: of the states and the solvers, as float64; that of ``x_0`` by default. The velocity must compute in it:
-            a module is converted by ``copy.deepcopy(module).double()``.
-        keep_going: carry on with the best iterate where a step failed; without it the sample becomes NaN.
-
-    Raises:
-        ValueError: if steps, start level, method, perturbation or seeds do not fit together.
-    """
-    flow = FlowSteps(velocity, steps, method)
-    _check(flow, start_level)
-    t = flow.levels[start_level]
-    x_0 = x_0 if dtype is None else x_0.to(dtype)
-    parts = []
-    for rows in torch.arange(len(x_0)).split(batch_size or max(1, len(x_0))):
-        part = slice(int(rows[0]), int(rows[-1]) + 1) if len(rows) else slice(0, 0)
-        start = start_state(x_0[part], t, None if seeds is None else seeds[part], perturbation)
-        parts.append(invert_state(flow, start, start_level, solver, keep_going))
-    return concatenate(parts)

@@ -1,5 +1,6 @@
 """The noise corrector: a small model that maps N(0, I) to the inverse noise of a frozen flow."""
 
+import logging
 from typing import Any
 
 from torch import Tensor
@@ -14,6 +15,8 @@ from graft_lightning.processes.objectives import Objective
 from graft_lightning.processes.weightings import OwnOutput
 from graft_lightning.rejection.reference import FrozenDenoiser, Reference, Views, open_views
 from graft_lightning.types import Draws, StateLike
+
+log = logging.getLogger(__name__)
 
 
 class NoiseCorrector(CorrectedFlow, DenoisingModule):
@@ -80,4 +83,9 @@ class NoiseCorrector(CorrectedFlow, DenoisingModule):
     def log_density(self, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Exact for the K_c-step map; d x d Jacobians, so for small dimension."""
         found = map_log_density(steps_of(self.reference, self.network, "model.reference"), noise, batch_size=256)
+        if not found.one_to_one:
+            log.warning(
+                "eta L of the corrector's steps reaches %.2f: they may fold, and no density is known; take more steps",
+                found.eta_L.max(),
+            )
         return found.log_density, found.known

@@ -1,7 +1,8 @@
 """Muon for matrices, AdamW for everything else, as one optimiser.
 
-`torch.optim.Muon` orthogonalises in bfloat16, matrix by matrix: on a CPU that takes longer than the gradient of a small
-network. Here matrices of one shape are stacked and worked on in float32.
+Kept by hand because `torch.optim.Muon` refuses vectors and scalars, and orthogonalises in bfloat16, matrix by matrix:
+on a CPU that takes longer than the gradient of a small network. Here matrices of one shape are stacked and worked on
+in float32; the tests hold it against PyTorch's.
 """
 
 from collections.abc import Callable, Iterable

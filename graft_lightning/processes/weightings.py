@@ -1,6 +1,10 @@
 """Weightings lambda(t) of the training loss, in units of eps (Eq. 6).
 
 Where a loss spends itself decides what a model learns: the weighting is a choice of its own, beside the objective.
+
+Where a schedule ends without signal (alpha_T = 0), x_t determines eps whatever the network says of x_0, v or velocity:
+an error of these is none of eps, and every weighting in units of eps would give the first sampling step no gradient.
+There the weighting is the output's own, 1.
 """
 
 from abc import ABC, abstractmethod
@@ -9,6 +13,9 @@ import torch
 from torch import Tensor
 
 from graft_lightning.processes.outputs import Output, epsilon_factor
+
+ROUNDING = torch.finfo(torch.float32).eps
+"""A signal below this share of the noise is none: cos(pi / 2) is 6e-17 and not 0 in floating point."""
 
 
 class Weighting(ABC):
@@ -19,8 +26,14 @@ class Weighting(ABC):
         """lambda(t) for errors of eps; finite, the shape of ``alpha``."""
 
     def for_output(self, output: Output, alpha: Tensor, sigma: Tensor) -> Tensor:
-        """The same weighting for squared errors of another output type."""
-        return self.weight(alpha, sigma) * epsilon_factor(output, alpha, sigma) ** 2
+        """The same weighting for squared errors of another output type, the shape of ``alpha``; 1 without signal.
+
+        A weighting whose loss shall vanish where alpha = 0 must override this.
+        """
+        weight = self.weight(alpha, sigma) * epsilon_factor(output, alpha, sigma) ** 2
+        if output == "epsilon":
+            return weight
+        return torch.where(alpha <= ROUNDING * sigma, 1.0, weight)
 
 
 class Unit(Weighting):

@@ -1,5 +1,6 @@
 """Where to hand off: at which level the reward is decided, and what a hand-off there can reach."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +38,32 @@ def within_condition_variance(rewards: Tensor) -> float:
     """E_c Var(r | c) of a table ``(conditions, draws)``, unbiased; what E[Var(r | X_t)] tends to at t = T."""
     variances = [row[row.isfinite()].double().var(correction=1) for row in rewards if row.isfinite().sum() > 1]
     return float(torch.stack(variances).mean()) if variances else float("nan")
+
+
+def error_of_variance(rewards: Tensor) -> float:
+    """Standard error of `within_condition_variance`, the conditions held fixed; NaN where that is.
+
+    From the fourth moment of each condition: Var(s^2) = (m_4 - s^4 (n - 3) / (n - 1)) / n.
+    """
+    squares = []
+    for row in rewards:
+        values = row[row.isfinite()].double()
+        if (n := len(values)) > 1:
+            fourth, variance = (values - values.mean()).pow(4).mean(), values.var(correction=1)
+            squares.append((fourth - variance**2 * (n - 3) / (n - 1)).clamp_min(0) / n)
+    return float(torch.stack(squares).sum().sqrt()) / len(squares) if squares else float("nan")
+
+
+def share_of(part: Estimate, whole: float, error: float) -> Estimate:
+    """``part / whole``, with the errors of both; they are independent.
+
+    Args:
+        part: an estimate.
+        whole: a positive number.
+        error: standard error of ``whole``.
+    """
+    share = part.mean / whole
+    return Estimate(share, math.hypot(part.error, share * error) / whole, part.n)
 
 
 def continue_from(
@@ -144,16 +171,77 @@ def score_distance(
 
 
 def crossing(levels: Sequence[float], values: Sequence[float], threshold: float) -> float:
-    """The level below which ``values`` stay under a threshold, by linear interpolation from (0, 0).
+    """Where values that rise with the level cross a threshold, by linear interpolation between two given levels.
+
+    Outside the levels nothing is known: there is no interpolation below the first nor beyond the last.
 
     Args:
         levels: increasing.
-        values: one a level.
+        values: one a level; they may be infinite.
         threshold: the value to cross.
+
+    Returns:
+        The level; -inf where the first value is above the threshold already, inf where none is.
     """
-    before = (0.0, 0.0)
-    for here in zip(levels, values, strict=True):
-        if here[1] > threshold:
-            return before[0] + (here[0] - before[0]) * (threshold - before[1]) / max(here[1] - before[1], 1e-12)
-        before = here
-    return before[0]
+    below = -math.inf, -math.inf
+    for level, value in zip(levels, values, strict=True):
+        if value > threshold:
+            if math.isinf(below[1]):
+                return below[0]
+            return below[0] + (level - below[0]) * (threshold - below[1]) / (value - below[1])
+        below = level, value
+    return math.inf
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """The highest kept level at which a share of the reward's variance that is small enough is still open.
+
+    Attributes:
+        level: the kept level, below which all are small enough too. Where none is, the lowest: the answer is "at or
+            below"; where all are, the highest: "at or above".
+        crossing: where the shares cross the limit, interpolated between kept levels; NaN where they do not.
+        low: lower end of the crossing's 95 % interval; 0, the data, where it lies below the kept levels.
+        high: upper end; 1, the noise, where it lies above them.
+        below: whether the interval is open at its lower end: levels below the lowest kept one may be right.
+        above: whether it is open at its upper end.
+    """
+
+    level: float
+    crossing: float
+    low: float
+    high: float
+    below: bool
+    above: bool
+
+
+def recommended(levels: Sequence[float], shares: Sequence[Estimate], limit: float) -> Recommendation:
+    """The hand-off that the open shares of the variance recommend.
+
+    The share is 0 at the data and 1 at the noise, and crosses the limit in between for certain; where, is only known
+    between kept levels.
+
+    Args:
+        levels: kept ones, increasing, as fractions N_I / N.
+        shares: E[Var(r | X_t)] over the variance within conditions, one a level. An error that is NaN bounds nothing.
+        limit: the share up to which a level is recommended.
+
+    Raises:
+        ValueError: if there is no level, or a share is NaN.
+    """
+    means = [share.mean for share in shares]
+    if not means or any(map(math.isnan, means)):
+        raise ValueError(f"shares={means}; there must be at least one, and none NaN")
+    half = [math.inf if math.isnan(share.error) else 1.96 * share.error for share in shares]
+    small = next((place for place, mean in enumerate(means) if mean > limit), len(means))
+    middle = crossing(levels, means, limit)
+    low = crossing(levels, [mean + h for mean, h in zip(means, half, strict=True)], limit)
+    high = crossing(levels, [mean - h for mean, h in zip(means, half, strict=True)], limit)
+    return Recommendation(
+        level=levels[max(small - 1, 0)],
+        crossing=middle if math.isfinite(middle) else math.nan,
+        low=min(max(low, 0.0), levels[-1]),
+        high=max(min(high, 1.0), levels[0]),
+        below=low == -math.inf,
+        above=high == math.inf,
+    )

@@ -1,6 +1,7 @@
 """``diagnose``: from one pool, where the reward is decided and what a hand-off can reach."""
 
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,14 @@ from graft_lightning.modules.graft import PGraft
 from graft_lightning.processes.noise import Noise, derived_seeds
 from graft_lightning.rejection.handoff import (
     Estimate,
+    Recommendation,
     continue_from,
-    crossing,
+    error_of_variance,
     estimate,
+    recommended,
     reward_variance,
     score_distance,
+    share_of,
     within_condition_variance,
 )
 from graft_lightning.rejection.levels import kept_levels
@@ -77,36 +81,65 @@ def diagnose(
     frozen, print_of = module.opened().frozen, module.reference_fingerprint()
     opened = collect.collection(module, data).fill(frozen, print_of, module.device, ranks=ranks_of(trainer)).round
     selection = collect.select(module, data, opened)
-    total = within_condition_variance(selection.rewards)
+    total, error = within_condition_variance(selection.rewards), error_of_variance(selection.rewards)
+    if not total > 0:
+        raise SettingsError(
+            f"collect.reward={type(collect.reward).__name__} has a variance of {total:g} within the conditions: "
+            "nothing is decided at any level; use a reward that differs between the draws of a condition, and 2 or more"
+        )
     rows = [
-        _level(module, collect, opened, selection, n, total, states, continuations, real)
+        _level(module, collect, opened, selection, n, (total, error), states, continuations, real)
         for n in tqdm(sorted(opened.kept_levels), desc="Levels")
     ]
     steps = module.reference.sampler.steps
     fractions = [n / steps for n in sorted(opened.kept_levels)]
-    shares = [row["open_variance"].mean for row in rows]
-    errors = [row["open_variance"].error for row in rows]
-    recommended = {
-        "N_I/N": crossing(fractions, shares, DECIDED),
-        "low": crossing(fractions, [s + 1.96 * e for s, e in zip(shares, errors, strict=True)], DECIDED),
-        "high": crossing(fractions, [s - 1.96 * e for s, e in zip(shares, errors, strict=True)], DECIDED),
-    }
+    handoff = recommended(fractions, [row["open_variance"] for row in rows], DECIDED)
     before, after = selection.mean_reward()
     found = {
         "reward": {"all": before, "accepted": after},
         "within_condition_variance": total,
+        "within_condition_variance_error": error,
         "score_of": _scored_fields(module),
         "levels": [
             {"state": n, "fraction": n / steps, **opened.kept_levels[n]._asdict(), **_plain(row)}
             for n, row in zip(sorted(opened.kept_levels), rows, strict=True)
         ],
-        "recommended": recommended,
+        "recommended": {
+            "N_I/N": handoff.level,
+            "crossing": None if math.isnan(handoff.crossing) else handoff.crossing,
+            "low": handoff.low,
+            "high": handoff.high,
+            "open_below": handoff.below,
+            "open_above": handoff.above,
+        },
     }
     folder = run_folder(trainer)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "diagnose.json").write_text(json.dumps(found, indent=1) + "\n")
     _draw(found, folder / "diagnose.png")
-    return _text(found, folder)
+    return _text(found, folder, _advice(handoff))
+
+
+def _advice(handoff: Recommendation) -> str:
+    """The recommendation in words."""
+    level = f"{handoff.level:.3g}"
+    low = "the data (not resolved)" if handoff.below else f"{handoff.low:.3g}"
+    high = "the noise (not resolved)" if handoff.above else f"{handoff.high:.3g}"
+    interval = f"95 % interval of the crossing: {low} to {high}"
+    if not math.isnan(handoff.crossing):
+        return (
+            f"Recommended hand-off: N_I / N = {level}, the highest kept level with at most {DECIDED:.0%} of the "
+            f"variance still open; {DECIDED:.0%} is crossed at {handoff.crossing:.3g} ({interval})."
+        )
+    if handoff.below:
+        return (
+            f"Recommended hand-off: at or below N_I / N = {level}: not resolved, more than {DECIDED:.0%} of the "
+            f"variance is open at the lowest kept level already; keep lower ones ({interval})."
+        )
+    return (
+        f"Recommended hand-off: at or above N_I / N = {level}: nothing crosses {DECIDED:.0%} of the variance; keep "
+        f"higher levels to find where it is crossed ({interval})."
+    )
 
 
 def _level(
@@ -115,7 +148,7 @@ def _level(
     opened: Round,
     selection: Selection,
     n: int,
-    total: float,
+    total: tuple[float, float],
     states: int,
     continuations: int,
     real: Examples | None,
@@ -128,7 +161,7 @@ def _level(
     variance = reward_variance(
         reference, frozen, collect.reward, x_t, level, texts, seeds, continuations, collect.batch_size, device
     )
-    row = {"open_variance": Estimate(variance.mean / total, variance.error / total, variance.n)}
+    row = {"open_variance": share_of(variance, *total)}
     distance = score_distance(reference, frozen, on_device(x_t, device), level, texts)
     if distance is not None:
         row["score_distance"] = distance
@@ -171,7 +204,7 @@ def _plain(row: dict[str, Estimate]) -> dict[str, dict[str, float]]:
     return {name: asdict(value) for name, value in row.items()}
 
 
-def _text(found: dict[str, Any], folder: Path) -> str:
+def _text(found: dict[str, Any], folder: Path, advice: str) -> str:
     columns = [name for name in found["levels"][0] if isinstance(found["levels"][0][name], dict)]
     lines = [
         "Where the reward is decided, level by level (N_I / N counted from the data):",
@@ -181,7 +214,7 @@ def _text(found: dict[str, Any], folder: Path) -> str:
     for level in found["levels"]:
         cells = [f"{level[name]['mean']:.3f} ± {1.96 * level[name]['error']:.3f}" for name in columns]
         lines.append(f"  {level['fraction']:6.3f} {level['t']:8.4g}  " + "  ".join(f"{cell:>22}" for cell in cells))
-    reward, recommended = found["reward"], found["recommended"]
+    reward = found["reward"]
     lines += [
         "",
         "  open_variance   E[Var(r | X_t)] over the variance within conditions: what selection at t cannot see",
@@ -189,9 +222,7 @@ def _text(found: dict[str, Any], folder: Path) -> str:
         "  attainable      mean reward of accepted states finished afresh: a perfect P-GRAFT of one round",
         f"  reward          {reward['all']:.3f} of all samples, {reward['accepted']:.3f} of the accepted",
         "",
-        f"Recommended hand-off: N_I / N = {recommended['N_I/N']:.2f} "
-        f"(95 % interval {recommended['low']:.2f} to {recommended['high']:.2f}), "
-        f"where {DECIDED:.0%} of the variance is still open.",
+        advice,
         f"Written: {folder / 'diagnose.json'}, {folder / 'diagnose.png'}",
     ]
     return "\n".join(lines)

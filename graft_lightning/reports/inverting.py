@@ -9,6 +9,7 @@ from graft_lightning.inversion.anderson import Anderson
 from graft_lightning.inversion.automatic import Automatic
 from graft_lightning.inversion.differential import Linearised
 from graft_lightning.inversion.newton_krylov import NewtonKrylov
+from graft_lightning.inversion.noise_pool import TABLES
 from graft_lightning.inversion.solvers import FixedPoint, Solver
 from graft_lightning.types import SettingsError
 
@@ -79,13 +80,12 @@ def inverting(visited: Sequence[tuple[float, int]], elements: int, data: Inverse
     Raises:
         SettingsError: if the start level leaves no step, as in a run.
     """
-    steps = len(visited) - invert.inversion.start_level
+    how = invert.inversion
+    steps = len(visited) - how.start_level
     if steps < 1:
-        raise SettingsError(
-            f"invert.start_level={invert.inversion.start_level}; of {len(visited)} steps none is left to invert"
-        )
-    most = most_evaluations(invert.inversion.solver, elements)
-    assumed = ASSUMED * (NEWTON if isinstance(invert.inversion.solver, NewtonKrylov) else 1)
+        raise SettingsError(f"invert.start_level={how.start_level}; of {len(visited)} steps none is left to invert")
+    most = most_evaluations(how.solver, elements)
+    assumed = ASSUMED * (NEWTON if isinstance(how.solver, NewtonKrylov) else 1)
     try:
         samples, absent = data.positions, ""
     except FileNotFoundError as error:

@@ -1,8 +1,10 @@
 """The rule that picks a solver, sample by sample."""
 
+from types import SimpleNamespace
+
 import torch
 
-from graft_lightning.inversion.automatic import Automatic
+from graft_lightning.inversion.automatic import Automatic, _Stalled
 from graft_lightning.inversion.solvers import FixedPoint
 from tests.inversion.fields import normals, with_eigenvalues
 
@@ -80,3 +82,14 @@ def test_counts_add_up_over_the_solvers():
     assert (found.iterations > 4).all()
     # products with the derivative count, but do not call the function
     assert calls < found.evaluations.sum()
+
+
+def test_a_sample_has_stalled_where_its_residual_has_not_halved():
+    """In two iterations: from 1 to .6 it has stalled, to .4 it has not; before two have passed nothing is said."""
+    progress = SimpleNamespace(open=torch.arange(3), residual=torch.tensor([1.0, 1.0, 1.0]))
+    stalled = _Stalled(2)
+    assert not stalled(progress, None).any()
+    progress.residual = torch.tensor([0.9, 0.9, 0.9])
+    assert not stalled(progress, None).any()
+    progress.residual = torch.tensor([0.6, 0.4, 0.5])
+    assert stalled(progress, None).tolist() == [True, False, True]

@@ -56,3 +56,10 @@ def test_failed_samples_are_refused():
         distance_from_normal(torch.tensor([[1.0], [torch.nan], [0.0]]))
     with pytest.raises(ValueError, match="1 samples"):
         distance_from_normal(torch.zeros(1, 3))
+
+
+def test_the_gap_is_counted_in_standard_errors_of_both():
+    """|z|^2 of 0 and 4, and of 1, 1 and 7: means 2 and 3, variances 8 and 12 over 2 and 3."""
+    gap = norm_gap(torch.tensor([[0.0], [2.0]]), torch.tensor([[1.0], [-1.0], [7**0.5]]))
+    assert (gap.train, gap.held_out) == pytest.approx((2, 3))
+    assert gap.z_score == pytest.approx(1 / (8 / 2 + 12 / 3) ** 0.5)

@@ -120,3 +120,13 @@ def test_parameters_that_do_not_fit_are_refused():
         GaussianCorrector(torch.zeros(3), None, torch.ones(2))
     with pytest.raises(ValueError, match="must be positive"):
         GaussianCorrector(torch.zeros(2), None, torch.tensor([1.0, 0.0]))
+
+
+@pytest.mark.parametrize("count", [5, 40])
+def test_low_rank_keeps_the_whole_variance(count):
+    """Also with fewer samples than dimensions: what is not kept is spread over all that is left."""
+    x = sample(count, d=12)
+    found = covariance_of(GaussianCorrector.fit(x, "low_rank", rank=2))
+    torch.testing.assert_close(found.trace(), sample_covariance(x).trace())
+    values = torch.linalg.eigvalsh(found)
+    torch.testing.assert_close(values[:10], values[:1].expand(10))

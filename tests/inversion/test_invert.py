@@ -5,7 +5,7 @@ import torch
 
 from graft_lightning.inversion.anderson import Anderson
 from graft_lightning.inversion.automatic import Automatic
-from graft_lightning.inversion.invert import invert, invert_state
+from graft_lightning.inversion.invert import invert_state
 from graft_lightning.inversion.newton_krylov import NewtonKrylov
 from graft_lightning.inversion.result import concatenate
 from graft_lightning.inversion.round_trip import from_data
@@ -14,6 +14,7 @@ from graft_lightning.inversion.start import start_state
 from graft_lightning.inversion.steps import FlowSteps
 from graft_lightning.processes.noise import trajectory_seeds
 from tests.inversion.fields import LinearField, normals, with_eigenvalues
+from tests.inversion.whole import invert
 
 SEEDS = trajectory_seeds(0, 0, [""] * 12, range(12))
 GRIDS = {"uniform": 5, "uneven": [0, 0.05, 0.2, 0.5, 1]}

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from graft_lightning.inversion.distance import norm_ratio
-from graft_lightning.inversion.invert import invert
 from graft_lightning.inversion.round_trip import from_data, from_noise, relative_error, summary
 from graft_lightning.inversion.solvers import FixedPoint
 from graft_lightning.inversion.steps import FlowSteps
 from tests.inversion.fields import LinearField, MixtureFlow, normals, real_digits, with_eigenvalues
+from tests.inversion.whole import invert
 
 
 @pytest.fixture(scope="module")

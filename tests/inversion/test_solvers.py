@@ -156,3 +156,12 @@ def test_float32_converges_to_its_own_rounding(solver):
 def test_settings_out_of_range_are_named(make, word):
     with pytest.raises(ValueError, match=word):
         make()
+
+
+def test_the_first_iterate_is_the_one_that_is_given():
+    """From the solution of x = y + x / 2 one look is enough."""
+    y = normals(4, 3)
+    from_solution, from_y = (FixedPoint().solve(lambda x: x / 2, y, initial) for initial in (2 * y, None))
+    assert from_solution.iterations.tolist() == [1] * 4
+    assert (from_y.iterations > 20).all()
+    torch.testing.assert_close(from_y.x, 2 * y)

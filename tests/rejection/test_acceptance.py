@@ -164,8 +164,9 @@ def test_chain_is_conditional_on_what_came_before():
         for value, form in enumerate(expected.tolist()):
             at = index[:, place] == value
             assert_frequency(decision.accepted[at, place], form)
-            # of coins of known probability: a mean over 256 simulated ones, the same numbers in every group
-            assert float(decision.probability[at, place].mean()) == pytest.approx(form, abs=SIGMAS * 0.031)
+            # of coins of known probability: a mean over 256 simulated ones, other numbers in every group
+            error = SIGMAS * math.sqrt((0.031**2 + form * (1 - form)) / int(at.sum()))
+            assert float(decision.probability[at, place].mean()) == pytest.approx(form, abs=error)
 
 
 def test_stages_of_a_chain_draw_independently():

@@ -1,5 +1,6 @@
 """What a rule implies for a table of rewards: closed forms, and the plug-in estimates against them."""
 
+import itertools
 import math
 
 import pytest
@@ -174,9 +175,59 @@ def test_closed_expectations_agree_with_resampling(rule):
     error = exact - resampled
     # a draw occurs in a share 1 - 1/e of the resampled groups, and twice in one group says little more than once
     assert float(error.abs().max()) < 5 * math.sqrt(0.25 / (256 * 0.63))
-    # the same numbers in every group, and so the same errors where groups are alike
     assert abs(float(error.mean())) < 0.01
     assert float(torch.corrcoef(torch.stack((exact.flatten(), resampled.flatten())))[0, 1]) > 0.98
+
+
+@pytest.mark.parametrize("scale", [0.3, 2.0])
+def test_preference_is_exact(scale):
+    """Over all bootstrap groups, each draw's mean A: E_j sigmoid((r - r_j) / beta), itself among the j."""
+    rewards, everywhere = gaussian(50, 4), torch.zeros(50, 4).double()
+    seen = torch.zeros_like(everywhere)
+    for picked in itertools.product(range(4), repeat=4):
+        index = torch.tensor(picked).expand(50, 4)
+        everywhere.scatter_add_(1, index, Preference(scale).probability(rewards.gather(1, index)))
+        seen.scatter_add_(1, index, torch.ones_like(seen))
+    torch.testing.assert_close(Preference(scale).expected(rewards), everywhere / seen)
+    padded = torch.cat([rewards, torch.full((50, 2), torch.nan).double()], 1)
+    found = Preference(scale).expected(padded)
+    torch.testing.assert_close(found[:, :4], everywhere / seen)
+    assert (found[:, 4:] == 0).all()
+
+
+def test_blocks_of_preference_are_the_whole(monkeypatch):
+    rewards = gaussian(3, 10)
+    rewards[0, 3] = math.nan
+    whole = Preference(0.5).expected(rewards)
+    monkeypatch.setattr("graft_lightning.rejection.acceptance.preference.BLOCK", 3)
+    torch.testing.assert_close(Preference(0.5).expected(rewards), whole)
+
+
+def test_errors_of_resampling_average_out_over_conditions():
+    """The divergence at M = 4 to 2 %, where numbers that all groups shared gave it to 10 or 25 %."""
+    rewards = gaussian(1000, 4)
+    for scale in (0.3, 2.0):
+        rule = Preference(scale)
+        kl = [
+            float((share * (4 * share).log()).sum(1).mean())
+            for table in (rule.expected(rewards), mean_over_resamples(rule.sampled, rewards, None))
+            for share in (table / table.sum(1, keepdim=True),)
+        ]
+        assert kl[1] == pytest.approx(kl[0], rel=0.02)
+
+
+def test_groups_draw_numbers_of_their_own():
+    """The errors of two groups are uncorrelated, whether they differ in rewards, in order or in keys alone."""
+    rule = Chain([ClassicalRejection(1.0, math.log(2.0)), TopK(1)])
+    rewards = 1e-9 * gaussian(400, 2)  # top-1 of what the coins leave: the better one 1/2, the other 1/4
+    best = rewards == rewards.amax(1, keepdim=True)
+    error = rule.probability(rewards) - torch.where(best, 0.5, 0.25)
+    assert abs(float(error.mean())) < 5 * 0.031 / 800**0.5
+    assert len(error[best].unique()) > 20
+    same, keys = torch.zeros(400, 2), torch.arange(800).reshape(400, 2)
+    assert len(rule.probability(same, keys)[:, 0].unique()) > 20
+    assert torch.equal(rule.probability(same), rule.probability(same, torch.full((400, 2), -1)))
+    assert torch.equal(rule.probability(same), rule.probability(-same))
 
 
 def test_resampled_expectation_of_preference():

@@ -1,10 +1,21 @@
 import json
+import math
 
 import pytest
+import torch
 
 from graft_lightning.cli.main import main
+from graft_lightning.rejection.handoff import Recommendation
 from graft_lightning.rejection.pool import TrajectoryPool
+from graft_lightning.rejection.reward import Reward
+from graft_lightning.reports.diagnose import _advice
 from tests.runs import arguments, launch, tiny_config
+
+
+class Same(Reward):
+    def __call__(self, samples, conditions):
+        return torch.ones(len(conditions))
+
 
 FEW = ("--states=6", "--continuations=3")
 
@@ -22,7 +33,13 @@ def test_a_diagnosis_of_a_tiny_pool(tmp_path, capsys):
     best = opened.rewards("Ink").sort(descending=True).values[:, :2]
     assert found["reward"]["accepted"] == pytest.approx(float(best.mean()))
     assert not (tmp_path / "run/collected.json").exists()  # what a run was trained on is for `fit` to say
-    assert 0 <= found["recommended"]["low"] <= found["recommended"]["N_I/N"] <= found["recommended"]["high"] <= 1
+    assert found["within_condition_variance_error"] > 0
+    recommended = found["recommended"]
+    assert recommended["N_I/N"] in (0.25, 0.5)
+    assert 0 <= recommended["low"] <= recommended["high"] <= 1
+    assert recommended["low"] < recommended["high"]
+    assert (recommended["low"] == 0) == recommended["open_below"]
+    assert (recommended["high"] == 1) == recommended["open_above"]
     assert (tmp_path / "run/diagnose.png").stat().st_size > 1000
     assert "Recommended hand-off" in capsys.readouterr().out
 
@@ -55,3 +72,36 @@ def test_what_cannot_be_diagnosed_is_refused(tmp_path, capfd, changes, words):
     assert exit_.value.code == 2
     assert all(word in printed for word in words)
     assert "Traceback" not in printed
+
+
+ADVICE = {
+    "found": (
+        Recommendation(0.25, 0.3, 0.26, 0.35, False, False),
+        ["N_I / N = 0.25, the highest", "0.3 (", "0.26 to 0.35"],
+    ),
+    "below": (
+        Recommendation(0.25, math.nan, 0, 0.25, True, False),
+        ["at or below N_I / N = 0.25: not resolved", "keep lower ones"],
+    ),
+    "above": (
+        Recommendation(0.75, math.nan, 0.75, 1, False, True),
+        ["at or above N_I / N = 0.75: nothing crosses", "higher levels"],
+    ),
+    "open": (
+        Recommendation(0.25, 0.3, 0, 1, True, True),
+        ["0.3 (", "the data (not resolved) to the noise (not resolved)"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("found", "words"), ADVICE.values(), ids=ADVICE)
+def test_open_ends_are_said(found, words):
+    assert all(word in _advice(found) for word in words)
+
+
+def test_a_reward_that_is_the_same_everywhere_decides_nothing(tmp_path, capfd):
+    changes = {"collect.reward": {"class_path": "tests.reports.test_diagnose.Same"}, "data.drop_without_signal": False}
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments("diagnose", tmp_path, tiny_config(tmp_path, changes), *FEW))
+    assert exit_.value.code == 2
+    assert "collect.reward=Same" in capfd.readouterr().err

@@ -38,7 +38,7 @@ class Recall(_OfDigits, distances.Recall):
 
 
 class CloserToTraining(distances.CloserToTraining):
-    """Share of the samples whose nearest real digit is a training digit, not one of as many held-out ones.
+    """Share of the samples that lie closer to the training digits than held-out digits do; 1/2 is no memorising.
 
     Distances are those of the pixels.
     """

@@ -5,9 +5,14 @@ from graft_lightning.rejection.acceptance import settings
 from graft_lightning.rejection.acceptance.base import Acceptance
 from graft_lightning.rejection.acceptance.groups import finite_rewards
 
+BLOCK = 256
+"""Draws that all others of the group are compared with at a time."""
+
 
 class Preference(Acceptance):
     """Exactly one of each pair of consecutive draws, i with probability sigmoid((r_i - r_j) / beta) (Bradley-Terry).
+
+    E[A | r] = E_j sigmoid((r - r_j) / beta), j an independent draw.
 
     Where one reward of a pair is not finite the other is accepted, as if compared with -inf (and as the best of two
     would be); where neither is, none.
@@ -32,6 +37,16 @@ class Preference(Acceptance):
         lead, finite = self._lead(rewards)
         chance = lead.sigmoid()
         return torch.stack((chance, 1 - chance), -1).reshape(rewards.shape).masked_fill(~finite, 0.0)
+
+    def expected(self, rewards: Tensor, keys: Tensor | None = None) -> Tensor:
+        values, finite = finite_rewards(rewards)
+        self.check(values.shape[-1])
+        values = values.masked_fill(~finite, 0.0)
+        total = torch.zeros_like(values)
+        for others, real in zip(values.split(BLOCK, -1), finite.split(BLOCK, -1), strict=True):
+            chance = ((values.unsqueeze(-1) - others.unsqueeze(-2)) / self.preference_scale).sigmoid()
+            total += (chance * real.unsqueeze(-2)).sum(-1)
+        return (total / finite.sum(-1, keepdim=True).clamp(min=1)).masked_fill(~finite, 0.0)
 
     def accept(self, rewards: Tensor, keys: Tensor | None, uniforms: Tensor) -> Tensor:
         # the difference of two Gumbel variables is logistic: both draws' own uniforms decide, in either order

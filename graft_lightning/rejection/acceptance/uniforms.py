@@ -29,19 +29,44 @@ def check_uniforms(uniforms: Tensor, finite: Tensor) -> None:
 
 def fresh_uniforms(uniforms: Tensor, stream: int) -> Tensor:
     """Uniforms in [0, 1), float64: a function of the given ones, independent of them and of every other stream."""
-    bits = uniforms.to(torch.float64).contiguous().view(torch.int64)
+    return _in_unit_range(_mixed(_bits(uniforms), stream))
+
+
+def _bits(values: Tensor) -> Tensor:
+    return values.to(torch.float64).contiguous().view(torch.int64)
+
+
+def _mixed(bits: Tensor, stream: int) -> Tensor:
+    """The finaliser of SplitMix64 on 64-bit integers, stream by stream."""
     # wrapped by hand to 64 bits: torch refuses a Python integer beyond them
     bits = bits + ((INCREMENT * (stream + 1) + 2**63) % 2**64 - 2**63)
     bits = (bits ^ _shift_right(bits, 30)) * MULTIPLIERS[0]
     bits = (bits ^ _shift_right(bits, 27)) * MULTIPLIERS[1]
-    bits = bits ^ _shift_right(bits, 31)
+    return bits ^ _shift_right(bits, 31)
+
+
+def _in_unit_range(bits: Tensor) -> Tensor:
     return _shift_right(bits, 11).to(torch.float64) / 2.0**53
 
 
-def uniforms_of_places(like: Tensor, stream: int) -> Tensor:
-    """Fixed numbers in [0, 1), float64 in the shape of ``like``; they differ between draws, not between groups."""
-    places = torch.arange(1, like.shape[-1] + 1, dtype=torch.float64, device=like.device)
-    return fresh_uniforms(places, stream).expand(like.shape)
+def seeds_of_groups(values: Tensor, finite: Tensor, keys: Tensor | None) -> Tensor:
+    """A seed made of what a group holds, int64 ``(groups, 1)``: its finite rewards in their order, and their keys.
+
+    Args:
+        values: float64 ``(groups, draws)``.
+        finite: which of them count; padding changes nothing.
+        keys: int64 ``(groups, draws)``; None is -1 for all.
+    """
+    keys = torch.full_like(finite, -1, dtype=torch.int64) if keys is None else keys
+    place = _mixed(finite.long().cumsum(-1), 0)
+    content = _mixed(_bits(values + 0.0) ^ place, 1) ^ _mixed(keys.long() ^ place, 2)  # -0 and 0 are one reward
+    return _mixed((_mixed(content, 3) * finite).sum(-1, keepdim=True), 4)
+
+
+def uniforms_of_places(like: Tensor, seeds: Tensor, stream: int) -> Tensor:
+    """Fixed numbers in [0, 1), float64 in the shape of ``like``, a function of the group's seed and the place alone."""
+    places = torch.arange(1, like.shape[-1] + 1, device=like.device)
+    return _in_unit_range(_mixed(_mixed(places.expand(like.shape), 0) ^ seeds, stream))
 
 
 def _shift_right(bits: Tensor, by: int) -> Tensor:

@@ -15,6 +15,7 @@ from graft_lightning.domains.base.distances import (
     Precision,
     Recall,
     features_of,
+    nearest,
 )
 from graft_lightning.domains.base.manifold import covered
 from graft_lightning.types import SettingsError
@@ -169,14 +170,102 @@ def test_samples_that_are_not_finite_have_no_distance():
     ("metric", "said"),
     [
         *((kind(Cloud(20), Pixels(), count=21), "count=21, but `real` has only 20 .* to 20") for kind in SEES),
-        (CloserToTraining(Cloud(20), Cloud(30), Pixels()), "count=30, but `train` has only 20"),
         (CloserToTraining(Cloud(30), Cloud(20), Pixels(), count=25), "count=25, but `held_out` has only 20"),
     ],
-    ids=[*(kind.__name__ for kind in SEES), "training", "held out"],
+    ids=[*(kind.__name__ for kind in SEES), "held out"],
 )
 def test_no_real_sample_counts_twice(metric, said):
     with pytest.raises(SettingsError, match=said):
         metric.update(X)
+
+
+# nearest training samples
+
+
+def closer(train, held_out, batches, **settings):
+    metric = CloserToTraining(train, held_out, Pixels(), **settings)
+    for batch in batches:
+        metric.update(batch)
+    return metric
+
+
+@pytest.mark.parametrize(("many", "few"), [(2700, 300), (300, 2700), (300, 300)])
+def test_memorising_is_seen_at_every_proportion_of_the_sets(many, few):
+    """Copies of training samples: 1. Fresh draws: 1/2, with the variance (n + m + 1) / (12 n m)."""
+    train, held_out, n = Cloud(many, seed=3), Cloud(few, seed=4), 600
+    copies = (train.x[torch.arange(n) % many] + 1) / 2
+    assert float(closer(train, held_out, copies.split(250)).compute()) == 1
+    fresh = (Cloud(n, seed=5).x + 1) / 2
+    spread = math.sqrt((n + few + 1) / (12 * n * few))
+    assert float(closer(train, held_out, fresh.split(250)).compute()) == pytest.approx(0.5, abs=4 * spread)
+    mixed = torch.cat([copies[: n // 2], fresh[n // 2 :]])
+    assert float(closer(train, held_out, [mixed]).compute()) == pytest.approx(0.75, abs=3 * spread)
+    far = (Cloud(n, seed=6).x * 20 + 1) / 2
+    assert float(closer(train, held_out, [far]).compute()) < 0.1
+
+
+class Line(Examples):
+    """Given first pixels."""
+
+    def __init__(self, *values):
+        self.values = torch.tensor(values)
+
+    def __len__(self):
+        return len(self.values)
+
+    def batch(self, positions, seed):
+        x = torch.zeros(len(positions), 1, 4, 4)
+        x[:, 0, 0, 0] = self.values[list(positions)]
+        return x, [""] * len(positions)
+
+
+def on_line(*values):
+    return (Line(*values).batch(range(len(values)), 0)[0] + 1) / 2
+
+
+def test_ties_count_half():
+    """Held-out distances 0, .25, .25, 1 from the training sample at 0."""
+    train, held_out = Line(0.0), Line(0.0, 0.25, -0.25, 1.0)
+    for value, share in ((0.0, 7 / 8), (0.125, 3 / 4), (-0.25, 1 / 2), (0.5, 1 / 4), (1.0, 1 / 8), (2.0, 0.0)):
+        assert float(closer(train, held_out, [on_line(value)]).compute()) == share
+    assert float(closer(train, held_out, [on_line(0.0, 2.0)]).compute()) == 7 / 16
+    # of the held-out samples themselves, whatever ties there are, it is 1/2
+    assert float(closer(train, held_out, [on_line(0.0, 0.25, -0.25, 1.0)]).compute()) == 0.5
+    assert float(closer(train, held_out, [on_line(0.125)], count=1).compute()) == 0
+
+
+def test_the_whole_training_set_is_searched():
+    train = Line(*[1000.0] * (2 * BATCH), 0.0)
+    assert float(closer(train, Line(0.25), [on_line(0.125)]).compute()) == 1
+
+
+def test_samples_that_are_not_finite_are_counted_apart():
+    metric = closer(Line(0.0), Line(0.25), [on_line(0.125, math.nan, math.inf, 0.5)])
+    with pytest.warns(UserWarning, match="2 samples are not finite.*other 2"):
+        assert float(metric.compute()) == 0.5
+    assert (int(metric.total), int(metric.not_finite)) == (2, 2)
+    with pytest.warns(UserWarning, match="1 samples are not finite"):
+        assert math.isnan(closer(Line(0.0), Line(0.25), [on_line(math.nan)]).compute())
+
+
+@pytest.mark.parametrize(
+    ("train", "held_out", "said"),
+    [((0.0, math.nan), (1.0,), "`train`: 1 of 2"), ((0.0,), (1.0, math.inf, 2.0), "`held_out`: 1 of 3")],
+)
+def test_real_samples_must_be_finite(train, held_out, said):
+    with pytest.raises(SettingsError, match=said):
+        closer(Line(*train), Line(*held_out), [on_line(0.0)])
+
+
+def test_a_copy_is_at_distance_0_and_others_are_where_they_are():
+    """Far from the origin, where an expanded square would round."""
+    others = 1000 + torch.randn(2500, 3, generator=torch.Generator().manual_seed(0))
+    points = torch.cat([others[[0, 1500, 2499]], others[:40] + 0.001])
+    found = nearest(points, others)
+    assert (found[:3] == 0).all()
+    by_hand = (points[3:, None].double() - others.double()).norm(dim=2).amin(1)
+    torch.testing.assert_close(found[3:], by_hand, rtol=1e-6, atol=0)
+    assert nearest(points[:0], others).shape == (0,)
 
 
 def test_settings_that_cannot_be():
