@@ -65,17 +65,19 @@ def log_figure(trainer: L.Trainer, tag: str, figure: Any, file: Path | None = No
     log_sheet(trainer, tag, pixels.view(height, width, 4)[..., :3].permute(2, 0, 1), file)
 
 
-def log_layout(trainer: L.Trainer, names: Sequence[str]) -> None:
+def log_layout(trainer: L.Trainer, names: Sequence[str], of_sets: Sequence[str] = ()) -> None:
     """The page CUSTOM SCALARS: what a reader wants first, held-out scores with their intervals, then the losses.
 
     Args:
         trainer: gives the TensorBoards.
         names: of the held-out scores.
+        of_sets: names of the metrics of all samples together, which have no interval.
     """
     scores = {
         name: ["Margin", [f"validate/{name}", f"interval/validate/{name}/low", f"interval/validate/{name}/high"]]
         for name in names
     }
+    scores |= {name: ["Multiline", [f"validate/{name}"]] for name in of_sets}
     losses = {"loss": ["Multiline", ["train/loss"]], "loss by noise level": ["Multiline", ["loss_by_level/.*"]]}
     for board in boards(trainer):
         board.experiment.add_custom_scalars({"Held-out conditions": scores, "Training": losses})
