@@ -12,16 +12,22 @@ from graft_lightning.processes.noise import Noise, derived_seeds
 from graft_lightning.processes.paths import GaussianPath
 from graft_lightning.rejection.reference import Reference
 from graft_lightning.rejection.reward import Reward, score
+from graft_lightning.statistics import student_quantile
 from graft_lightning.types import State, broadcast, field_of, mask_of
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its standard error over ``n`` independent values."""
+    """A mean with its standard error over ``n`` independent values: the states of a pool whose conditions are given."""
 
     mean: float
     error: float
     n: int
+
+    @property
+    def half_width(self) -> float:
+        """How far the 95 % interval (Student's t) reaches to each side of the mean; NaN for a single value."""
+        return student_quantile(self.n) * self.error
 
 
 def estimate(values: Tensor) -> Estimate:

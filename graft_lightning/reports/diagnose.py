@@ -84,11 +84,11 @@ def diagnose(
     steps = module.reference.sampler.steps
     fractions = [n / steps for n in sorted(opened.kept_levels)]
     shares = [row["open_variance"].mean for row in rows]
-    errors = [row["open_variance"].error for row in rows]
+    reach = [row["open_variance"].half_width for row in rows]
     recommended = {
         "N_I/N": crossing(fractions, shares, DECIDED),
-        "low": crossing(fractions, [s + 1.96 * e for s, e in zip(shares, errors, strict=True)], DECIDED),
-        "high": crossing(fractions, [s - 1.96 * e for s, e in zip(shares, errors, strict=True)], DECIDED),
+        "low": crossing(fractions, [s + r for s, r in zip(shares, reach, strict=True)], DECIDED),
+        "high": crossing(fractions, [s - r for s, r in zip(shares, reach, strict=True)], DECIDED),
     }
     before, after = selection.mean_reward()
     found = {
@@ -131,10 +131,11 @@ def _level(
     distance = score_distance(reference, frozen, x_t.to(device), level, texts)
     if distance is not None:
         row["score_distance"] = distance
-    accepted = torch.cat(selection.members)
-    chosen = accepted[torch.linspace(0, len(accepted) - 1, min(states, len(accepted))).long()]
+    chosen, before = selection.spread(min(states, len(selection)))
     x_s, texts, seeds = _read(opened, chosen, n)
     fresh = derived_seeds(seeds, "attainable")
+    for times in range(1, int(before.max()) + 1):  # what is taken again is finished by other noise
+        fresh = torch.where(before == times, derived_seeds(seeds, f"attainable {times}"), fresh)
     row["attainable"] = estimate(
         continue_from(reference, frozen, collect.reward, x_s, level, texts, fresh, collect.batch_size, device)
     )
@@ -168,7 +169,10 @@ def _scored_fields(module: PGraft) -> str:
 
 
 def _plain(row: dict[str, Estimate]) -> dict[str, dict[str, float]]:
-    return {name: asdict(value) for name, value in row.items()}
+    return {
+        name: {**asdict(value), "low": value.mean - value.half_width, "high": value.mean + value.half_width}
+        for name, value in row.items()
+    }
 
 
 def _text(found: dict[str, Any], folder: Path) -> str:
@@ -179,7 +183,7 @@ def _text(found: dict[str, Any], folder: Path) -> str:
         f"  {'N_I/N':>6} {'t':>8}  " + "  ".join(f"{name:>22}" for name in columns),
     ]
     for level in found["levels"]:
-        cells = [f"{level[name]['mean']:.3f} ± {1.96 * level[name]['error']:.3f}" for name in columns]
+        cells = [f"{level[name]['mean']:.3f} ± {level[name]['high'] - level[name]['mean']:.3f}" for name in columns]
         lines.append(f"  {level['fraction']:6.3f} {level['t']:8.4g}  " + "  ".join(f"{cell:>22}" for cell in cells))
     reward, recommended = found["reward"], found["recommended"]
     lines += [
@@ -206,7 +210,7 @@ def _draw(found: dict[str, Any], path: Path) -> None:
     def line(axis: Any, name: str, colour: str, label: str) -> None:
         if name in found["levels"][0]:
             means = [level[name]["mean"] for level in found["levels"]]
-            errors = [1.96 * level[name]["error"] for level in found["levels"]]
+            errors = [level[name]["high"] - level[name]["mean"] for level in found["levels"]]
             axis.errorbar(fractions, means, errors, color=colour, marker="o", capsize=3, label=label)
 
     line(left, "open_variance", REJECTED, "E[Var(r | X_t)] / Var")
