@@ -56,8 +56,8 @@ def write_report(folders: Sequence[Path], out: Path, section: Mapping[str, Any])
         if not found:
             continue
         told_both, both = both_intervals(found, chosen, stage, metrics, section.get("best_of_n", ()))
-        rows = {method: {**row, **both.get(method, {})} for method, row in found.items()}
-        report.update(rows if number == 0 else {f"{heading}: {method}": row for method, row in rows.items()})
+        for method, row in found.items():
+            report[method if number == 0 else f"{heading}: {method}"] = {**row, **both.get(method, {})}
         first = next(iter(metrics))
         lines += [f"## {heading}", "", *tables(found, metrics, section.get("split")), "", caption(chosen, stage), ""]
         lines += told_both
