@@ -192,6 +192,7 @@ def _text(found: dict[str, Any], folder: Path) -> str:
         f"  score_distance  how far the score is from that of pure noise: {found['score_of']}",
         "  attainable      mean reward of accepted states finished afresh: a perfect P-GRAFT of one round",
         f"  reward          {reward['all']:.3f} of all samples, {reward['accepted']:.3f} of the accepted",
+        "  ±               to the ends of the 95 % interval over states; the conditions are those of the pool",
         "",
         f"Recommended hand-off: N_I / N = {recommended['N_I/N']:.2f} "
         f"(95 % interval {recommended['low']:.2f} to {recommended['high']:.2f}), "
