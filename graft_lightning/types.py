@@ -54,7 +54,7 @@ class Batch:
         x: states at the level where training starts: x_s, or x_0 (``(batch, *shape)``, or by field).
         conditions: the condition of each example, as text.
         seeds: int64 ``(batch,)``; the noise of an example is drawn from its own seed.
-        weight: float ``(batch,)``; 1, or the acceptance probability under soft acceptance.
+        weight: float ``(batch,)``; 1, or under soft acceptance the probability over its mean in the condition.
     """
 
     x: Any

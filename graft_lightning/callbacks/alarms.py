@@ -9,6 +9,7 @@ from typing import Any
 
 from graft_lightning.callbacks.sample_facts import Facts, blank_share, diversity, duplicate_share
 from graft_lightning.records import ALARMS, append_record, read_records
+from graft_lightning.statistics import finite_mean, interval
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +95,9 @@ def raised(
 
 @dataclass(frozen=True)
 class Gap:
-    """How far a judge stays behind the training reward; means over conditions with 95 % intervals (mean, low, high).
+    """How far a held-out metric stays behind the training reward; means with 95 % intervals (mean, low, high).
+
+    Over conditions; over the samples, each less the base's of the same seed, where there is one condition.
 
     Attributes:
         reward: name of the training reward.
@@ -102,7 +105,7 @@ class Gap:
         reward_rise: rise of the reward from the base, in its own units.
         judge_rise: rise of the judge.
         behind: the reward's rise less the judge's, each in standard deviations of the base's samples, condition by
-            condition.
+            condition, or sample by sample.
     """
 
     reward: str
@@ -113,7 +116,7 @@ class Gap:
 
     @property
     def alarming(self) -> bool:
-        """The reward surely rises, the judge does not surely, and is surely behind."""
+        """The reward rises significantly, the held-out metric does not, and is significantly behind."""
         return self.reward_rise[1] > 0 and not self.judge_rise[1] > 0 and self.behind[1] > 0
 
     def line(self) -> str:
@@ -136,36 +139,34 @@ def gaps(reward: str, now: Scores, base: Scores) -> list[Gap]:
             continue
         rises = {name: _rises(now[name], base[name]) for name in (reward, judge)}
         units = {name: _deviation(base[name]) for name in (reward, judge)}
-        if len(rises[reward]) < 2 or len(now[reward]) != len(base[reward]) or not all(units.values()):
+        if len(rises[reward]) < 2 or len(rises[reward]) != len(rises[judge]) or not all(units.values()):
             continue
         behind = [r / units[reward] - j / units[judge] for r, j in zip(rises[reward], rises[judge], strict=True)]
-        found.append(Gap(reward, judge, *map(_interval, (rises[reward], rises[judge], behind))))
+        found.append(Gap(reward, judge, *map(_ends, (rises[reward], rises[judge], behind))))
     return found
 
 
 def _rises(now: Sequence[Sequence[float]], base: Sequence[Sequence[float]]) -> list[float]:
-    """Rise of the mean score, condition by condition; NaN where a condition has no finite score."""
-    return [_mean(after) - _mean(before) for after, before in zip(now, base, strict=False)]
+    """Rise of the mean score, condition by condition; of the only condition, sample by sample.
 
-
-def _mean(values: Sequence[float]) -> float:
-    finite = [value for value in values if math.isfinite(value)]
-    return sum(finite) / len(finite) if finite else math.nan
+    NaN where a score is missing; nothing where conditions, or the draws of the only one, differ in number.
+    """
+    if len(now) == len(base) == 1:
+        now, base = ([[score] for score in table[0]] for table in (now, base))
+    if len(now) != len(base):
+        return []
+    return [finite_mean(after) - finite_mean(before) for after, before in zip(now, base, strict=True)]
 
 
 def _deviation(table: Sequence[Sequence[float]]) -> float:
     values = [value for row in table for value in row if math.isfinite(value)]
-    mean = _mean(values)
+    mean = finite_mean(values)
     return math.sqrt(sum((value - mean) ** 2 for value in values) / len(values)) if values else 0.0
 
 
-def _interval(values: Sequence[float]) -> tuple[float, float, float]:
-    finite = [value for value in values if math.isfinite(value)]
-    if len(finite) < 2:
-        return (_mean(finite), math.nan, math.nan)
-    mean = _mean(finite)
-    half = 1.96 * math.sqrt(sum((value - mean) ** 2 for value in finite) / (len(finite) - 1) / len(finite))
-    return mean, mean - half, mean + half
+def _ends(values: Sequence[float]) -> tuple[float, float, float]:
+    figure = interval(values)
+    return figure["mean"], figure["low"], figure["high"]
 
 
 def curves_of(figures: Mapping[str, float], base: Mapping[str, float], found: Sequence[Gap], count: int) -> Any:

@@ -18,12 +18,13 @@ from graft_lightning.datamodules.accepted import AcceptedTrajectories
 from graft_lightning.modules.graft import PGraft
 from graft_lightning.processes.denoiser import Denoiser
 from graft_lightning.records import COLLECTED
+from graft_lightning.rejection.acceptance import Acceptance
 from graft_lightning.rejection.collection import Collection
 from graft_lightning.rejection.fingerprint import digest
 from graft_lightning.rejection.levels import kept_levels
 from graft_lightning.rejection.pool import Round, TrajectoryPool
 from graft_lightning.rejection.reward import Reward
-from graft_lightning.rejection.selection import Selection
+from graft_lightning.rejection.selection import Selection, mean_of_all
 from graft_lightning.types import SettingsError
 
 log = logging.getLogger(__name__)
@@ -217,18 +218,22 @@ class Collect(L.Callback):
     ) -> None:
         before, after = selection.mean_reward()
         log.info(
-            "round %d: %d trajectories (%d newly drawn), accepted %d (%.1f %%), mean reward %.3f, of the accepted %.3f",
+            "round %d: %d trajectories (%d newly drawn), accepted %.0f (%.1f %%), mean reward %.3f, of the accepted "
+            "%.3f",
             opened.index,
             len(opened),
             drawn,
-            len(selection),
+            _number(selection.share.sum()),
             100 * selection.acceptance_rate,
             before,
             after,
         )
         rule = selection.implied
         log.info(
-            "expected of this rule: effective sample size %.0f, KL from the reference %.2f of at most %.2f nats",
+            "effective sample size %.1f of %d trajectories to train on; expected of this rule: effective sample size "
+            "%.0f, KL from the reference %.2f of at most %.2f nats",
+            selection.effective_sample_size,
+            len(selection),
             rule.effective_sample_size,
             rule.kl,
             rule.kl_cap,
@@ -249,7 +254,8 @@ class Collect(L.Callback):
             "collect/without_signal": len(selection.without_signal),
             "collect/not_finite": selection.not_finite,
             "collect/newly_drawn": drawn,
-            "collect/effective_sample_size": rule.effective_sample_size,
+            "collect/effective_sample_size": selection.effective_sample_size,
+            "collect/expected_effective_sample_size": rule.effective_sample_size,
             "collect/kl": rule.kl,
             **{f"collect/{name}": value for name, value in rule.diagnostics.items()},
         }
@@ -260,16 +266,19 @@ class Collect(L.Callback):
         self, folder: Path, opened: Round, selection: Selection, data: AcceptedTrajectories, drawn: int
     ) -> None:
         """Leaves the counts of this round in the run's folder, for reports."""
-        means = {name: _means(opened.rewards(name), selection) for name in self.rewards}
+        rewards = {name: opened.rewards(name) for name in self.rewards}
+        means = {name: {"all": mean_of_all(r), "accepted": selection.mean(r)} for name, r in rewards.items()}
         record = {
             "round": opened.index,
             "acceptance": selection.rule,
-            "acceptance_settings": {k: v for k, v in vars(data.acceptance).items() if isinstance(v, int | float | str)},
+            "acceptance_settings": _settings(data.acceptance),
             "reward": self._reward_name(data),
             "seed": data.seed,
             "draws": self.draws,
             "conditions": len(opened.conditions),
-            "accepted": len(selection),
+            "accepted": _number(selection.share.sum()),
+            "used": len(selection),
+            "effective_sample_size": selection.effective_sample_size,
             "newly_drawn": drawn,
             "not_finite": selection.not_finite,
             "without_signal": len(selection.without_signal),
@@ -286,11 +295,30 @@ def _implied(selection: Selection) -> dict[str, float]:
     return {name: value for name, value in selection.implied.scalars().items() if math.isfinite(value)}
 
 
-def _means(rewards: torch.Tensor, selection: Selection) -> dict[str, float]:
-    """Mean reward over all conditions before selection, and of the accepted over those that have any."""
-    finite = torch.where(rewards.isfinite(), rewards, torch.nan)
-    accepted = torch.where(selection.accepted, finite, torch.nan).nanmean(1)
-    return {"all": float(finite.nanmean(1).nanmean()), "accepted": float(accepted.nanmean())}
+def _settings(rule: Acceptance) -> dict[str, Any]:
+    """The settings of a rule; rules inside it as text, with theirs."""
+    found: dict[str, Any] = {}
+    for name, value in vars(rule).items():
+        if isinstance(value, Acceptance):
+            found[name] = _written(value)
+        elif isinstance(value, list) and all(isinstance(item, Acceptance) for item in value):
+            found[name] = [_written(item) for item in value]
+        elif isinstance(value, int | float | str) and name not in ("pointwise", "positional"):  # follow from the rest
+            found[name] = value
+    return found
+
+
+def _written(rule: Acceptance) -> str:
+    settings = (
+        f"{name}=[{', '.join(value)}]" if isinstance(value, list) else f"{name}={value}"
+        for name, value in _settings(rule).items()
+    )
+    return f"{type(rule).__name__}({', '.join(settings)})"
+
+
+def _number(accepted: torch.Tensor) -> int | float:
+    """How many draws are accepted: a whole number, but for soft acceptance."""
+    return int(accepted) if accepted == accepted.round() else float(accepted)
 
 
 def _both(trainer: L.Trainer, module: Any) -> tuple[PGraft, AcceptedTrajectories]:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 from torchmetrics import Metric
 
 from graft_lightning.callbacks.alarms import (
@@ -25,6 +24,7 @@ from graft_lightning.callbacks.sample_facts import Facts, change, facts_of
 from graft_lightning.modules.sampled import SampledModule
 from graft_lightning.records import EVALUATIONS, append_record, read_records, retire_records
 from graft_lightning.rejection.reward import Reward, score
+from graft_lightning.statistics import Figure, finite_mean, over_conditions, without_interval
 from graft_lightning.types import Draws, SettingsError, concatenate, on_device, take
 
 BASE_SAMPLES = 2
@@ -35,7 +35,7 @@ class Evaluate(L.Callback):
     """Scores the samples of validation and test, logs them with intervals, and writes them to the run's folder.
 
     Args:
-        rewards: scores per sample: the reward that was trained on, and judges that were not.
+        rewards: scores per sample: the reward that was trained on, and held-out metrics.
         metrics: torchmetrics over all samples, called ``update(samples, conditions)``: diversity, distances. Of several
             processes one that has nothing left to draw calls it without a sample.
         method: the name in reports; the model's own by default.
@@ -90,7 +90,7 @@ class Evaluate(L.Callback):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Evaluates the reference on the validation draws; a resumed run has that already."""
-        log_layout(trainer, self.names + [type(metric).__name__ for metric in self.metrics])
+        log_layout(trainer, self.names, [type(metric).__name__ for metric in self.metrics])
         folder = run_folder(trainer)
         if trainer.ckpt_path is None and trainer.is_global_zero:
             retire_records(folder)
@@ -175,7 +175,7 @@ class Evaluate(L.Callback):
         figures = {name: summarise(rows, i) for i, name in enumerate(self.names)}
         for metric in self.metrics:
             value = float(metric.compute())  # collective, inside torchmetrics
-            figures[type(metric).__name__] = {"mean": value, "low": value, "high": value, "n": len(rows)}
+            figures[type(metric).__name__] = without_interval(value, len(rows))  # of the whole set
         for measure in self.measures if not before else ():
             figures |= measure(trainer, module)
         for name, figure in figures.items():
@@ -187,7 +187,8 @@ class Evaluate(L.Callback):
         if not trainer.is_global_zero:
             return
         curves = {f"{stage}/{name}": figure["mean"] for name, figure in figures.items()}
-        curves |= {f"interval/{stage}/{name}/{end}": f[end] for name, f in figures.items() for end in ("low", "high")}
+        ends = [(name, end, f[end]) for name, f in figures.items() for end in ("low", "high")]
+        curves |= {f"interval/{stage}/{name}/{end}": value for name, end, value in ends if math.isfinite(value)}
         averages = self._averages(trainer, stage, rows)
         curves |= {f"{stage}/{name}/{tag}": value for name, tags in averages.items() for tag, value in tags.items()}
         for logger in trainer.loggers:
@@ -261,27 +262,18 @@ class Evaluate(L.Callback):
 
 def condition_means(rows: Sequence[tuple[str, int, list[float]]], column: int) -> dict[str, float]:
     """The mean score of every condition; NaN where none is finite."""
-    finite: dict[str, list[float]] = {}
+    scores: dict[str, list[float]] = {}
     for text, _, values in rows:
-        finite.setdefault(text, []).extend(value for value in values[column : column + 1] if math.isfinite(value))
-    return {text: sum(values) / len(values) if values else math.nan for text, values in finite.items()}
+        scores.setdefault(text, []).append(values[column])
+    return {text: finite_mean(values) for text, values in scores.items()}
 
 
-def summarise(rows: Sequence[tuple[str, int, list[float]]], column: int) -> dict[str, float]:
-    """Mean over conditions of the mean score, with a 95 % interval from the spread between conditions.
-
-    Scores that are not finite are left out. ``n`` counts conditions.
-    """
-    by_condition: dict[str, list[float]] = {}
+def summarise(rows: Sequence[tuple[str, int, list[float]]], column: int) -> Figure:
+    """Mean over conditions of the mean score with its 95 % interval (`over_conditions`)."""
+    scores: dict[str, list[float]] = {}
     for text, _, values in rows:
-        if math.isfinite(values[column]):
-            by_condition.setdefault(text, []).append(values[column])
-    means = torch.tensor([sum(v) / len(v) for v in by_condition.values()], dtype=torch.float64)
-    if not len(means):
-        return {"mean": math.nan, "low": math.nan, "high": math.nan, "n": 0}
-    mean = float(means.mean())
-    half = 1.96 * float(means.std(correction=1)) / math.sqrt(len(means)) if len(means) > 1 else 0.0
-    return {"mean": mean, "low": mean - half, "high": mean + half, "n": len(means)}
+        scores.setdefault(text, []).append(values[column])
+    return over_conditions(list(scores.values()))
 
 
 def table(rows: Sequence[tuple[str, int, list[float]]], column: int) -> list[list[float]]:

@@ -33,20 +33,20 @@ def new_figure(width: float = 9, height: float = 4, columns: int = 1) -> tuple[A
 
 
 def accepted_figure(selection: Selection, conditions: Sequence[str]) -> Any:
-    """Acceptance per condition, and the rewards of accepted and rejected draws."""
+    """Acceptance per condition, and the rewards of accepted and rejected draws; of soft acceptance, by their shares."""
     figure, (left, right) = new_figure(columns=2)
-    rates = selection.accepted.float().mean(1).sort(descending=True)
+    rates = selection.share.mean(1).sort(descending=True)
     left.bar(range(len(rates.values)), rates.values.tolist(), width=1.0, color=ACCEPTED)
     left.set(xlabel=f"{len(conditions)} conditions, sorted", ylabel="accepted share", title="Acceptance per condition")
     finite = selection.rewards.isfinite()
-    chosen = selection.rewards[selection.accepted & finite]
-    others = selection.rewards[~selection.accepted & finite]
+    rewards, share = selection.rewards[finite], selection.share[finite]
     right.hist(
-        [others.tolist(), chosen.tolist()],
+        [rewards.tolist()] * 2,
+        weights=[(1 - share).tolist(), share.tolist()],
         bins=30,
         stacked=True,
         color=[REJECTED, ACCEPTED],
-        label=[f"rejected ({len(others)})", f"accepted ({len(chosen)})"],
+        label=[f"rejected ({float((1 - share).sum()):.0f})", f"accepted ({float(share.sum()):.0f})"],
     )
     right.set(xlabel="reward", ylabel="trajectories", title="Rewards of one round")
     right.legend(frameon=False)
@@ -66,17 +66,19 @@ def log_figure(trainer: L.Trainer, tag: str, figure: Any, file: Path | None = No
     log_sheet(trainer, tag, pixels.view(height, width, 4)[..., :3].permute(2, 0, 1), file)
 
 
-def log_layout(trainer: L.Trainer, names: Sequence[str]) -> None:
+def log_layout(trainer: L.Trainer, names: Sequence[str], of_sets: Sequence[str] = ()) -> None:
     """The page CUSTOM SCALARS: what a reader wants first, held-out scores with their intervals, then the losses.
 
     Args:
         trainer: gives the TensorBoards.
         names: of the held-out scores.
+        of_sets: names of the metrics of all samples together, which have no interval.
     """
     scores = {
         name: ["Margin", [f"validate/{name}", f"interval/validate/{name}/low", f"interval/validate/{name}/high"]]
         for name in names
     }
+    scores |= {name: ["Multiline", [f"validate/{name}"]] for name in of_sets}
     losses = {"loss": ["Multiline", ["train/loss"]], "loss by noise level": ["Multiline", ["loss_by_level/.*"]]}
     for board in boards(trainer):
         board.experiment.add_custom_scalars({"Held-out conditions": scores, "Training": losses})
@@ -105,15 +107,19 @@ def sheet_of(module: SampledModule, samples: Any, captions: Sequence[str]) -> Te
 
 
 def log_pictures(trainer: L.Trainer, module: SampledModule, opened: Round, selection: Selection, folder: Path) -> None:
-    """Accepted and rejected samples of the same conditions, two sheets, which a folder keeps for reports."""
+    """Accepted and rejected samples of the same conditions, two sheets, which a folder keeps for reports.
+
+    One a condition, in the middle of those that there are, each as long as its share: under soft acceptance too the
+    first sheet shows what training mostly sees.
+    """
     for name, table in (
-        ("accepted", selection.accepted),
-        ("rejected", ~selection.accepted & selection.rewards.isfinite()),
+        ("accepted", selection.share),
+        ("rejected", (1 - selection.share) * selection.rewards.isfinite()),
     ):
-        chosen = [row.nonzero()[0] + i * opened.draws for i, row in enumerate(table) if row.any()][:PICTURES]
+        chosen = [_middle(row) + i * opened.draws for i, row in enumerate(table) if row.any()][:PICTURES]
         if not chosen:
             continue
-        indices = torch.cat(chosen)
+        indices = torch.tensor(chosen)
         samples = module.decoder.decode(on_device(opened.read(indices, ["x_0"])["x_0"], module.device))
         rewards = selection.rewards.flatten()[indices]
         captions = [
@@ -121,3 +127,9 @@ def log_pictures(trainer: L.Trainer, module: SampledModule, opened: Round, selec
             for i, r in zip((indices // opened.draws).tolist(), rewards.tolist(), strict=True)
         ]
         log_sheet(trainer, f"collect/{name}", sheet_of(module, samples, captions), folder / f"{name}.png")
+
+
+def _middle(shares: Tensor) -> int:
+    """The draw at which half of all shares ``(draws,)`` is reached."""
+    reached = shares.cumsum(0)
+    return int(torch.searchsorted(reached, reached[-1] / 2))

@@ -14,7 +14,7 @@ from graft_lightning.callbacks.evaluate import run_folder
 from graft_lightning.callbacks.figures import log_figure
 from graft_lightning.callbacks.inversion_figures import distance_figure
 from graft_lightning.callbacks.invert import Invert, both, shown
-from graft_lightning.callbacks.measures import Figure, Measure, exact
+from graft_lightning.callbacks.measures import Measure
 from graft_lightning.domains.base import Examples
 from graft_lightning.inversion.distance import norm_gap, norm_ratio
 from graft_lightning.inversion.invert import invert_state
@@ -29,6 +29,7 @@ from graft_lightning.modules.sampled import SampledModule
 from graft_lightning.processes.noise import Noise, hashed_seed, trajectory_seeds
 from graft_lightning.processes.samplers import Sampler
 from graft_lightning.rejection.pool import TrajectoryPool
+from graft_lightning.statistics import Figure, interval, over_samples, without_interval
 from graft_lightning.types import SettingsError
 
 log = logging.getLogger(__name__)
@@ -69,12 +70,15 @@ class HeldOutNoise(Measure):
         figures = (
             self._gain(corrected, invert, steps.levels[invert.inversion.start_level], found) if self.likelihood else {}
         )
-        figures["converged_held_out"] = exact(found.share, len(x_0))
+        figures["converged_held_out"] = over_samples(found.converged.double().tolist())
         data_trip = summary(from_data(steps, found), found.converged)
         error, back = self._from_noise(corrected, invert, steps, seed)
         for name, trip in (("data", data_trip), ("noise", summary(error, back.converged))):
-            figures |= {f"round_trip_{name}_{key}": exact(trip[key], len(x_0)) for key in ("median", "max", "inexact")}
-        figures["converged_from_noise"] = exact(back.share, self.noises)
+            figures |= {
+                f"round_trip_{name}_{key}": without_interval(trip[key], len(x_0))
+                for key in ("median", "max", "inexact")
+            }
+        figures["converged_from_noise"] = over_samples(back.converged.double().tolist())
         return figures | self._distance(trainer, module, found.usable)
 
     def _from_noise(
@@ -92,11 +96,10 @@ class HeldOutNoise(Measure):
     def _gain(corrected: CorrectedFlow, invert: Invert, start: float, found: Inversion) -> dict[str, Figure]:
         density, known = corrected.log_density(found.noise.float())
         gain = likelihood_gain(density, found.noise, found.converged & known, start, invert.inversion.perturbation > 0)
-        low, high = gain.interval
         log.info("likelihood_gain is the %s", gain.claim)
         return {
-            "likelihood_gain": {"mean": gain.mean, "low": low, "high": high, "n": int(known.sum())},
-            "known_held_out": exact(gain.share, len(known)),
+            "likelihood_gain": interval(gain.gain.tolist()),
+            "known_held_out": over_samples(gain.gain.isfinite().double().tolist()),
         }
 
     def _distance(self, trainer: L.Trainer, module: SampledModule, held_out: Tensor) -> dict[str, Figure]:
@@ -104,14 +107,15 @@ class HeldOutNoise(Measure):
         if len(held_out) < 2:
             return {}
         _, data = both(trainer, module)
-        figures = {"norm_held_out": exact(norm_ratio(held_out).mean().item(), len(held_out))}
+        figures = {"norm_held_out": interval(norm_ratio(held_out).tolist())}
         noises = {"held-out data": held_out}
         if data.converged is None and trainer.is_global_zero and (Path(data.pool) / "round-0000").is_dir():
             data.use(TrajectoryPool.open(data.pool, verify=False).round(0))
         if data.converged is not None:
             train = shown(data).to(held_out)
             gap = norm_gap(train, held_out)
-            figures |= {"norm_train": exact(gap.train, len(train)), "norm_gap": exact(gap.z_score, len(held_out))}
+            figures["norm_train"] = interval(norm_ratio(train).tolist())
+            figures["norm_gap"] = without_interval(gap.z_score, len(held_out))
             noises = {"training data": train, **noises}
         folder = run_folder(trainer)
         file = folder / "held_out_noise.png" if trainer.is_global_zero and folder.is_dir() else None

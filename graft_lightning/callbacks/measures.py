@@ -8,10 +8,8 @@ import torch
 from graft_lightning.modules.counting import counted_operations
 from graft_lightning.modules.sampled import SampledModule
 from graft_lightning.processes.noise import trajectory_seeds
+from graft_lightning.statistics import Figure, without_interval
 from graft_lightning.types import Draws
-
-Figure = dict[str, float]
-"""``{mean, low, high, n}``."""
 
 
 class Measure(ABC):
@@ -40,9 +38,4 @@ class FlopsPerSample(Measure):
         draws = Draws(texts, torch.tensor(numbers), trajectory_seeds(0, 0, texts, numbers))
         with counted_operations() as counter:
             module.sample(draws)
-        return {"gigaflops": exact(counter.get_total_flops() / self.samples / 1e9)}
-
-
-def exact(value: float, count: int = 1) -> Figure:
-    """A figure without an interval."""
-    return {"mean": value, "low": value, "high": value, "n": count}
+        return {"gigaflops": without_interval(counter.get_total_flops() / self.samples / 1e9)}

@@ -12,6 +12,7 @@ from graft_lightning.inversion.invert import invert_state
 from graft_lightning.inversion.solvers import Solver
 from graft_lightning.inversion.steps import FlowSteps
 from graft_lightning.processes.noise import Noise, derived_seeds
+from graft_lightning.statistics import student_quantile
 
 PROBES = 256
 """Draws of noise along whose way eta L is measured: a fold that one in a hundred of them meets is missed in 8 %."""
@@ -45,8 +46,8 @@ class LikelihoodGain:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % of the mean, normal approximation."""
-        half = 1.96 * self.standard_error
+        """95 % of the mean, Student's t over the samples that are known."""
+        half = student_quantile(int(self.gain.isfinite().sum())) * self.standard_error
         return self.mean - half, self.mean + half
 
     @property

@@ -13,16 +13,22 @@ from graft_lightning.processes.noise import Noise, derived_seeds
 from graft_lightning.processes.paths.base import weight_of
 from graft_lightning.rejection.reference import Reference
 from graft_lightning.rejection.reward import Reward, score
+from graft_lightning.statistics import student_quantile
 from graft_lightning.types import MASK, StateLike, as_state, device_of, on_device, take
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its standard error over ``n`` independent values."""
+    """A mean with its standard error over ``n`` independent values: the states of a pool whose conditions are given."""
 
     mean: float
     error: float
     n: int
+
+    @property
+    def half_width(self) -> float:
+        """How far the 95 % interval (Student's t) reaches to each side of the mean; NaN for a single value."""
+        return student_quantile(self.n) * self.error
 
 
 def estimate(values: Tensor) -> Estimate:
@@ -232,7 +238,7 @@ def recommended(levels: Sequence[float], shares: Sequence[Estimate], limit: floa
     means = [share.mean for share in shares]
     if not means or any(map(math.isnan, means)):
         raise ValueError(f"shares={means}; there must be at least one, and none NaN")
-    half = [math.inf if math.isnan(share.error) else 1.96 * share.error for share in shares]
+    half = [math.inf if math.isnan(share.error) else share.half_width for share in shares]
     small = next((place for place, mean in enumerate(means) if mean > limit), len(means))
     middle = crossing(levels, means, limit)
     low = crossing(levels, [mean + h for mean, h in zip(means, half, strict=True)], limit)

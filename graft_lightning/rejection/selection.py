@@ -14,10 +14,15 @@ from graft_lightning.rejection.implied import Implied, implied, without_signal
 class Selection:
     """The accepted trajectories of one round.
 
+    Training draws a condition, then one of its members, and multiplies its loss by the member's weight. What is said of
+    a selection is a mean in the same sense (`mean`): conditions alike, members by weight.
+
     Attributes:
         members: for every condition with accepted trajectories, their global indices.
-        weights: for every condition, the loss weight of each member.
-        accepted: decisions ``(conditions, draws)``.
+        weights: for every condition, the loss weight of each member; their mean in each condition is 1, so that soft
+            acceptance weighs the conditions as a hard decision does.
+        accepted: which draws are members ``(conditions, draws)``; under soft acceptance all that may be accepted.
+        share: how far each draw is accepted, float64 ``(conditions, draws)``: 1 or 0, A under soft acceptance.
         probability: A of Eq. 4, ``(conditions, draws)``.
         rewards: ``(conditions, draws)``.
         without_signal: indices of conditions whose finite rewards are all equal.
@@ -29,6 +34,7 @@ class Selection:
     members: list[Tensor]
     weights: list[Tensor]
     accepted: Tensor
+    share: Tensor
     probability: Tensor
     rewards: Tensor
     without_signal: list[int]
@@ -41,21 +47,65 @@ class Selection:
 
     @property
     def acceptance_rate(self) -> float:
-        """Accepted share of all draws."""
-        return float(self.accepted.float().mean())
+        """Accepted share of all draws; under soft acceptance the mean of A, the expected share of a hard decision."""
+        return float(self.share.mean())
+
+    @property
+    def effective_sample_size(self) -> float:
+        """(sum w)^2 / sum w^2 over all members, each condition's weights with the same sum, as training draws them."""
+        squares = [(weights / weights.sum()).square().sum() for weights in self.weights]
+        return len(squares) ** 2 / float(torch.stack(squares).sum())
+
+    def means(self, values: Tensor) -> Tensor:
+        """The weighted mean over the members of each condition, float64 ``(conditions,)``.
+
+        Values that are not finite are left out; NaN for a condition that has no other.
+
+        Args:
+            values: ``(conditions, draws)``.
+        """
+        known = values.isfinite()
+        weight = self.share * known
+        total = (weight * values.double().masked_fill(~known, 0.0)).sum(1)
+        return torch.where(weight.sum(1) > 0, total / weight.sum(1), torch.nan)
+
+    def mean(self, values: Tensor) -> float:
+        """The weighted mean over the accepted, conditions alike: of what training sees, and of what a round can reach.
+
+        Args:
+            values: ``(conditions, draws)``; those that are not finite are left out.
+        """
+        return float(self.means(values).nanmean())
 
     def mean_reward(self) -> tuple[float, float]:
-        """Mean finite reward of all draws, and of the accepted ones by weight: where a round starts, and its ceiling.
+        """Mean finite reward of all draws, and of the accepted ones: where a round starts, and its ceiling.
 
         Both are means over conditions, the second over those that accepted anything.
         """
-        finite = torch.where(self.rewards.isfinite(), self.rewards, torch.nan)
-        flat = finite.flatten()
-        of_accepted = [
-            (weights * flat[members]).nansum() / weights[flat[members].isfinite()].sum()
-            for members, weights in zip(self.members, self.weights, strict=True)
-        ]
-        return float(finite.nanmean(1).nanmean()), float(torch.stack(of_accepted).nanmean())
+        return mean_of_all(self.rewards), self.mean(self.rewards)
+
+    def spread(self, count: int) -> tuple[Tensor, Tensor]:
+        """A sample of the accepted whose plain mean stands for `mean`: conditions alike, members by weight.
+
+        Systematic: at ``count`` places, equally far apart, of the members laid end to end, each as long as its weight
+        in training. Whatever is longer than the distance of two places is taken repeatedly.
+
+        Args:
+            count: how many to take.
+
+        Returns:
+            Global indices, int64 ``(count,)``, and how often each has been taken before, int64 ``(count,)``.
+        """
+        length = torch.cat([weights / weights.sum() for weights in self.weights]).cumsum(0)
+        places = (torch.arange(count, dtype=torch.float64) + 0.5) / count * length[-1]
+        taken = torch.cat(self.members)[torch.searchsorted(length, places)]
+        first = torch.searchsorted(taken, taken)  # indices ascend
+        return taken, torch.arange(count) - first
+
+
+def mean_of_all(values: Tensor) -> float:
+    """Mean over conditions of the mean of the finite values ``(conditions, draws)``; NaN where none is."""
+    return float(torch.where(values.isfinite(), values, torch.nan).double().nanmean(1).nanmean())
 
 
 def decision_uniforms(seeds: Tensor) -> Tensor:
@@ -86,12 +136,13 @@ def select(
     accepted = decision.accepted
     if drop_without_signal and rewards.shape[1] > 1:
         accepted = accepted & ~silent.unsqueeze(1)
+    share = decision.weight.masked_fill(~accepted, 0.0)
     members, weights = [], []
     for condition, row in enumerate(accepted):
         draws = row.nonzero().squeeze(1)
         if len(draws):
             members.append(condition * rewards.shape[1] + draws)
-            weights.append(decision.weight[condition, draws])
+            weights.append(share[condition, draws] / share[condition, draws].mean())
     if not members:
         raise ValueError(
             f"acceptance {type(acceptance).__name__} accepted none of {rewards.numel()} trajectories "
@@ -102,6 +153,7 @@ def select(
         members,
         weights,
         accepted,
+        share,
         decision.probability,
         rewards,
         silent.nonzero().squeeze(1).tolist(),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from graft_lightning.records import COLLECTED
-from graft_lightning.reports.statistics import Figure, interval
+from graft_lightning.statistics import Figure, interval
 
 ALL = "one_round_ceiling: all samples"
 

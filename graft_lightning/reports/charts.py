@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from graft_lightning.reports.statistics import Figure
+from graft_lightning.statistics import Figure
 
 COLOURS = ("#1b7f5c", "#3566b0", "#c0502d", "#7d4fa0", "#b8860b", "#2b8ca3", "#8a8f98", "#a03060")
 CONTROLS = ("base", "unselected", "further", "best_of")
@@ -35,7 +35,8 @@ def learning_curves(points: Mapping[str, Sequence[tuple[int, Figure]]], label: s
         colour = COLOURS[number % len(COLOURS)]
         style = ("-", "--", ":")[number // len(COLOURS) % 3]
         axis.plot(steps, [f["mean"] for _, f in points[method]], style, color=colour, marker="o", ms=3, label=method)
-        if all(f["n"] >= 3 for _, f in points[method]):  # the interval of two seeds is wider than any chart
+        # the interval of two seeds is wider than any chart
+        if all(f["n"] >= 3 and f["low"] == f["low"] for _, f in points[method]):
             low, high = ([f[end] for _, f in points[method]] for end in ("low", "high"))
             axis.fill_between(steps, low, high, color=colour, alpha=0.12, linewidth=0)
     if "base" in points:
@@ -82,7 +83,7 @@ def frontier(
         control = label.startswith(CONTROLS)
         colour = "#8a8f98" if control and number == 0 else COLOURS[number % len(COLOURS)]
         x, y = ([row[name]["mean"] for row in rows] for name in axes)
-        known = [row[axes[1]]["n"] >= 3 for row in rows]
+        known = [row[axes[1]]["n"] >= 3 and row[axes[1]]["low"] == row[axes[1]]["low"] for row in rows]
         errors = [
             [row[axes[1]]["mean"] - row[axes[1]]["low"] if k else 0 for row, k in zip(rows, known, strict=True)],
             [row[axes[1]]["high"] - row[axes[1]]["mean"] if k else 0 for row, k in zip(rows, known, strict=True)],

@@ -1,4 +1,4 @@
-"""A comparison of methods from run folders: method -> metric -> mean with a 95 % interval over seeds."""
+"""A comparison of methods from run folders: method -> metric -> mean with a 95 % interval, over seeds or prompts."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from graft_lightning.records import EVALUATIONS, read_records
-from graft_lightning.reports.statistics import Figure, best_of, finite_mean, interval
+from graft_lightning.statistics import Figure, best_of, finite_mean, interval, over_conditions
 
 
 @dataclass(frozen=True)
@@ -60,14 +60,34 @@ FEW = 3
 def compare(runs: Sequence[Run], stage: str = "test", best_of_n: Sequence[int] = ()) -> dict[str, dict[str, Figure]]:
     """Method -> metric -> figure, of the last step of every run.
 
-    With three seeds or more the interval is over seeds; with fewer it is over held-out conditions, of the scores that
-    are taken sample by sample.
+    With three seeds or more the interval is over seeds, which share their held-out conditions: it says how much another
+    run would differ, and nothing of other conditions. With fewer it is that of `compare_over_conditions` for the scores
+    that are taken sample by sample.
 
     Args:
         runs: evaluations.
         stage: which held-out conditions.
         best_of_n: adds rows ``best_of_n`` made from the base's own draws, chosen by its first metric.
     """
+    by_method = _by_method(runs, stage, best_of_n)
+    return {method: _row(found) for method, found in by_method.items()}
+
+
+def compare_over_conditions(
+    runs: Sequence[Run], stage: str = "test", best_of_n: Sequence[int] = ()
+) -> dict[str, dict[str, Figure]]:
+    """As `compare`, of the scores that are taken sample by sample, with the interval over held-out conditions.
+
+    The runs are those that there are: the interval says how much other conditions would differ, and nothing of other
+    seeds. Of a single condition it is over the samples of all runs (`over_conditions`).
+    """
+    by_method = _by_method(runs, stage, best_of_n)
+    return {
+        method: {name: _over_conditions(found, name) for name in found[0].scores} for method, found in by_method.items()
+    }
+
+
+def _by_method(runs: Sequence[Run], stage: str, best_of_n: Sequence[int]) -> dict[str, list[Run]]:
     by_method: dict[str, list[Run]] = {}
     for run in last_runs(runs, stage):
         by_method.setdefault(run.method, []).append(run)
@@ -75,7 +95,7 @@ def compare(runs: Sequence[Run], stage: str = "test", best_of_n: Sequence[int] =
             for n in best_of_n:
                 if best := _best(run, n):
                     by_method.setdefault(f"best_of_{n}", []).append(best)
-    return {method: _row(found) for method, found in by_method.items()}
+    return by_method
 
 
 def last_runs(runs: Sequence[Run], stage: str) -> list[Run]:
@@ -93,13 +113,15 @@ def _row(runs: Sequence[Run]) -> dict[str, Figure]:
     row = {}
     for name in runs[0].values:
         values = [run.values[name] for run in runs if name in run.values]
-        scores = [run.scores[name] for run in runs if name in run.scores]
-        if len(values) < FEW and scores:
-            conditions = zip(*[[finite_mean(draws) for draws in run] for run in scores], strict=True)
-            row[name] = interval([finite_mean(means) for means in conditions])
-        else:
-            row[name] = interval(values)
+        few = len(values) < FEW and any(name in run.scores for run in runs)
+        row[name] = _over_conditions(runs, name) if few else interval(values)
     return row
+
+
+def _over_conditions(runs: Sequence[Run], name: str) -> Figure:
+    """The interval over conditions of a score, the draws of all runs taken together."""
+    tables = [run.scores[name] for run in runs if name in run.scores]
+    return over_conditions([[score for row in rows for score in row] for rows in zip(*tables, strict=True)])
 
 
 def _best(run: Run, n: int) -> Run | None:

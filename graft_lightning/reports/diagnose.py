@@ -165,10 +165,11 @@ def _level(
     distance = score_distance(reference, frozen, on_device(x_t, device), level, texts)
     if distance is not None:
         row["score_distance"] = distance
-    accepted = torch.cat(selection.members)
-    chosen = accepted[torch.linspace(0, len(accepted) - 1, min(states, len(accepted))).long()]
+    chosen, before = selection.spread(min(states, len(selection)))
     x_s, texts, seeds = _read(opened, chosen, n)
     fresh = derived_seeds(seeds, "attainable")
+    for times in range(1, int(before.max()) + 1):  # what is taken again is finished by other noise
+        fresh = torch.where(before == times, derived_seeds(seeds, f"attainable {times}"), fresh)
     row["attainable"] = estimate(
         continue_from(reference, frozen, collect.reward, x_s, level, texts, fresh, collect.batch_size, device)
     )
@@ -201,7 +202,10 @@ def _scored_fields(module: PGraft) -> str:
 
 
 def _plain(row: dict[str, Estimate]) -> dict[str, dict[str, float]]:
-    return {name: asdict(value) for name, value in row.items()}
+    return {
+        name: {**asdict(value), "low": value.mean - value.half_width, "high": value.mean + value.half_width}
+        for name, value in row.items()
+    }
 
 
 def _text(found: dict[str, Any], folder: Path, advice: str) -> str:
@@ -212,7 +216,7 @@ def _text(found: dict[str, Any], folder: Path, advice: str) -> str:
         f"  {'N_I/N':>6} {'t':>8}  " + "  ".join(f"{name:>22}" for name in columns),
     ]
     for level in found["levels"]:
-        cells = [f"{level[name]['mean']:.3f} ± {1.96 * level[name]['error']:.3f}" for name in columns]
+        cells = [f"{level[name]['mean']:.3f} ± {level[name]['high'] - level[name]['mean']:.3f}" for name in columns]
         lines.append(f"  {level['fraction']:6.3f} {level['t']:8.4g}  " + "  ".join(f"{cell:>22}" for cell in cells))
     reward = found["reward"]
     lines += [
@@ -221,6 +225,7 @@ def _text(found: dict[str, Any], folder: Path, advice: str) -> str:
         f"  score_distance  how far the score is from that of pure noise: {found['score_of']}",
         "  attainable      mean reward of accepted states finished afresh: a perfect P-GRAFT of one round",
         f"  reward          {reward['all']:.3f} of all samples, {reward['accepted']:.3f} of the accepted",
+        "  ±               to the ends of the 95 % interval over states; the conditions are those of the pool",
         "",
         advice,
         f"Written: {folder / 'diagnose.json'}, {folder / 'diagnose.png'}",
@@ -237,7 +242,7 @@ def _draw(found: dict[str, Any], path: Path) -> None:
     def line(axis: Any, name: str, colour: str, label: str) -> None:
         if name in found["levels"][0]:
             means = [level[name]["mean"] for level in found["levels"]]
-            errors = [1.96 * level[name]["error"] for level in found["levels"]]
+            errors = [level[name]["high"] - level[name]["mean"] for level in found["levels"]]
             axis.errorbar(fractions, means, errors, color=colour, marker="o", capsize=3, label=label)
 
     line(left, "open_variance", REJECTED, "E[Var(r | X_t)] / Var")

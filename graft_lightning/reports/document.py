@@ -13,10 +13,10 @@ from typing import Any
 from graft_lightning.reports.alarms import alarms_of
 from graft_lightning.reports.ceiling import ceilings
 from graft_lightning.reports.charts import bars, frontier, learning_curves
-from graft_lightning.reports.comparison import Run, compare, curves, read_runs
+from graft_lightning.reports.comparison import FEW, Run, compare, compare_over_conditions, curves, read_runs
 from graft_lightning.reports.paired import paired_verdicts, positive_verdicts
 from graft_lightning.reports.records import record_table
-from graft_lightning.reports.statistics import Figure
+from graft_lightning.statistics import Figure
 
 Table = Mapping[str, Mapping[str, Figure]]
 
@@ -55,9 +55,12 @@ def write_report(folders: Sequence[Path], out: Path, section: Mapping[str, Any])
         found = ordered(compare(chosen, stage, section.get("best_of_n", ())), section.get("order", ()))
         if not found:
             continue
-        report.update(found if number == 0 else {f"{heading}: {method}": row for method, row in found.items()})
+        told_both, both = both_intervals(found, chosen, stage, metrics, section.get("best_of_n", ()))
+        for method, row in found.items():
+            report[method if number == 0 else f"{heading}: {method}"] = {**row, **both.get(method, {})}
         first = next(iter(metrics))
         lines += [f"## {heading}", "", *tables(found, metrics, section.get("split")), "", caption(chosen, stage), ""]
+        lines += told_both
         if not section.get("split"):
             picture = f"comparison{number or ''}.png"
             bars(found, first, metrics[first], out / picture)
@@ -179,17 +182,58 @@ def written(figure: Figure) -> str:
 
 
 def caption(runs: Sequence[Run], stage: str) -> str:
-    """What the intervals are over."""
+    """What the intervals are over, and what they hold fixed."""
     seeds = sorted({run.seed for run in runs if run.stage == stage})
     draws = {len(row) for run in runs if run.stage == stage for rows in run.scores.values() for row in rows}
     conditions = {len(rows) for run in runs if run.stage == stage for rows in run.scores.values()}
     if not conditions:
         return f"Mean and 95 % interval over {len(seeds)} seeds; every method of a seed starts from the same noise."
-    over = "seeds" if len(seeds) >= 3 else "held-out conditions (too few seeds for an interval over seeds)"
+    few = "too few seeds for an interval over seeds"
+    if len(seeds) >= FEW:
+        over = "seeds, at the same held-out conditions: what another run would give, not other conditions"
+    elif max(conditions) > 1:
+        over = f"held-out conditions ({few}), at these seeds: what other conditions would give, not another run"
+    else:
+        over = f"samples ({few}), at these seeds: what other samples would give, not another run"
     return (
-        f"Mean and 95 % interval over {over}; {len(seeds)} seeds, "
-        f"{max(conditions, default=0)} held-out conditions, {max(draws, default=0)} samples each."
+        f"Mean and 95 % interval (Student's t) over {over}; {_count(len(seeds), 'seed')}, "
+        f"{_count(max(conditions), 'held-out condition')}, {_count(max(draws, default=0), 'sample')} each."
     )
+
+
+def _count(number: int, of_what: str) -> str:
+    return f"{number} {of_what}{'' if number == 1 else 's'}"
+
+
+def both_intervals(
+    table: Table, runs: Sequence[Run], stage: str, metrics: Mapping[str, str], best_of_n: Sequence[int] = ()
+) -> tuple[list[str], dict[str, dict[str, Figure]]]:
+    """The first metric of every row with both intervals, where those of the table are over seeds.
+
+    Args:
+        table: method -> metric -> figure over seeds.
+        runs: what the table was made of.
+        stage: which held-out conditions.
+        metrics: labels; the first that is taken sample by sample counts.
+        best_of_n: as in `compare`.
+
+    Returns:
+        Lines of the report, and the figures over conditions by method and metric, under names that say so.
+    """
+    over = compare_over_conditions(runs, stage, best_of_n)
+    first = next((name for name in metrics if any(name in row for row in over.values())), None)
+    if first is None or len({run.seed for run in runs if run.stage == stage}) < FEW:
+        return [], {}
+    several = any(len(run.scores.get(first, ())) > 1 for run in runs if run.stage == stage)
+    what = "conditions" if several else "samples"
+    rows = {
+        method: {"seeds": table[method][first], what: over[method][first]}
+        for method in table
+        if first in table[method] and first in over.get(method, {})
+    }
+    columns = {"seeds": f"over seeds, {what} fixed", what: f"over held-out {what}, seeds fixed"}
+    found = {method: {f"{first}, over {what}": row[what]} for method, row in rows.items()}
+    return [f"Both intervals of {metrics[first]}:", "", *markdown_table(rows, columns), ""], found
 
 
 def choose(runs: Sequence[Run], wanted: Mapping[str, Any] | None) -> tuple[dict[str, str], list[str]]:
@@ -203,6 +247,7 @@ def choose(runs: Sequence[Run], wanted: Mapping[str, Any] | None) -> tuple[dict[
         return {}, []
     table = compare(runs, wanted["stage"])
     found = {method: table[method][wanted["metric"]] for method in wanted["among"] if method in table}
+    found = {method: figure for method, figure in found.items() if figure["mean"] == figure["mean"]}
     if not found:
         return {}, []
     best = max(found, key=lambda method: found[method]["mean"])

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from graft_lightning.reports.comparison import Run, last_runs
-from graft_lightning.reports.statistics import Figure, interval
+from graft_lightning.statistics import Figure, interval
 
 COST = "gigaflops"
 

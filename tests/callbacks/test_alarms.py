@@ -10,6 +10,7 @@ from torch import Tensor
 from graft_lightning.callbacks.alarms import Alarms, gaps, raised
 from graft_lightning.domains.digits import DigitReference
 from graft_lightning.records import ALARMS, read_records
+from graft_lightning.statistics import interval
 from tests.runs import Ink, launch
 
 HEALTHY = {"blank": 0.0, "duplicates": 0.01, "diversity": 5.6, "change": 0.3}
@@ -80,8 +81,28 @@ def test_the_gap_by_hand():
     assert gap.reward_rise[0] == pytest.approx(1.5)
     assert gap.judge_rise[0] == pytest.approx(1.0)
     assert gap.behind[0] == pytest.approx((1 / 1 - 0 / 2 + 2 / 1 - 2 / 2) / 2)
-    half = 1.96 * 0.5 * 2**0.5 / 2**0.5
+    half = 12.706205 * 0.5 * 2**0.5 / 2**0.5
     assert gap.reward_rise[1:] == pytest.approx((1.5 - half, 1.5 + half))
+
+
+@pytest.mark.parametrize(("judge_rise", "alarm"), [(0.0, True), (0.3, False)])
+def test_the_gap_of_one_condition_is_over_its_samples(judge_rise, alarm):
+    """Each sample against the base's of the same seed, which takes out what the two have in common."""
+    base = {"reward": table(0.4, conditions=1, draws=40, seed=1), "judge": table(0.6, conditions=1, draws=40, seed=2)}
+    rises = {"reward": table(0.3, conditions=1, draws=40, seed=3, spread=0.02),
+             "judge": table(judge_rise, conditions=1, draws=40, seed=4, spread=0.02)}  # fmt: skip
+    rises["judge"][0][7] = float("nan")
+    now = {name: [[b + r for b, r in zip(base[name][0], rises[name][0], strict=True)]] for name in base}
+    (gap,) = gaps("reward", now, base)
+    assert gap.alarming == alarm
+    figure = interval(rises["reward"][0])
+    assert gap.reward_rise == pytest.approx((figure["mean"], figure["low"], figure["high"]))
+
+
+def test_one_condition_with_other_draws_or_a_single_one_has_no_gap():
+    base = {"r": [[0.0, 1.0]], "j": [[0.0, 1.0]]}
+    assert gaps("r", {"r": [[1.0, 1.0, 1.0]], "j": [[0.0, 1.0, 1.0]]}, base) == []
+    assert gaps("r", {"r": [[1.0]], "j": [[0.0]]}, {"r": [[0.5]], "j": [[0.0]]}) == []
 
 
 def test_no_gap_without_the_same_conditions_or_without_spread():

@@ -113,6 +113,31 @@ def test_what_a_rule_implies_is_recorded(tmp_path, messages, rule, settings, exp
     )
 
 
+def test_a_soft_rule_is_recorded_by_its_weights_and_under_its_own_name(tmp_path, messages):
+    """Rewards 0 .. 3 in every condition, accepted with e^(r - 3): means and counts are those of the weights."""
+    rule = {"class_path": "ClassicalRejection", "init_args": {"temperature": 1.0, "ceiling": 3.0}}
+    changes = {
+        "collect.reward": {"class_path": "tests.runs.Groupwise"},
+        "collect.also": [{"class_path": "tests.runs.Ink"}],
+        "collect.batch_size": 6,
+        "data.acceptance": {"class_path": "SoftAcceptance", "init_args": {"rule": rule}},
+    }
+    cli = launch("fit", tmp_path, {**SHORT, **changes})
+    found, weight = record(tmp_path), torch.arange(4.0).sub(3).exp()
+    ranks = torch.arange(4.0)
+    assert found["rewards"]["Groupwise"]["accepted"] == pytest.approx(float((weight * ranks).sum() / weight.sum()))
+    assert found["accepted"] == pytest.approx(4 * float(weight.sum()))
+    assert found["used"] == 16
+    assert found["effective_sample_size"] == pytest.approx(4 * float(weight.sum() ** 2 / weight.square().sum()))
+    assert found["acceptance_settings"] == {"rule": "ClassicalRejection(temperature=1.0, ceiling=3.0)"}
+    selection, ink = cli.datamodule.selection, cli.trainer.collector.open_round(cli.model, cli.datamodule, 0)[1]
+    scores, by_rank = ink.rewards("Ink"), selection.rewards.long()
+    expected = (weight[by_rank] * scores).sum(1) / weight.sum()
+    assert found["rewards"]["Ink"]["accepted"] == pytest.approx(float(expected.mean()), rel=1e-5)
+    size = f"effective sample size {found['effective_sample_size']:.1f} of 16 trajectories to train on"
+    assert any(size in text for text in messages())
+
+
 def test_rewards_that_failed_are_counted_and_never_accepted(tmp_path, messages):
     acceptance = {"class_path": "Always"}
     changes = {"collect.reward": {"class_path": "tests.runs.Failing"}, "data.acceptance": acceptance}

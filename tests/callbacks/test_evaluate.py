@@ -9,6 +9,7 @@ from graft_lightning.datamodules.evaluation import draws_of
 from graft_lightning.domains.base import Texts
 from graft_lightning.domains.base.diversity import Diversity
 from graft_lightning.records import read_records, retire_records
+from graft_lightning.statistics import interval, without_interval
 from tests.runs import HELD_OUT, Ink, launch
 
 ROWS = [("b", 0, [1.0]), ("a", 1, [3.0]), ("a", 0, [2.0]), ("b", 1, [math.nan])]
@@ -17,10 +18,12 @@ ROWS = [("b", 0, [1.0]), ("a", 1, [3.0]), ("a", 0, [2.0]), ("b", 1, [math.nan])]
 def test_summary_over_conditions_by_hand():
     figure = summarise(ROWS, 0)
     means = [2.5, 1.0]  # of a; of b, whose second draw could not be scored
-    half = 1.96 * math.sqrt(2 * 0.75**2) / math.sqrt(2)
+    half = math.tan(0.475 * math.pi) * math.sqrt(2 * 0.75**2) / math.sqrt(2)  # Student's t, one degree of freedom
     assert figure == pytest.approx({"mean": 1.75, "low": 1.75 - half, "high": 1.75 + half, "n": 2})
     assert sum(means) / 2 == figure["mean"]
-    assert summarise(ROWS[:1], 0) == {"mean": 1.0, "low": 1.0, "high": 1.0, "n": 1}
+    assert summarise(ROWS[:1], 0) == pytest.approx(without_interval(1.0), nan_ok=True)
+    one = summarise([("", number, [score]) for number, score in enumerate((0.2, 0.4, 0.9))], 0)
+    assert one == pytest.approx(interval([0.2, 0.4, 0.9]))
     assert summarise(ROWS[3:], 0)["n"] == 0
 
 
@@ -56,7 +59,10 @@ def assert_record(record, samples, scores, texts):
     assert record["figures"]["Ink"]["n"] == len(HELD_OUT)
     diversity = Diversity()
     diversity.update(samples, texts)
-    assert record["figures"]["Diversity"]["mean"] == pytest.approx(float(diversity.compute()), rel=1e-4)
+    found = record["figures"]["Diversity"]
+    assert found["mean"] == pytest.approx(float(diversity.compute()), rel=1e-4)
+    assert math.isnan(found["low"])
+    assert math.isnan(found["high"])
 
 
 def test_records_are_those_of_a_direct_computation(tmp_path):

@@ -37,6 +37,17 @@ def test_the_gain_of_a_known_gaussian_is_its_divergence():
     assert corrector.divergence().item() / (3 * math.log(2)) == pytest.approx(exact)
 
 
+def test_the_interval_of_few_samples_is_students():
+    """Gains of 1, 2 and 3 bits in one dimension, one unknown: mean 2, standard error 1/sqrt(3), t(2) = 4.3027."""
+    z = torch.zeros(4, 1, dtype=torch.float64)
+    bits = torch.tensor([1.0, 2.0, 3.0, 9.0], dtype=torch.float64)
+    density = standard_normal_log_density(z) + bits * math.log(2)
+    gain = likelihood_gain(density, z, torch.tensor([True, True, True, False]))
+    half = 4.302653 / math.sqrt(3)
+    assert gain.interval == pytest.approx((2 - half, 2 + half))
+    assert all(map(math.isnan, likelihood_gain(density[:1], z[:1]).interval))
+
+
 def test_the_gain_is_that_of_the_data_since_the_flow_cancels():
     """Linear flow: the density of the data with and without corrector is known, and so is their difference."""
     field = LinearField(with_eigenvalues([0.8, -0.5, 0.3]))

@@ -152,7 +152,8 @@ def continued(stochastic=True):
     ends = iter([0.0, 1.0, 5.0])
     return SimpleNamespace(
         sampler=SimpleNamespace(
-            stochastic=stochastic, resume=lambda d, p, c, noise, x, level: SimpleNamespace(x_0=x + next(ends))
+            stochastic=lambda process: stochastic,
+            resume=lambda d, p, c, noise, x, level: SimpleNamespace(x_0=x + next(ends)),
         ),
         process=None,
         encode=lambda texts, device: None,
@@ -255,7 +256,8 @@ def test_shares_that_are_missing_are_refused():
 class Recorder:
     """A sampler that ends where it was, plus a normal number of each trajectory's own."""
 
-    stochastic = True
+    def stochastic(self, process):
+        return True
 
     def __init__(self):
         self.levels = []

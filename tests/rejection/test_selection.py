@@ -78,8 +78,106 @@ def test_soft_acceptance_weighs_with_the_probability():
     selection = chosen(rewards, SoftAcceptance(ClassicalRejection(1.0, 0.0)))
     assert selection.members[0].tolist() == [0, 1, 2]
     weights = rewards[0].double().exp()
-    torch.testing.assert_close(selection.weights[0], weights)
+    torch.testing.assert_close(selection.weights[0], weights / weights.mean())
+    torch.testing.assert_close(selection.share[0], weights)
+    assert selection.acceptance_rate == pytest.approx(float(weights.mean()))
     assert selection.mean_reward() == pytest.approx((-1.0, float((weights * rewards[0]).sum() / weights.sum())))
+
+
+SOFT = SoftAcceptance(ClassicalRejection(1.0, 1.5))
+
+
+def two_conditions(draws, seed):
+    """Rewards N(1, 0.5^2) and N(-3, 0.5^2): mean acceptances .6 and .013 at temperature 1, ceiling 1.5."""
+    noise = torch.randn(2, draws, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return torch.tensor([[1.0], [-3.0]], dtype=torch.float64) + 0.5 * noise
+
+
+def weight_of_conditions(selection, draws):
+    """The share of the training weight that each condition gets: drawn alike, times the mean weight of its members."""
+    weight = torch.zeros(2, dtype=torch.float64)
+    for members, weights in zip(selection.members, selection.weights, strict=True):
+        weight[int(members[0]) // draws] = weights.mean()
+    return (weight / weight.sum()).tolist()
+
+
+def test_soft_acceptance_leaves_the_conditions_their_weight():
+    """At 64 draws a hard decision accepts nothing of the second condition in 44 % of the rounds; else both agree."""
+    both, rounds = 0, 100
+    for seed in range(rounds):
+        rewards, keys = two_conditions(64, seed), torch.full((2, 64), -1)
+        seeds = torch.stack([trajectory_seeds(seed, 0, [text] * 64, range(64)) for text in ("a", "b")])
+        soft, hard = (select(rewards, keys, seeds, rule) for rule in (SOFT, SOFT.rule))
+        assert weight_of_conditions(soft, 64) == pytest.approx([0.5, 0.5])
+        if len(hard.members) == 2:
+            both += 1
+            assert weight_of_conditions(hard, 64) == pytest.approx([0.5, 0.5])
+    accepted = math.exp(-3 - 1.5 + 0.125)
+    expected = 1 - (1 - accepted) ** 64
+    assert both / rounds == pytest.approx(expected, abs=4 * math.sqrt(expected * (1 - expected) / rounds))
+
+
+def test_soft_and_hard_agree_in_the_limit_of_many_draws():
+    """Of N(m, 0.5^2) the tilt exp(r) moves the mean by 0.25; in the first condition the ceiling stops a part of it."""
+    rewards = two_conditions(15_000, 7)
+    soft, hard = chosen(rewards, SOFT), chosen(rewards, SOFT.rule)
+    (_, second), (first_of_hard, second_of_hard) = soft.means(rewards).tolist(), hard.means(rewards).tolist()
+    assert second == pytest.approx(-2.75, abs=0.03)
+    assert second_of_hard == pytest.approx(-2.75, abs=5 * 0.5 / math.sqrt(0.0126 * 15_000))
+    assert soft.means(rewards)[0] == pytest.approx(first_of_hard, abs=0.02)
+    assert soft.acceptance_rate == pytest.approx(hard.acceptance_rate, rel=0.03)
+    assert soft.mean(rewards) == pytest.approx((first_of_hard - 2.75) / 2, abs=0.03)
+
+
+def test_any_value_is_averaged_with_the_conditions_alike():
+    rewards = torch.tensor([[0.0, -1.0, -2.0], [-5.0, -4.0, -6.0]])
+    values = torch.tensor([[1.0, 2.0, NAN], [10.0, 20.0, 30.0]])
+    selection = chosen(rewards, SoftAcceptance(ClassicalRejection(1.0, 0.0)))
+    weight = rewards.double().exp()
+    first = (weight[0, 0] * 1 + weight[0, 1] * 2) / (weight[0, 0] + weight[0, 1])
+    second = (weight[1] * values[1]).sum() / weight[1].sum()
+    torch.testing.assert_close(selection.means(values), torch.stack([first, second]))
+    assert selection.mean(values) == pytest.approx(float(first + second) / 2)
+    nothing = selection.means(torch.full((2, 3), NAN))
+    assert nothing.isnan().all()
+
+
+def test_of_a_hard_decision_the_mean_is_over_members_and_conditions_alike():
+    selection = chosen([[0.0, 5.0, 6.0], [5.5, 1.0, 2.0], [0.0, 1.0, 2.0]], Threshold(4.0))
+    values = torch.arange(9.0).reshape(3, 3)
+    assert selection.mean(values) == pytest.approx((1.5 + 3.0) / 2)
+    assert selection.means(values)[2].isnan()
+
+
+def test_effective_sample_size_by_hand():
+    """Shares of training (1/2, 1/2) and (1/4, 3/4) within two conditions; of equal weights it is their number."""
+    rule = SoftAcceptance(ClassicalRejection(1.0, 0.0))
+    selection = chosen([[0.0, 0.0, NAN], [math.log(0.25), math.log(0.75), NAN]], rule, drop_without_signal=False)
+    assert selection.effective_sample_size == pytest.approx(4 / (1 / 2 + 1 / 16 + 9 / 16))
+    assert chosen([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0]], TopK(2)).effective_sample_size == pytest.approx(4)
+    # conditions alike: the two members of the first count no more than the only one of the second
+    assert chosen([[5.0, 6.0, 0.0], [5.0, 1.0, 0.0]], Threshold(4.0)).effective_sample_size == pytest.approx(4 / 1.5)
+
+
+def test_a_spread_over_equal_weights_takes_each_member_once():
+    selection = chosen([[0.1, 0.9, 0.5], [3.0, 1.0, 2.0]], TopK(2))
+    taken, before = selection.spread(4)
+    assert taken.tolist() == [1, 2, 3, 5]
+    assert before.tolist() == [0, 0, 0, 0]
+    assert [index // 3 for index in selection.spread(2)[0].tolist()] == [0, 1]
+
+
+def test_a_spread_takes_conditions_alike_and_members_by_weight():
+    """Weights 1 : 3 in one condition, a single member in the other."""
+    rewards = [[math.log(0.2), math.log(0.6), NAN], [NAN, 0.0, NAN]]
+    rule = SoftAcceptance(ClassicalRejection(1.0, 0.0))
+    selection = chosen(rewards, rule, drop_without_signal=False)
+    taken, before = selection.spread(8)
+    assert taken.tolist() == [0, 1, 1, 1, 4, 4, 4, 4]
+    assert before.tolist() == [0, 0, 1, 2, 0, 1, 2, 3]
+    many = chosen(two_conditions(64, 1), SOFT)
+    flat = many.rewards.flatten()
+    assert float(flat[many.spread(20_000)[0]].mean()) == pytest.approx(many.mean_reward()[1], abs=1e-3)
 
 
 def test_nothing_accepted_is_refused_and_counted():

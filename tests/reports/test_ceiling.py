@@ -30,7 +30,7 @@ def test_runs_of_one_seed_count_once_and_intervals_are_over_seeds(tmp_path):
     assert drawn == 128
     rules = ["TopK of Ink", "TopK(k=4) of Judge", "TopK(k=16) of Judge"]
     assert list(found) == [ALL, *(f"one_round_ceiling: {rule}" for rule in rules)]
-    half = 12.706 * 0.1  # Student's t for two values, and their standard error
+    half = 12.706205 * 0.1  # Student's t for two values, and their standard error
     expected = {"mean": 0.7, "low": 0.7 - half, "high": 0.7 + half, "n": 2}
     assert found["one_round_ceiling: TopK of Ink"]["Ink"] == pytest.approx(expected)
     assert found["one_round_ceiling: TopK(k=4) of Judge"]["Ink"]["mean"] == 0

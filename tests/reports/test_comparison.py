@@ -3,9 +3,9 @@ import math
 
 import pytest
 
-from graft_lightning.reports.comparison import compare, curves, read_runs
+from graft_lightning.reports.comparison import compare, compare_over_conditions, curves, read_runs
 from graft_lightning.reports.document import written
-from graft_lightning.reports.statistics import best_of
+from graft_lightning.statistics import best_of, interval, wilson
 
 
 def write_run(folder, method, seed, scores, step=10, stage="test", judge=None):
@@ -30,7 +30,7 @@ def folders(tmp_path):
 
 def test_intervals_over_seeds_of_the_last_step(folders):
     table = compare(read_runs([folders]))
-    half = 4.303 * 0.1 / math.sqrt(3)
+    half = 4.302653 * 0.1 / math.sqrt(3)
     assert table["base"]["reward"] == pytest.approx({"mean": 0.3, "low": 0.3 - half, "high": 0.3 + half, "n": 3})
     assert table["graft"]["reward"]["mean"] == pytest.approx(0.5)
     assert table["graft"]["reward"]["n"] == 3
@@ -39,8 +39,36 @@ def test_intervals_over_seeds_of_the_last_step(folders):
 def test_with_few_seeds_intervals_are_over_conditions(tmp_path):
     write_run(tmp_path / "a", "graft", 0, [[0.1, 0.3], [0.6, 0.6], [0.4, 0.0]])
     figure = compare(read_runs([tmp_path]))["graft"]["reward"]
-    half = 4.303 * math.sqrt(sum((m - 1 / 3) ** 2 for m in (0.2, 0.6, 0.2)) / 2 / 3)
+    half = 4.302653 * math.sqrt(sum((m - 1 / 3) ** 2 for m in (0.2, 0.6, 0.2)) / 2 / 3)
     assert figure == pytest.approx({"mean": 1 / 3, "low": 1 / 3 - half, "high": 1 / 3 + half, "n": 3})
+
+
+def test_one_condition_has_its_interval_over_samples(tmp_path):
+    for seed, draws in enumerate(([0.1, 0.3, 0.8], [0.5, 0.7, 0.2])):
+        write_run(tmp_path / str(seed), "graft", seed, [draws], judge=[[1.0, 1.0, 1.0]])
+    row = compare(read_runs([tmp_path]))["graft"]
+    assert row["reward"] == interval([0.1, 0.3, 0.8, 0.5, 0.7, 0.2])
+    assert row["judge"] == wilson([1.0] * 6)
+
+
+def test_a_metric_of_the_whole_set_has_an_interval_over_seeds_or_none(tmp_path):
+    for seed, value in enumerate((3.0, 5.0, 4.0)):
+        write_run(tmp_path / str(seed), "graft", seed, [[0.5, 0.6]])
+        file = tmp_path / str(seed) / "evaluation.jsonl"
+        record = json.loads(file.read_text())
+        record["figures"]["FID"] = {"mean": value, "low": value, "high": value, "n": 2}  # as older runs wrote it
+        file.write_text(json.dumps(record) + "\n")
+        found = compare(read_runs([tmp_path]))["graft"]["FID"]
+        assert found == pytest.approx(interval([3.0, 5.0, 4.0][: seed + 1]), nan_ok=True)
+
+
+def test_both_intervals_hold_the_other_fixed(folders):
+    """Seeds differ and conditions do not, or the other way round: only one of the two intervals is wide."""
+    over_seeds, over = compare(read_runs([folders])), compare_over_conditions(read_runs([folders]), best_of_n=[2])
+    assert over["base"]["reward"] == pytest.approx(interval([0.35, 0.25]))
+    assert over["graft"]["reward"] == pytest.approx({"mean": 0.5, "low": 0.5, "high": 0.5, "n": 2})
+    assert over_seeds["graft"]["reward"]["high"] > 0.7
+    assert over["best_of_2"]["reward"] == pytest.approx(interval([0.4, 0.3]))
 
 
 def test_best_of_n_is_chosen_by_reward_and_judged_by_all(tmp_path):
@@ -52,6 +80,13 @@ def test_best_of_n_is_chosen_by_reward_and_judged_by_all(tmp_path):
     expected = sum(best_of(r, j, 2) for r, j in zip(scores, judge, strict=True)) / 2
     assert table["best_of_2"]["judge"]["mean"] == pytest.approx(expected)
     assert "best_of_4" not in table  # three draws do not give it
+
+
+def test_best_of_n_of_a_saturated_reward_is_the_mean_of_the_held_out_metric(tmp_path):
+    write_run(tmp_path / "a", "base", 0, [[1.0] * 4, [1.0] * 4], judge=[[0.0, 0.0, 1.0, 1.0], [1.0, 0.0, 1.0, 1.0]])
+    row = compare(read_runs([tmp_path]), best_of_n=[4])["best_of_4"]
+    assert row["judge"]["mean"] == pytest.approx((0.5 + 0.75) / 2)
+    assert row["reward"]["mean"] == 1
 
 
 def test_runs_of_another_stage_and_unfinished_lines_are_left_out(folders):

@@ -4,11 +4,13 @@ import math
 import pytest
 import torch
 
+import graft_lightning.reports.diagnose as diagnosis
 from graft_lightning.cli.main import main
 from graft_lightning.rejection.handoff import Recommendation
 from graft_lightning.rejection.pool import TrajectoryPool
 from graft_lightning.rejection.reward import Reward
 from graft_lightning.reports.diagnose import _advice
+from graft_lightning.statistics import student_quantile
 from tests.runs import arguments, launch, tiny_config
 
 
@@ -42,6 +44,35 @@ def test_a_diagnosis_of_a_tiny_pool(tmp_path, capsys):
     assert (recommended["high"] == 1) == recommended["open_above"]
     assert (tmp_path / "run/diagnose.png").stat().st_size > 1000
     assert "Recommended hand-off" in capsys.readouterr().out
+
+
+def test_attainable_is_of_the_accepted_by_their_weights(tmp_path, monkeypatch):
+    """The states that are finished afresh stand for the selection: of rewards 0 .. 3 the best all but fills it."""
+    finished, original = [], diagnosis.continue_from
+
+    def finish(reference, denoiser, reward, states, *rest):
+        finished.append(states)
+        return original(reference, denoiser, reward, states, *rest)
+
+    monkeypatch.setattr(diagnosis, "continue_from", finish)
+    rule = {"class_path": "ClassicalRejection", "init_args": {"temperature": 0.2, "ceiling": 3.0}}
+    changes = {
+        "collect.reward": {"class_path": "tests.runs.Groupwise"},
+        "collect.batch_size": 16,
+        "data.acceptance": {"class_path": "SoftAcceptance", "init_args": {"rule": rule}},
+    }
+    cli = launch("diagnose", tmp_path, changes, "--states=16", "--continuations=2")
+    selection = cli.datamodule.selection
+    opened = TrajectoryPool.open(tmp_path / "pool").round(0)
+    assert len(finished) == 2
+    for n, states in zip(sorted(opened.kept_levels), finished, strict=True):
+        pool = opened.read(torch.arange(len(opened)), [f"states/{n}"])["states", str(n)]
+        taken = [int((pool == state).flatten(1).all(1).nonzero()) for state in states]
+        assert float(selection.rewards.flatten()[taken].mean()) == 3.0
+        assert sorted({index // 4 for index in taken}) == [0, 1, 2, 3]
+    found = json.loads((tmp_path / "run/diagnose.json").read_text())
+    level = found["levels"][0]["attainable"]
+    assert level["high"] - level["mean"] == pytest.approx(student_quantile(16) * level["error"])
 
 
 def test_a_filled_pool_is_used_and_real_data_may_be_given(tmp_path):

@@ -45,13 +45,38 @@ def test_a_report_of_two_runs(tmp_path):
     path = write_report([tmp_path], tmp_path / "out", section)
     report = json.loads((path.parent / "report.json").read_text())
     assert report["graft"]["reward"] == pytest.approx(
-        {"mean": 0.51, "low": 0.51 - 4.303 * 0.01 / 3**0.5, "high": 0.51 + 4.303 * 0.01 / 3**0.5, "n": 3}
+        {"mean": 0.51, "low": 0.51 - 4.302653 * 0.01 / 3**0.5, "high": 0.51 + 4.302653 * 0.01 / 3**0.5, "n": 3}
     )
     assert set(report) == {"base", "graft", "best_of_2"}
     text = path.read_text()
     assert "| graft | 0.510 [0.485, 0.535] |" in text
+    assert "over seeds, at the same held-out conditions" in text
+    assert "3 seeds, 3 held-out conditions, 2 samples each" in text
+    # all conditions alike here, so that the interval over them has no width and is left out
+    assert "| method | over seeds, conditions fixed | over held-out conditions, seeds fixed |" in text
+    assert "| graft | 0.510 [0.485, 0.535] | 0.510 |" in text
+    assert report["graft"]["reward, over conditions"] == pytest.approx(
+        {"mean": 0.51, "low": 0.51, "high": 0.51, "n": 3}
+    )
     assert "graft above base, best_of_2 (reward): **holds**" in text
     assert (path.parent / "comparison.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("seeds", "scores", "words"),
+    [
+        (1, [[0.1, 0.2], [0.5, 0.9]], "over held-out conditions (too few seeds for an interval over seeds), at these"),
+        (2, [[0.1, 0.2]], "over samples (too few seeds for an interval over seeds), at these seeds"),
+        (1, [[0.1, 0.2]], "1 seed, 1 held-out condition, 2 samples each"),
+        (3, [[0.1, 0.2]], "| method | over seeds, samples fixed | over held-out samples, seeds fixed |"),
+    ],
+)
+def test_a_report_says_what_its_intervals_are_over(tmp_path, seeds, scores, words):
+    for seed in range(seeds):
+        write_run(tmp_path / f"s{seed}", "graft", seed, scores)
+    text = write_report([tmp_path], tmp_path / "out", {}).read_text()
+    assert words in text
+    assert ("Both intervals" in text) == (seeds == 3)
 
 
 def test_report_json_is_json(tmp_path):

@@ -6,7 +6,9 @@ from graft_lightning.rejection.acceptance.base import Acceptance, Decision
 class SoftAcceptance(Acceptance):
     """A rule's probability as a weight of the loss, in place of the draw: the same expectation with less variance.
 
-    Every draw with A > 0 is kept, with weight A. What is certain under the rule (the ranks of top-K) stays as it is.
+    Every draw with A > 0 is kept, with weight A, which selection divides by its mean within the condition: conditions
+    are weighed as by a hard decision that accepts something in each. What is certain under the rule (the ranks of
+    top-K) stays as it is.
 
     Args:
         rule: the rule, a `Chain` included.

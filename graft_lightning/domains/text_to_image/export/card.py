@@ -1,5 +1,6 @@
 """The model card of an export: what it is, how it is used, and the run's own figures."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,11 @@ def figures(run: Path) -> list[str]:
     for record in records:
         cells = [_cell(record["figures"].get(name)) for name in names]
         lines.append(f"| {record['stage']} | {record['method']} | {record['step']} | " + " | ".join(cells) + " |")
-    lines += ["", "Means with 95 % intervals over held-out conditions."]
+    lines += [
+        "",
+        "Means with 95 % intervals over held-out conditions, or over the samples where there is one condition; without "
+        "one where a metric is of the whole set.",
+    ]
     alarms = [line for record in last_records(run, ALARMS) for line in record["alarms"].values()]
     return lines + (["", "Alarms of these evaluations:", "", *(f"- {line}" for line in alarms)] if alarms else [])
 
@@ -114,4 +119,5 @@ def _cell(figure: dict[str, float] | None) -> str:
     if figure is None or figure["mean"] != figure["mean"]:
         return ""
     text = f"{figure['mean']:.4g}"
-    return text if figure["low"] == figure["high"] else f"{text} [{figure['low']:.4g}, {figure['high']:.4g}]"
+    known = math.isfinite(figure["low"]) and figure["low"] < figure["high"]
+    return f"{text} [{figure['low']:.4g}, {figure['high']:.4g}]" if known else text

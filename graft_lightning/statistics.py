@@ -1,0 +1,137 @@
+"""The one mean with its interval, and what best-of-n would have given; plain Python and SciPy, no torch.
+
+Intervals are 95 % intervals of Student's t. They are taken over whatever the values are independent over: conditions
+where there are several, the samples of the condition where there is one, seeds where runs are compared. Scores of one
+condition that are all 0 or 1 get Wilson's interval, which has a width even where all of them agree. Where there is no
+interval, of a single value say, its ends are NaN.
+
+References:
+    Wilson's interval: doi:10.1080/01621459.1927.10502953.
+"""
+
+import math
+from collections.abc import Sequence
+
+Figure = dict[str, float]
+"""``{mean, low, high, n}``: a mean with its 95 % interval over n independent values."""
+
+UPPER = 0.975
+"""The probability below the upper end of a 95 % interval."""
+
+
+def interval(values: Sequence[float]) -> Figure:
+    """Mean and 95 % interval (Student's t) of independent values; the interval of a single value is NaN.
+
+    Values that are not finite are left out.
+    """
+    finite = [value for value in values if math.isfinite(value)]
+    count, mean = len(finite), finite_mean(finite)
+    if count < 2:
+        return without_interval(mean, count)
+    error = math.sqrt(math.fsum((value - mean) ** 2 for value in finite) / (count - 1) / count)
+    half = student_quantile(count) * error
+    return {"mean": mean, "low": mean - half, "high": mean + half, "n": count}
+
+
+def student_quantile(count: int) -> float:
+    """How many standard errors of the mean of ``count`` values its 95 % interval reaches to each side; NaN below 2."""
+    if count < 2:
+        return math.nan
+    from scipy.special import stdtrit
+
+    return float(stdtrit(count - 1, UPPER))
+
+
+def wilson(values: Sequence[float]) -> Figure:
+    """Mean and 95 % interval (Wilson) of independent values that are 0 or 1; the interval of a single value is NaN.
+
+    Values that are not finite are left out.
+    """
+    finite = [value for value in values if math.isfinite(value)]
+    count, mean = len(finite), finite_mean(finite)
+    if count < 2:
+        return without_interval(mean, count)
+    from scipy.special import ndtri
+
+    z = float(ndtri(UPPER))
+    centre = (mean + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z * math.sqrt(mean * (1 - mean) / count + (z / (2 * count)) ** 2) / (1 + z**2 / count)
+    # what rounding leaves outside [0, mean] and [mean, 1] would be no interval of a share
+    return {"mean": mean, "low": min(mean, max(0.0, centre - half)), "high": max(mean, min(1.0, centre + half)),
+            "n": count}  # fmt: skip
+
+
+def over_samples(values: Sequence[float]) -> Figure:
+    """`wilson` of scores that are all 0 or 1, `interval` of others; ``n`` counts those that are finite."""
+    return wilson(values) if _binary(values) else interval(values)
+
+
+def over_conditions(table: Sequence[Sequence[float]]) -> Figure:
+    """Mean over conditions of the mean score, with its interval from the spread between conditions.
+
+    Of a single condition the interval is over its samples. Scores that are not finite are left out, and conditions of
+    nothing else. Of scores of 0 and 1 that agree in all conditions the interval is Wilson's, over conditions.
+
+    Args:
+        table: scores by condition and draw; rows may differ in length.
+
+    Returns:
+        The figure; ``n`` counts conditions, or the samples of the only one.
+    """
+    rows = [[score for score in row if math.isfinite(score)] for row in table]
+    rows = [row for row in rows if row]
+    if len(rows) == 1:
+        return over_samples(rows[0])
+    means = [finite_mean(row) for row in rows]
+    agreed = len(set(means)) == 1 and all(_binary(row) for row in rows) and _binary(means)
+    return wilson(means) if agreed else interval(means)
+
+
+def without_interval(value: float, count: int = 1) -> Figure:
+    """A value of which no interval is known: its ends are NaN.
+
+    Args:
+        value: the value.
+        count: how many samples it is of.
+    """
+    return {"mean": value, "low": math.nan, "high": math.nan, "n": count}
+
+
+def finite_mean(values: Sequence[float]) -> float:
+    """The mean of the values that are finite; NaN if none is."""
+    finite = [value for value in values if math.isfinite(value)]
+    return math.fsum(finite) / len(finite) if finite else math.nan
+
+
+def _binary(values: Sequence[float]) -> bool:
+    return all(value in (0, 1) for value in values if math.isfinite(value))
+
+
+def best_of(rewards: Sequence[float], values: Sequence[float], n: int) -> float:
+    """Expected ``values`` of the draw with the highest reward among n of these draws, taken without replacement.
+
+    The unbiased estimate from M draws, over all subsets: of the rewards in ascending order, those from the i-th (from
+    0) up to the j-th are equal; the highest is one of these with probability (C(j, n) - C(i, n)) / C(M, n). Ties are
+    broken at random, whatever the values: each of the equal draws wins alike. A draw without a finite reward never
+    wins; subsets of nothing else are left out.
+
+    Args:
+        rewards: of the M draws of one condition.
+        values: what is averaged, the rewards themselves or a held-out metric; those that are not finite are left out.
+        n: 1 is the plain mean.
+    """
+    tied: dict[float, list[float]] = {}
+    for reward, value in zip(rewards, values, strict=True):
+        if math.isfinite(reward):
+            tied.setdefault(reward, []).append(value)
+    reached = len(rewards) - sum(map(len, tied.values()))
+    total, weighted = 0.0, 0.0
+    subsets = math.comb(len(rewards), n)
+    for reward in sorted(tied):
+        block = tied[reward]
+        wins = (math.comb(reached + len(block), n) - math.comb(reached, n)) / max(subsets, 1)
+        reached += len(block)
+        finite = [value for value in block if math.isfinite(value)]
+        total += wins * len(finite) / len(block)
+        weighted += wins * math.fsum(finite) / len(block)
+    return weighted / total if total else math.nan
