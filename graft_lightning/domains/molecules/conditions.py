@@ -1,15 +1,10 @@
 """Conditions of molecules: the number of atoms, in the proportions of real molecules."""
 
 from graft_lightning.domains.base import Conditions
+from graft_lightning.domains.molecules.qm9 import ATOM_COUNTS as QM9_HISTOGRAM
 
 EMBEDDED_HISTOGRAM = {3: 2, 4: 6, 5: 9, 6: 31, 7: 79, 8: 246, 9: 509, 10: 901, 11: 1304, 12: 1564}
 """Molecules of the embedded set (at most 6 heavy atoms, 12 atoms) by number of atoms."""
-
-QM9_HISTOGRAM = {
-    3: 1, 4: 4, 5: 5, 6: 9, 7: 16, 8: 49, 9: 124, 10: 362, 11: 807, 12: 1689, 13: 3060, 14: 5136, 15: 7796, 16: 10644,
-    17: 13025, 18: 13364, 19: 13832, 20: 9482, 21: 9970, 22: 3393, 23: 4848, 24: 539, 25: 1506, 26: 48, 27: 266, 29: 25,
-}  # fmt: skip
-"""Training molecules of QM9 by number of atoms, as EDM counts them."""
 
 
 def condition_of(count: int, group: int = 0) -> str:
