@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from graft_lightning.domains.base import Examples, PictureFlow
-from graft_lightning.domains.base.examples import shuffled
+from graft_lightning.domains.base.shuffles import shuffles
 from graft_lightning.domains.base.weights import load_weights, save_weights
 from graft_lightning.domains.digits.classifier import DigitClassifier, default_classifier
 from graft_lightning.domains.digits.data import DIGIT_SIZE
@@ -133,8 +133,7 @@ class RealDigits(Examples):
 
     def batch(self, positions: Sequence[int], seed: int) -> tuple[State, list[str]]:
         images = real_digits(self.part)
-        places = [divmod(position, len(images)) for position in positions]
-        chosen = [shuffled("digits", len(images), seed, turn)[i] for turn, i in places]
+        chosen = shuffles(len(images), seed, "digits").at(positions)
         x = images[chosen]
         if self.noise:
             rows = [

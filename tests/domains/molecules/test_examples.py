@@ -5,6 +5,7 @@ from graft_lightning.domains.molecules.conditions import condition_of, count_of
 from graft_lightning.domains.molecules.examples import EmbeddedMolecules, MoleculeFiles
 from graft_lightning.domains.molecules.perception import perceive
 from graft_lightning.domains.molecules.xyz import write_xyz
+from graft_lightning.types import SettingsError
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +71,14 @@ def test_files(tmp_path, molecule):
     write_xyz(tmp_path / "some.xyz", [molecule(name) for name in ("water", "methane", "ethylene")])
     source = MoleculeFiles([str(tmp_path / "some.xyz")], max_atoms=5, cache=str(tmp_path / "cache"), part="all")
     assert sorted(source.batch([0, 1], 0)[1]) == ["n=3", "n=5"]
+
+
+def test_a_part_without_molecules_is_refused(tmp_path, molecule):
+    """A tenth of five molecules, rounded down, is none."""
+    write_xyz(tmp_path / "some.xyz", [molecule("water")] * 5)
+    source = MoleculeFiles([str(tmp_path / "some.xyz")], cache=str(tmp_path / "cache"), part="test")
+    with pytest.raises(SettingsError, match=r"part='test' has none of 5 molecules"):
+        source.batch([0], 0)
 
 
 def test_conditions():
