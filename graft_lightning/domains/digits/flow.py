@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from graft_lightning.domains.base import Examples, PictureFlow
 from graft_lightning.domains.base.shuffles import shuffles
+from graft_lightning.domains.base.times import fourier
 from graft_lightning.domains.base.weights import load_weights, save_weights
 from graft_lightning.domains.digits.classifier import DigitClassifier, default_classifier
 from graft_lightning.domains.digits.data import DIGIT_SIZE
-from graft_lightning.domains.digits.network import DigitTransformer, fourier
+from graft_lightning.domains.digits.network import WAVES, DigitTransformer
 from graft_lightning.processes.noise import hashed_seed
 from graft_lightning.processes.process import Shape
 from graft_lightning.processes.samplers import Euler, Sampler
@@ -41,7 +42,7 @@ class StraightPath(nn.Module):
         self.network = network
         pixels = DIGIT_SIZE**2
         self.into = nn.Linear(pixels, pixels, bias=False)
-        self.gate = nn.Linear(64, pixels)
+        self.gate = nn.Linear(2 * WAVES[0], pixels)
         self.out = nn.Linear(pixels, pixels)
         nn.init.orthogonal_(self.into.weight)
         self.out.weight.data = self.into.weight.data.T.clone()
@@ -50,7 +51,7 @@ class StraightPath(nn.Module):
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         """The output ``(batch, 1, 8, 8)`` for noisy pictures and times ``(batch,)`` in [0, 1]."""
-        straight = self.out(self.into(x_t.flatten(1)) * self.gate(fourier(t).to(x_t)))
+        straight = self.out(self.into(x_t.flatten(1)) * self.gate(fourier(t, *WAVES).to(x_t)))
         return self.network(x_t, t) + straight.reshape(x_t.shape)
 
 
