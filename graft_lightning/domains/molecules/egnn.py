@@ -16,8 +16,9 @@ import math
 import torch
 from torch import Tensor, nn
 
+from graft_lightning.domains.base.masks import centred
 from graft_lightning.domains.base.times import TimedTypes
-from graft_lightning.domains.molecules.atoms import SYMBOLS, centred
+from graft_lightning.domains.molecules.atoms import SYMBOLS
 
 
 class EGNN(nn.Module):

@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 
 from graft_lightning.domains.base import Examples
+from graft_lightning.domains.base.counts import condition_of
 from graft_lightning.domains.base.shuffles import shuffles
-from graft_lightning.domains.molecules.conditions import condition_of
 from graft_lightning.domains.molecules.dataset import CACHE, MoleculeSet, load_files
 from graft_lightning.domains.molecules.embedded import load_embedded
 from graft_lightning.domains.molecules.qm9 import edm_split

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from graft_lightning.domains.molecules.conditions import condition_of, count_of
+from graft_lightning.domains.base.counts import condition_of
 from graft_lightning.domains.molecules.examples import EmbeddedMolecules, MoleculeFiles
 from graft_lightning.domains.molecules.perception import perceive
 from graft_lightning.domains.molecules.xyz import write_xyz
@@ -79,10 +79,3 @@ def test_a_part_without_molecules_is_refused(tmp_path, molecule):
     source = MoleculeFiles([str(tmp_path / "some.xyz")], cache=str(tmp_path / "cache"), part="test")
     with pytest.raises(SettingsError, match=r"part='test' has none of 5 molecules"):
         source.batch([0], 0)
-
-
-def test_conditions():
-    assert count_of(condition_of(18)) == 18
-    for text in ("", "18", "n=", "n=-1", "n=0", "n=x", "m=3"):
-        with pytest.raises(ValueError, match="should be n=<number of atoms>"):
-            count_of(text)
