@@ -41,7 +41,7 @@ class Times(nn.Sequential):
     def forward(self, *times: Tensor) -> Tensor:
         """A vector ``(batch, width)`` of times ``(batch,)`` each."""
         features = fourier(torch.stack(times, -1), self.frequencies, self.longest, self.shortest)
-        return super().forward(features.flatten(1).to(self[0].weight.dtype))
+        return super().forward(features.flatten(1).to(next(self.parameters()).dtype))
 
 
 class TimedTypes(nn.Module):
