@@ -31,7 +31,7 @@ NETWORK = {"image_size": DIGIT_SIZE, "patch_size": 2, "width": 48, "depth": 3, "
 
 
 class StraightPath(nn.Module):
-    """A network and, beside it, a linear map of the picture whose 64 directions are gated by time.
+    """A network and, beside it, a linear map of the image whose 64 directions are gated by time.
 
     The exact velocity or v-prediction from N(0, I) to a Gaussian is of that form, so that a corrector with this path
     starts where the Gaussian corrector is, and its network has only the rest to learn.
@@ -50,7 +50,7 @@ class StraightPath(nn.Module):
             nn.init.zeros_(zero)
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """The output ``(batch, 1, 8, 8)`` for noisy pictures and times ``(batch,)`` in [0, 1]."""
+        """The output ``(batch, 1, 8, 8)`` for noisy images and times ``(batch,)`` in [0, 1]."""
         straight = self.out(self.into(x_t.flatten(1)) * self.gate(fourier(t, *WAVES).to(x_t)))
         return self.network(x_t, t) + straight.reshape(x_t.shape)
 
@@ -158,7 +158,7 @@ def real_digits(part: str) -> Tensor:
 class DigitFeatures(nn.Module):
     """Digits in [0, 1] -> 32 features of the shipped classifier: the space of distances.
 
-    They are divided by one number, so that over the real digits their variance is 1 on average. Larger pictures, and
+    They are divided by one number, so that over the real digits their variance is 1 on average. Larger images, and
     coloured ones, are averaged to grey ones of 8 x 8.
     """
 

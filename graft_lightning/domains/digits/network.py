@@ -33,7 +33,7 @@ class DigitTransformer(nn.Module):
         """Build the network.
 
         Args:
-            image_size: height and width of the picture, pixels.
+            image_size: height and width of the image, pixels.
             patch_size: height and width of a patch, pixels; divides `image_size`.
             width: channels of a token; a multiple of `heads`.
             depth: number of blocks.
@@ -41,7 +41,7 @@ class DigitTransformer(nn.Module):
             mlp_ratio: hidden width of a block's MLP in units of `width`.
             vocabulary: number of token ids; 0 builds an unconditional network.
             text_tokens: tokens of a prompt.
-            channels: channels of the picture.
+            channels: channels of the image.
 
         Raises:
             ValueError: if sizes do not divide.
@@ -73,7 +73,7 @@ class DigitTransformer(nn.Module):
         """Return the raw output, of the shape of `x_t`.
 
         Args:
-            x_t: noisy pictures (B, C, H, W), data in [-1, 1].
+            x_t: noisy images (B, C, H, W), data in [-1, 1].
             t: network time (B,), in [0, 1] from data to noise.
             tokens: token ids (B, L) of the prompts; absent for a network without a vocabulary.
         """
@@ -112,7 +112,7 @@ def _patches(x: Tensor, size: int) -> Tensor:
 
 
 def _picture(patches: Tensor, size: int, shape: torch.Size) -> Tensor:
-    """Put patches (B, P, C size size) together again to a picture of `shape` (B, C, H, W)."""
+    """Put patches (B, P, C size size) together again to an image of `shape` (B, C, H, W)."""
     batch, channels, height, width = shape
     x = patches.reshape(batch, height // size, width // size, channels, size, size)
     return x.permute(0, 3, 1, 4, 2, 5).reshape(shape)

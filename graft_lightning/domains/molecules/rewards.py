@@ -1,6 +1,6 @@
 """Rewards of molecules. All see a molecule as its geometry implies it: EDM's bonds, RDKit's graph, MMFF94's strain.
 
-What cannot be judged (RDKit refuses it, the force field has no parameters) gets the least reward, 0: a model must not
+What cannot be scored (RDKit refuses it, the force field has no parameters) gets the least reward, 0: a model must not
 gain by leaving the range in which it can be scored. Sums of rewards are `rejection.rewards.WeightedSum`, orders of
 precedence `rejection.rewards.Lexicographic`; rewards that look at the same batch share the work of perceiving it.
 
