@@ -81,7 +81,7 @@ class ShardFiles:
         if layout is None:
             raise IndexError(f"{self.folder} holds no trajectories yet")
         values = {name: torch.empty(len(index), *layout[name].shape, dtype=layout[name].dtype) for name in names}
-        views = {name: memoryview(rows.reshape(-1).view(torch.uint8).numpy()) for name, rows in values.items()}
+        views = {name: rows.reshape(-1).view(torch.uint8).numpy().data for name, rows in values.items()}
         for first, stop, shard, row in self._runs(index):
             header, file = self.header(shard), self._open(shard.index)
             for name, view in views.items():

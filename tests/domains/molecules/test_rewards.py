@@ -16,7 +16,7 @@ from graft_lightning.domains.molecules.rewards import (
     Valid,
 )
 from graft_lightning.rejection.reward import score
-from graft_lightning.rejection.rewards import ParallelReward, WeightedSum
+from graft_lightning.rejection.rewards import WeightedSum
 
 NAMES = ["methane", "methyl", "methanium", "two_waters", "formaldehyde", "nitroxyl"]
 
@@ -139,13 +139,3 @@ def test_keys(molecule):
     assert keys.dtype == torch.int64
     assert keys[0] == keys[1] != keys[2]
     assert keys[3] == UNPARSEABLE
-
-
-@pytest.mark.slow
-def test_in_several_processes_the_scores_are_the_same_in_the_same_order(molecule):
-    names = [NAMES[i % len(NAMES)] for i in range(53)]
-    samples = padded([molecule(name) for name in names])
-    reward = StableAtoms()
-    parallel = ParallelReward(reward, workers=2, at_least=10)
-    for part in (samples, samples[:11], samples[:3]):
-        torch.testing.assert_close(parallel(part, [""] * len(part)), reward(part, [""] * len(part)), rtol=0, atol=0)
