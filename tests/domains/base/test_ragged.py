@@ -1,5 +1,6 @@
 import multiprocessing
 import pickle
+import time
 import tracemalloc
 
 import numpy as np
@@ -146,6 +147,7 @@ def test_processes_that_ask_at_the_same_time_wait_for_the_first(tmp_path):
     def make(left_out):
         with made.get_lock():
             made.value += 1
+        time.sleep(0.2)  # so that the others ask before it is there
         return layouts()
 
     def ask():
