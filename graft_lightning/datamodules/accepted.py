@@ -5,8 +5,9 @@ from typing import Any, Literal
 import torch
 
 from graft_lightning.datamodules.evaluation import HeldOutConditions
-from graft_lightning.datamodules.stream import Positions, Shuffles, StreamLoader, noise_seeds
+from graft_lightning.datamodules.stream import Positions, StreamLoader, noise_seeds
 from graft_lightning.domains.base import Conditions
+from graft_lightning.domains.base.shuffles import Shuffles
 from graft_lightning.processes.noise import hashed_seed
 from graft_lightning.rejection.acceptance import Acceptance
 from graft_lightning.rejection.pool import Round

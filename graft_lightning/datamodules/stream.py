@@ -57,28 +57,6 @@ class StreamLoader:
         self._into_epoch = self.steps_done % self.steps_per_epoch
 
 
-class Shuffles:
-    """An endless concatenation of shuffles of ``range(length)``, any place of which can be asked for.
-
-    Args:
-        length: of one shuffle.
-        seed: decides all of them.
-    """
-
-    def __init__(self, length: int, seed: int) -> None:
-        self.length, self.seed = length, seed
-        self._recent: dict[int, list[int]] = {}  # lists: an element of a tensor costs a microsecond
-
-    def __getitem__(self, index: int) -> int:
-        number, offset = divmod(index, self.length)
-        if number not in self._recent:
-            generator = torch.Generator().manual_seed(hashed_seed("shuffle", self.seed, number))
-            if len(self._recent) > 1:  # a batch touches two neighbours at most
-                self._recent.pop(min(self._recent))
-            self._recent[number] = torch.randperm(self.length, generator=generator).tolist()
-        return self._recent[number][offset]
-
-
 def noise_seeds(seed: int, positions: Positions) -> Tensor:
     """The seed of the training noise of every position of a stream, int64 ``(batch,)``."""
     return torch.tensor([hashed_seed("noise", seed, position) for position in positions], dtype=torch.int64)

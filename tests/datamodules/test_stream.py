@@ -4,7 +4,7 @@ from itertools import islice
 import pytest
 import torch
 
-from graft_lightning.datamodules.stream import Shuffles, StreamLoader, noise_seeds
+from graft_lightning.datamodules.stream import StreamLoader, noise_seeds
 
 
 def positions(loader: StreamLoader) -> list[list[int]]:
@@ -44,18 +44,6 @@ def test_an_epoch_that_is_cut_short_does_not_shorten_the_next():
     loader = StreamLoader(list, 1, steps_per_epoch=4)
     list(islice(loader, 3))  # as under trainer.limit_train_batches=3
     assert positions(loader) == [[3], [4], [5], [6]]
-
-
-def test_shuffles_are_permutations_that_differ_and_do_not_depend_on_the_order_of_questions():
-    shuffles = Shuffles(5, seed=1)
-    values = [shuffles[i] for i in range(50)]
-    blocks = [values[i : i + 5] for i in range(0, 50, 5)]
-    assert all(sorted(block) == list(range(5)) for block in blocks)
-    assert len({tuple(block) for block in blocks}) > 5
-    backwards = Shuffles(5, seed=1)
-    assert [backwards[i] for i in reversed(range(50))] == values[::-1]
-    other = Shuffles(5, seed=2)
-    assert [other[i] for i in range(50)] != values
 
 
 def test_every_position_has_noise_of_its_own():

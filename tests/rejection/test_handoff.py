@@ -226,9 +226,9 @@ def test_an_interval_may_be_open_at_both_ends():
 
 
 def test_the_interval_is_where_the_bounds_of_the_shares_cross():
-    """Shares equal to the level, known to 1.96 * .01 / 1.96."""
+    """Shares equal to the level, known to .01: nine values, Student's t of eight degrees of freedom is 2.306."""
     levels = [0.05, 0.15, 0.25]
-    found = recommended(levels, [Estimate(t, 0.01 / 1.96, 9) for t in levels], 0.1)
+    found = recommended(levels, [Estimate(t, 0.01 / 2.306004, 9) for t in levels], 0.1)
     assert (found.low, found.crossing, found.high) == pytest.approx((0.09, 0.1, 0.11))
     assert (found.level, found.below, found.above) == (0.05, False, False)
 

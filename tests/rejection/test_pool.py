@@ -8,6 +8,7 @@ import pickle
 import resource
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from graft_lightning.rejection.pool import (
     Shard,
     TrajectoryPool,
 )
+from graft_lightning.rejection.pool.open_file import OPEN
 
 FINGERPRINT = {"reference": {"weights": "a1b2", "guidance": 7.5}, "sampler": {"class": "DDIM", "steps": 50}}
 LEVELS = {12: KeptLevel(250.0, 0.75), 25: KeptLevel(500.0, float("-inf"))}
@@ -612,7 +614,7 @@ def test_a_lock_outlives_neither_an_error_nor_a_worker(tmp_path):
 def test_a_round_travels_to_workers(tmp_path):
     _, round_ = make_pool(tmp_path / "pool")
     fill(round_)
-    round_.read([1])  # is mapped
+    round_.read([1])  # is open
     copy = pickle.loads(pickle.dumps(round_))
     assert torch.equal(copy.read([29])["x_0"], values(torch.tensor([29]), 1, 4, 4))
     loader = torch.utils.data.DataLoader(
@@ -660,18 +662,60 @@ def test_a_pool_is_read_within_far_less_memory_than_its_size(tmp_path):
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="reads Linux's /proc")
-def test_reading_many_shards_keeps_no_file_open_and_gives_its_addresses_back(tmp_path):
-    round_ = big_pool(tmp_path / "pool", shards=50, rows=2, row=3)
+def test_reading_many_shards_keeps_few_files_open_and_gives_them_back(tmp_path):
+    round_ = big_pool(tmp_path / "pool", shards=OPEN + 20, rows=2, row=3)
 
-    def mapped() -> int:
-        return Path("/proc/self/maps").read_text().count(str(tmp_path))
+    def opened() -> int:
+        links = [Path("/proc/self/fd", name) for name in os.listdir("/proc/self/fd")]
+        return sum(str(tmp_path) in os.readlink(link) for link in links if link.is_symlink())
 
-    files = len(os.listdir("/proc/self/fd"))
-    assert torch.equal(round_.read(torch.arange(100))["seed"], torch.arange(100))
-    assert mapped() == 50
-    assert len(os.listdir("/proc/self/fd")) == files
+    index = torch.arange(len(round_))
+    assert torch.equal(round_.read(index)["seed"], index)
+    assert opened() == OPEN
+    assert torch.equal(round_.read(index.flip(0))["seed"], index.flip(0))
+    assert opened() == OPEN
     del round_
-    assert mapped() == 0
+    assert opened() == 0
+
+
+def test_threads_read_while_files_are_closed_under_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(pools.shard_files, "OPEN", 2)
+    round_ = big_pool(tmp_path / "pool", shards=40, rows=3, row=2)
+
+    def read(seed: int) -> bool:
+        index = torch.randint(len(round_), (600,), generator=torch.Generator().manual_seed(seed))
+        return torch.equal(round_.read(index)["x_0"][:, 1], index.float())
+
+    with ThreadPoolExecutor(4) as threads:
+        assert all(threads.map(read, range(12)))
+
+
+def test_a_shard_cut_off_while_it_is_open_is_told(tmp_path):
+    """Not the end of the process, which reading a mapped file would be."""
+    _, round_ = make_pool(tmp_path / "pool")
+    fill(round_)
+    assert round_.read([8])["seed"] == 8 + 2**62
+    file = round_.path / round_.shards[1].filename
+    os.truncate(file, 400)
+    with pytest.raises(
+        DamagedShard, match=r"000001\.safetensors is damaged: it ends before byte \d+\. Delete this file"
+    ):
+        round_.read([15])
+    file.unlink()
+    assert round_.missing() == [round_.shards[1]]
+    fill(round_)
+    assert torch.equal(round_.read([15])["seed"], torch.tensor([15]) + 2**62)
+
+
+@pytest.mark.parametrize("index", [[3, 4, 5], [6, 7, 8, 9], [9, 8, 7], [5, 5, 6, 6], [0, 29], [7, 16, 17, 24, 8]])
+def test_stretches_are_read_like_single_rows(tmp_path, index):
+    """Within a shard, across the border of two (8), backwards, repeated."""
+    _, round_ = make_pool(tmp_path / "pool")
+    fill(round_)
+    together, alone = round_.read(index), [round_.read([i]) for i in index]
+    for name in ("x_0", "seed", ("states", "25")):
+        assert torch.equal(together[name], torch.cat([one[name] for one in alone]))
+    assert torch.equal(together["x_0"], values(torch.tensor(index), 1, 4, 4))
 
 
 def test_verification_reads_every_file_once_and_a_full_disk_leaves_no_shard(tmp_path, monkeypatch):

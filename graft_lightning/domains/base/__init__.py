@@ -1,4 +1,11 @@
-"""Glue that domains share: lists of conditions, sources of training examples, references of pictures."""
+"""What domains share.
+
+* all: lists of conditions, sources of training examples in endless shuffles, weights, diversity, distances;
+* images: references, flows, contact sheets;
+* sets of elements, such as the atoms of a molecule: what is known of an element and padded batches (`elements`,
+  `masks`), sets kept on disk (`ragged`, `ragged_files`), the number of elements as a condition (`counts`);
+* networks: the times of several fields (`times`), the transformer block (`transformer`).
+"""
 
 from graft_lightning.domains.base.conditions import Conditions, TextFile, Texts, Unconditional
 from graft_lightning.domains.base.diversity import Diversity

@@ -2,12 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
-
-import torch
-
-from graft_lightning.processes.noise import hashed_seed
 
 
 class Examples(ABC):
@@ -24,19 +19,3 @@ class Examples(ABC):
             positions: places in the stream.
             seed: of the run.
         """
-
-
-@lru_cache(maxsize=8)
-def shuffled(purpose: str, length: int, seed: int, turn: int) -> list[int]:
-    """Shuffle ``turn`` of an endless sequence of shuffles of ``range(length)``.
-
-    It is kept: a batch touches two neighbours at most.
-
-    Args:
-        purpose: each has shuffles of its own.
-        length: of the data.
-        seed: of the run.
-        turn: how many shuffles came before.
-    """
-    generator = torch.Generator().manual_seed(hashed_seed(purpose, seed, turn))
-    return torch.randperm(length, generator=generator).tolist()

@@ -1,4 +1,4 @@
-"""What all domains of pictures share: unconditional flows, contact sheets and PNG files."""
+"""What all domains of images share: unconditional flows, contact sheets and PNG files."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -24,7 +24,7 @@ BLANK = 0.01
 
 
 class PictureReference(Reference):
-    """A reference whose samples are pictures ``(batch, channels, height, width)`` in [0, 1]."""
+    """A reference whose samples are images ``(batch, channels, height, width)`` in [0, 1]."""
 
     same_within = 0.01
 
@@ -49,7 +49,7 @@ class PictureReference(Reference):
 
 
 class PictureFlow(PictureReference):
-    """An unconditional flow of pictures in [-1, 1], or the corrector of one.
+    """An unconditional flow of images in [-1, 1], or the corrector of one.
 
     Args:
         sampler: how it is sampled.
@@ -84,7 +84,7 @@ class PictureFlow(PictureReference):
 
 
 def to_pixels(samples: Tensor) -> np.ndarray:
-    """Pictures in [0, 1] as uint8 ``(batch, height, width, 3)``; one channel is repeated."""
+    """Images in [0, 1] as uint8 ``(batch, height, width, 3)``; one channel is repeated."""
     pixels = (samples.detach().float().clamp(0, 1) * 255).round().to("cpu", torch.uint8)
     return pixels.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
 
@@ -92,14 +92,14 @@ def to_pixels(samples: Tensor) -> np.ndarray:
 def contact_sheet(
     samples: Tensor, captions: Sequence[str] | None = None, columns: int = 8, side: int = 96, margin: int = 4
 ) -> Tensor:
-    """Pictures side by side, each enlarged to about ``side`` pixels without smoothing.
+    """Images side by side, each enlarged to about ``side`` pixels without smoothing.
 
     Args:
         samples: ``(batch, channels, height, width)`` in [0, 1].
-        captions: one text under each picture, or none.
-        columns: pictures in a row.
-        side: least width of a picture on the sheet.
-        margin: pixels between pictures.
+        captions: one text under each image, or none.
+        columns: images in a row.
+        side: least width of an image on the sheet.
+        margin: pixels between images.
 
     Returns:
         uint8 ``(3, height, width)``.

@@ -2,7 +2,7 @@
 
 A picture is a 16 x 16 canvas with one digit in each of two slots: side by side (left, right) or one above the other
 (top, bottom). The real digits are split once into thirds that never meet: the generative model is pre-trained on
-`reference`, the reward's classifier on `reward`, the judge of the results on `judge`.
+`reference`, the reward's classifier on `reward`, the judge, a held-out metric, on `judge`.
 """
 
 from collections.abc import Sequence

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from graft_lightning.domains.base import Examples, PictureFlow
-from graft_lightning.domains.base.examples import shuffled
+from graft_lightning.domains.base.shuffles import shuffles
+from graft_lightning.domains.base.times import fourier
 from graft_lightning.domains.base.weights import load_weights, save_weights
 from graft_lightning.domains.digits.classifier import DigitClassifier, default_classifier
 from graft_lightning.domains.digits.data import DIGIT_SIZE
-from graft_lightning.domains.digits.network import DigitTransformer, fourier
+from graft_lightning.domains.digits.network import WAVES, DigitTransformer
 from graft_lightning.processes.noise import hashed_seed
 from graft_lightning.processes.process import Shape
 from graft_lightning.processes.samplers import Euler, Sampler
@@ -30,7 +31,7 @@ NETWORK = {"image_size": DIGIT_SIZE, "patch_size": 2, "width": 48, "depth": 3, "
 
 
 class StraightPath(nn.Module):
-    """A network and, beside it, a linear map of the picture whose 64 directions are gated by time.
+    """A network and, beside it, a linear map of the image whose 64 directions are gated by time.
 
     The exact velocity or v-prediction from N(0, I) to a Gaussian is of that form, so that a corrector with this path
     starts where the Gaussian corrector is, and its network has only the rest to learn.
@@ -41,7 +42,7 @@ class StraightPath(nn.Module):
         self.network = network
         pixels = DIGIT_SIZE**2
         self.into = nn.Linear(pixels, pixels, bias=False)
-        self.gate = nn.Linear(64, pixels)
+        self.gate = nn.Linear(2 * WAVES[0], pixels)
         self.out = nn.Linear(pixels, pixels)
         nn.init.orthogonal_(self.into.weight)
         self.out.weight.data = self.into.weight.data.T.clone()
@@ -49,8 +50,8 @@ class StraightPath(nn.Module):
             nn.init.zeros_(zero)
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """The output ``(batch, 1, 8, 8)`` for noisy pictures and times ``(batch,)`` in [0, 1]."""
-        straight = self.out(self.into(x_t.flatten(1)) * self.gate(fourier(t).to(x_t)))
+        """The output ``(batch, 1, 8, 8)`` for noisy images and times ``(batch,)`` in [0, 1]."""
+        straight = self.out(self.into(x_t.flatten(1)) * self.gate(fourier(t, *WAVES).to(x_t)))
         return self.network(x_t, t) + straight.reshape(x_t.shape)
 
 
@@ -133,8 +134,7 @@ class RealDigits(Examples):
 
     def batch(self, positions: Sequence[int], seed: int) -> tuple[Tensor, list[str]]:
         images = real_digits(self.part)
-        places = [divmod(position, len(images)) for position in positions]
-        chosen = [shuffled("digits", len(images), seed, turn)[i] for turn, i in places]
+        chosen = shuffles(len(images), seed, "digits").at(positions)
         x = images[chosen]
         if self.noise:
             rows = [
@@ -158,7 +158,7 @@ def real_digits(part: str) -> Tensor:
 class DigitFeatures(nn.Module):
     """Digits in [0, 1] -> 32 features of the shipped classifier: the space of distances.
 
-    They are divided by one number, so that over the real digits their variance is 1 on average. Larger pictures, and
+    They are divided by one number, so that over the real digits their variance is 1 on average. Larger images, and
     coloured ones, are averaged to grey ones of 8 x 8.
     """
 

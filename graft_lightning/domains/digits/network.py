@@ -1,19 +1,21 @@
 """A compact transformer that denoises digits, given a noise level and, if it was built for one, a prompt."""
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from graft_lightning.domains.base.times import Times
+from graft_lightning.domains.base.transformer import Block
 from graft_lightning.domains.digits.prompts import SLOTS, VOCABULARY
+
+WAVES = (32, 8.0, 1 / 8)
+"""Of time: how many Fourier features have a cosine and a sine, the longest and the shortest wavelength."""
 
 
 class DigitTransformer(nn.Module):
-    """Transformer over patches of the picture (DiT: Peebles and Xie, 2023).
+    """Transformer over patches of the image, in blocks that time modulates.
 
-    The prompt's tokens, one a slot, stand in front of the patches. Time scales, shifts and gates every block, from one
-    projection that all blocks share (PixArt: Chen et al., 2023) and a table per block. The output starts at zero.
+    The prompt's tokens, one a slot, stand in front of the patches. The output starts at zero.
     """
 
     def __init__(
@@ -31,7 +33,7 @@ class DigitTransformer(nn.Module):
         """Build the network.
 
         Args:
-            image_size: height and width of the picture, pixels.
+            image_size: height and width of the image, pixels.
             patch_size: height and width of a patch, pixels; divides `image_size`.
             width: channels of a token; a multiple of `heads`.
             depth: number of blocks.
@@ -39,7 +41,7 @@ class DigitTransformer(nn.Module):
             mlp_ratio: hidden width of a block's MLP in units of `width`.
             vocabulary: number of token ids; 0 builds an unconditional network.
             text_tokens: tokens of a prompt.
-            channels: channels of the picture.
+            channels: channels of the image.
 
         Raises:
             ValueError: if sizes do not divide.
@@ -54,12 +56,12 @@ class DigitTransformer(nn.Module):
         patches = (image_size // patch_size) ** 2
         self.patch_in = nn.Linear(channels * patch_size**2, width)
         self.position = nn.Parameter(torch.randn(1, patches, width) * 0.3)
-        self.time = nn.Sequential(nn.Linear(64, width), nn.SiLU(), nn.Linear(width, width))
+        self.time = Times(1, width, *WAVES)
         if vocabulary:
             self.words = nn.Embedding(vocabulary, width)
             self.word_position = nn.Parameter(torch.randn(1, text_tokens, width) * 0.3)
         self.modulation = nn.Linear(width, 6 * width)
-        self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio * width) for _ in range(depth))
+        self.blocks = nn.ModuleList(ReluBlock(width, heads, mlp_ratio * width) for _ in range(depth))
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.modulation_out = nn.Linear(width, 2 * width)
         self.patch_out = nn.Linear(width, channels * patch_size**2)
@@ -71,12 +73,12 @@ class DigitTransformer(nn.Module):
         """Return the raw output, of the shape of `x_t`.
 
         Args:
-            x_t: noisy pictures (B, C, H, W), data in [-1, 1].
+            x_t: noisy images (B, C, H, W), data in [-1, 1].
             t: network time (B,), in [0, 1] from data to noise.
             tokens: token ids (B, L) of the prompts; absent for a network without a vocabulary.
         """
         h = self.patch_in(_patches(x_t, self.patch_size)) + self.position
-        condition = self.time(fourier(t).to(x_t.dtype))
+        condition = self.time(t)
         if tokens is not None:
             h = torch.cat([self.words(tokens) + self.word_position, h], dim=1)
         condition = F.silu(condition)
@@ -88,40 +90,18 @@ class DigitTransformer(nn.Module):
         return _picture(self.patch_out(h), self.patch_size, x_t.shape)
 
 
-class Block(nn.Module):
-    """Pre-norm attention and MLP, each scaled, shifted and gated by the condition.
+class ReluBlock(Block):
+    """A block whose MLP has no biases, for which the shifts stand in, and ReLU for GELU.
 
-    The shifts stand in for biases, and ReLU for GELU: on a CPU those two cost as much as half of the products.
+    On a CPU those two cost as much as half of the products.
     """
 
-    def __init__(self, width: int, heads: int, hidden: int) -> None:
-        """Build a block of `heads` attention heads and an MLP of `hidden` units."""
-        super().__init__()
-        self.heads = heads
-        # Gates start at 1/2: all blocks take part from the first step, and the output still starts at zero.
-        self.table = nn.Parameter(torch.tensor([0.0, 0.0, 0.5, 0.0, 0.0, 0.5]).repeat_interleave(width))
-        self.norm = nn.LayerNorm(width, elementwise_affine=False)
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.out = nn.Linear(width, width, bias=False)
+    def _build_mlp(self, width: int, hidden: int) -> None:
         self.mlp_in = nn.Linear(width, hidden, bias=False)
         self.mlp_out = nn.Linear(hidden, width, bias=False)
 
-    def forward(self, h: Tensor, modulation: Tensor) -> Tensor:
-        """Return the tokens (B, P, width) after the block, given a modulation (B, 6 width)."""
-        scale_1, shift_1, gate_1, scale_2, shift_2, gate_2 = (modulation + self.table)[:, None].chunk(6, dim=-1)
-        h = h + gate_1 * self._attention(self.norm(h) * (1 + scale_1) + shift_1)
-        return h + gate_2 * self.mlp_out(F.relu(self.mlp_in(self.norm(h) * (1 + scale_2) + shift_2)))
-
-    def _attention(self, h: Tensor) -> Tensor:
-        query, key, value = self.qkv(h).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        return self.out(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
-
-
-def fourier(t: Tensor) -> Tensor:
-    """Return 64 features of times (B,) in [0, 1], of wavelengths from 8 down to 1/8."""
-    frequency = torch.exp(torch.linspace(math.log(1 / 8), math.log(8), 32, device=t.device)) * (2 * math.pi)
-    angle = t[:, None].float() * frequency
-    return torch.cat([angle.cos(), angle.sin()], dim=1)
+    def _mlp(self, h: Tensor) -> Tensor:
+        return self.mlp_out(F.relu(self.mlp_in(h)))
 
 
 def _patches(x: Tensor, size: int) -> Tensor:
@@ -132,7 +112,7 @@ def _patches(x: Tensor, size: int) -> Tensor:
 
 
 def _picture(patches: Tensor, size: int, shape: torch.Size) -> Tensor:
-    """Put patches (B, P, C size size) together again to a picture of `shape` (B, C, H, W)."""
+    """Put patches (B, P, C size size) together again to an image of `shape` (B, C, H, W)."""
     batch, channels, height, width = shape
     x = patches.reshape(batch, height // size, width // size, channels, size, size)
     return x.permute(0, 3, 1, 4, 2, 5).reshape(shape)

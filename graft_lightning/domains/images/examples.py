@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from graft_lightning.domains.base import Examples
-from graft_lightning.domains.base.examples import shuffled
+from graft_lightning.domains.base.shuffles import shuffles
 from graft_lightning.domains.images.decoding import as_shown, bits_per_channel
 from graft_lightning.domains.images.files import PictureFiles, open_files
 from graft_lightning.processes.noise import hashed_seed
@@ -85,8 +85,8 @@ class ImageFiles(Examples):
 
     def batch(self, positions: Sequence[int], seed: int) -> tuple[Tensor, list[str]]:
         length = len(self)
-        places = [divmod(position, length) for position in positions]
-        chosen = [shuffled("images", length, seed, turn)[i] if self.shuffle else i for turn, i in places]
+        in_order = [position % length for position in positions]
+        chosen = shuffles(length, seed, "images").at(positions) if self.shuffle else in_order
         if len(chosen) > 1:
             with ThreadPoolExecutor(THREADS) as pool:
                 pictures = list(pool.map(self.read, chosen))

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from tensordict import TensorDict
 from torch import Tensor
+
+from graft_lightning.domains.base.elements import Elements, Field
 
 SYMBOLS = ("H", "C", "N", "O", "F")
 """The elements of QM9; an atom's type is the index into this tuple (the order of EDM's one-hot code)."""
@@ -16,6 +17,11 @@ ATOMIC_NUMBERS = (1, 6, 7, 8, 9)
 
 TYPES = {symbol: index for index, symbol in enumerate(SYMBOLS)}
 """The type of an element, by its symbol."""
+
+ATOMS = Elements(
+    {"positions": Field("float32", (3,)), "types": Field("int64", stored="uint8")}, sample="molecule", plural="atoms"
+)
+"""What a molecule consists of."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,24 +60,19 @@ def padded(molecules: Sequence[Molecule], width: int | None = None) -> TensorDic
     Raises:
         ValueError: if a molecule has a foreign element, or more than ``width`` atoms.
     """
-    largest = max((len(molecule.symbols) for molecule in molecules), default=0)
-    width = largest if width is None else width
-    if largest > width:
-        raise ValueError(f"a molecule has {largest} atoms, more than the width of {width}")
-    positions = torch.zeros(len(molecules), width, 3)
-    types = torch.zeros(len(molecules), width, dtype=torch.int64)
-    mask = torch.zeros(len(molecules), width, dtype=torch.bool)
     for row, molecule in enumerate(molecules):
         if molecule.foreign:
             raise ValueError(
                 f"{molecule.source or 'molecule ' + str(row)}: elements {sorted(molecule.foreign)} are not among "
                 f"{', '.join(SYMBOLS)}"
             )
-        n = len(molecule.symbols)
-        positions[row, :n] = torch.as_tensor(molecule.positions, dtype=torch.float32)
-        types[row, :n] = torch.tensor([TYPES[symbol] for symbol in molecule.symbols])
-        mask[row, :n] = True
-    return batch(positions, types, mask)
+    found = [arrays(molecule.positions, molecule.symbols) for molecule in molecules]
+    return batch(**ATOMS.padded(found, width))
+
+
+def arrays(positions: np.ndarray, symbols: Sequence[str]) -> dict[str, np.ndarray]:
+    """One molecule's fields, as `ATOMS` names them."""
+    return {"positions": positions, "types": np.array([TYPES[symbol] for symbol in symbols], dtype=np.int64)}
 
 
 def batch(positions: Tensor, types: Tensor, mask: Tensor) -> TensorDict:
@@ -81,20 +82,7 @@ def batch(positions: Tensor, types: Tensor, mask: Tensor) -> TensorDict:
 
 def unpadded(samples: TensorDict) -> list[Molecule]:
     """The molecules of a padded batch, one by one (rows without any atom included)."""
-    rows = zip(samples["positions"].cpu(), samples["types"].cpu(), samples["mask"].cpu(), strict=True)
     return [
-        Molecule(tuple(SYMBOLS[t] for t in types[mask].tolist()), positions[mask].double().numpy())
-        for positions, types, mask in rows
+        Molecule(tuple(SYMBOLS[t] for t in fields["types"].tolist()), fields["positions"].double().numpy())
+        for fields in ATOMS.unpadded(samples)
     ]
-
-
-def centred(positions: Tensor, mask: Tensor) -> Tensor:
-    """Positions with zero centre of mass per molecule (every atom weighs the same), zero where padded.
-
-    Args:
-        positions: ``(batch, atoms, 3)``.
-        mask: bool ``(batch, atoms)``.
-    """
-    weight = mask[..., None].to(positions.dtype)
-    mean = (positions * weight).sum(-2, keepdim=True) / weight.sum(-2, keepdim=True).clamp(min=1)
-    return (positions - mean) * weight

@@ -1,33 +1,27 @@
-"""Molecules parsed once and kept as memory-mapped arrays.
+"""Molecules parsed once and kept as memory-mapped arrays, positions centred.
 
-A stored set is a folder of ``positions.npy`` (float32, centred), ``types.npy`` (uint8), ``offsets.npy`` (int64,
-molecule m owns the atoms offsets[m] to offsets[m + 1]) and ``manifest.json``. It is written beside its place and
-renamed, so that a folder that exists is complete. Its name holds the fingerprint of what it was made from: a change of
-a source file or of the format makes another folder.
+The name of a stored set holds the fingerprint of what it was made from: a change of a source file or of the format
+makes another folder.
 """
 
-import fcntl
 import hashlib
 import json
-import os
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 from tensordict import TensorDict
 from torch import Tensor
-from torch.utils.data import Dataset
 
-from graft_lightning.domains.molecules.atoms import TYPES, Molecule, batch
+from graft_lightning.domains.base import ragged_files
+from graft_lightning.domains.base.ragged import RaggedSet
+from graft_lightning.domains.molecules.atoms import ATOMS, Molecule, arrays
 from graft_lightning.domains.molecules.files import read_molecules, source_files
 from graft_lightning.domains.molecules.oddities import told
 from graft_lightning.domains.molecules.perception import UNPARSEABLE, perceive
-from graft_lightning.domains.molecules.qm9 import histogram, identifier, read_exclusions
+from graft_lightning.domains.molecules.qm9 import identifier, read_exclusions
 
 FORMAT = 2
 """Raised when the arrays or the parsing change, so that old folders are left alone."""
@@ -35,98 +29,35 @@ FORMAT = 2
 CACHE = Path(".cache/molecules")
 """Where sets are kept by default, below the working directory."""
 
-Indices = Sequence[int] | np.ndarray | Tensor | slice
 
-
-class MoleculeSet(Dataset[TensorDict]):
+class MoleculeSet(RaggedSet):
     """Molecules on disk, read as padded batches.
 
     Args:
         folder: of a stored set.
         indices: which molecules of it, in which order; all by default.
-
-    Attributes:
-        folder: where it is stored.
-        indices: int64 ``(molecules,)``, places in the stored set.
-        atom_counts: int64 ``(molecules,)``.
-        manifest: what it was made from, and what was left out.
     """
 
-    def __init__(self, folder: Path | str, indices: np.ndarray | None = None) -> None:
-        self.folder = Path(folder)
-        self.manifest = json.loads((self.folder / "manifest.json").read_text(encoding="utf-8"))
-        self._positions = np.load(self.folder / "positions.npy", mmap_mode="r")
-        self._types = np.load(self.folder / "types.npy", mmap_mode="r")
-        self._offsets = np.load(self.folder / "offsets.npy")
-        self.indices = np.arange(len(self._offsets) - 1) if indices is None else np.asarray(indices, dtype=np.int64)
-        self.atom_counts = np.diff(self._offsets)[self.indices]
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, index: int | Indices) -> TensorDict:
-        """One molecule without padding, or several as a padded batch (`read` says how wide)."""
-        if isinstance(index, int | np.integer):
-            return self.read([int(index)], width=int(self.atom_counts[index]))[0]
-        return self.read(index)
+    elements = ATOMS
 
     @property
-    def width(self) -> int:
-        """Atoms of the largest molecule; 0 for an empty set."""
-        return int(self.atom_counts.max(initial=0))
+    def atom_counts(self) -> np.ndarray:
+        """Atoms of each molecule, int64 ``(molecules,)``."""
+        return self.counts
 
-    def read(self, index: Indices, width: int | None = None) -> TensorDict:
-        """Molecules as a padded batch.
-
-        Args:
-            index: places in this set.
-            width: atoms per row; by default those of the largest molecule of the whole set, the same for every batch.
-
-        Raises:
-            ValueError: if a molecule has more than ``width`` atoms.
-        """
-        chosen = self.indices[_as_numpy(index)]
-        start, count = self._offsets[chosen], self._offsets[chosen + 1] - self._offsets[chosen]
-        width = self.width if width is None else width
-        if count.max(initial=0) > width:
-            raise ValueError(f"a molecule has {count.max()} atoms, more than the width of {width}")
-        mask = np.arange(width) < count[:, None]
-        place = np.where(mask, start[:, None] + np.arange(width), 0)
-        positions = np.where(mask[..., None], self._positions[place], np.float32(0))
-        types = np.where(mask, self._types[place], 0).astype(np.int64)
-        return batch(torch.from_numpy(positions), torch.from_numpy(types), torch.from_numpy(mask))
-
-    def subset(self, indices: Indices) -> "MoleculeSet":
-        """The molecules at ``indices`` of this set, as a set."""
-        return MoleculeSet(
-            self.folder, self.indices[np.asarray(indices) if not isinstance(indices, slice) else indices]
-        )
-
-    def histogram(self) -> dict[int, int]:
-        """Molecules by number of atoms."""
-        return histogram(self.atom_counts)
+    def collated(self, fields: dict[str, Tensor]) -> TensorDict:
+        return TensorDict(fields, batch_size=fields["mask"].shape[:-1])
 
     def keys(self) -> Tensor:
         """De-duplication keys of all molecules, int64 ``(molecules,)``, as `perception` defines them.
 
         They are worked out once per stored set (about a minute for QM9) and kept beside it.
         """
-        path = self.folder / "keys.npy"
-        if not path.exists():
-            whole = MoleculeSet(self.folder)
-            keys = [molecule.key for piece in _pieces(len(whole)) for molecule in perceive(whole[piece])]
-            with tempfile.NamedTemporaryFile(dir=self.folder, suffix=".partial", delete=False) as file:
-                np.save(file, np.array(keys, dtype=np.int64))
-            os.replace(file.name, path)
-        return torch.from_numpy(np.load(path)[self.indices])
+        return torch.from_numpy(self.column("keys", _keys))
 
 
-def _as_numpy(index: Indices) -> np.ndarray | slice:
-    return index if isinstance(index, slice) else np.asarray(index)
-
-
-def _pieces(length: int, size: int = 4096) -> Iterator[slice]:
-    return (slice(start, min(start + size, length)) for start in range(0, length, size))
+def _keys(molecules: MoleculeSet) -> np.ndarray:
+    return np.array([molecule.key for piece in molecules.pieces() for molecule in perceive(piece)], dtype=np.int64)
 
 
 def known_keys(molecules: MoleculeSet) -> Tensor:
@@ -201,8 +132,6 @@ def stored(
 ) -> MoleculeSet:
     """The set that ``description`` names: opened where it is stored, else made and stored.
 
-    Processes that ask at the same time wait for the first one.
-
     Args:
         cache: folder of stored sets.
         name: first part of the folder's name.
@@ -212,44 +141,9 @@ def stored(
     Raises:
         ValueError: if nothing is left.
     """
-    description = {"format": FORMAT, **description}
-    digest = hashlib.blake2b(json.dumps(description, sort_keys=True).encode(), digest_size=8).hexdigest()
-    folder = cache / f"{name}-{digest}"
-    if not folder.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        with _lock(cache / f"{folder.name}.lock"):
-            if not folder.exists():
-                _write(folder, description, make)
-    return MoleculeSet(folder)
 
+    def fields(left_out: Counter[str]) -> Iterator[dict[str, np.ndarray]]:
+        for molecule in make(left_out):
+            yield arrays(molecule.positions - molecule.positions.mean(0), molecule.symbols)
 
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _write(folder: Path, description: dict[str, object], make: Callable[[Counter[str]], Iterable[Molecule]]) -> None:
-    left_out: Counter[str] = Counter()
-    positions, types, offsets = [], [], [0]
-    for molecule in make(left_out):
-        positions.append((molecule.positions - molecule.positions.mean(0)).astype(np.float32))
-        types.append(np.array([TYPES[symbol] for symbol in molecule.symbols], dtype=np.uint8))
-        offsets.append(offsets[-1] + len(molecule.symbols))
-    if not positions:
-        raise ValueError(f"no molecule is left of {description}; left out: {dict(left_out) or 'none'}")
-    temporary = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", suffix=".partial", dir=folder.parent))
-    try:
-        np.save(temporary / "positions.npy", np.concatenate(positions))
-        np.save(temporary / "types.npy", np.concatenate(types))
-        np.save(temporary / "offsets.npy", np.array(offsets, dtype=np.int64))
-        manifest = {**description, "molecules": len(positions), "left_out": dict(left_out)}
-        (temporary / "manifest.json").write_text(json.dumps(manifest, indent=2), encoding="utf-8")
-        for file in temporary.iterdir():
-            with file.open("rb") as handle:
-                os.fsync(handle.fileno())
-        temporary.rename(folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+    return MoleculeSet(ragged_files.stored(cache, name, {"format": FORMAT, **description}, ATOMS, fields))

@@ -1,4 +1,4 @@
-"""Molecules as pictures: grids of structural formulae, drawn by RDKit."""
+"""Molecules as images: grids of structural formulae, drawn by RDKit."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -75,7 +75,7 @@ def _or_nothing(graph: "Mol", drawn: Callable[[Sequence["Mol"], Sequence[str]], 
 
 
 def as_tensor(image: "Image") -> Tensor:
-    """A picture as uint8 ``(3, height, width)``, the way TensorBoard takes it."""
+    """An image as uint8 ``(3, height, width)``, the way TensorBoard takes it."""
     return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
 
 

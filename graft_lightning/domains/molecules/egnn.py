@@ -16,8 +16,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from graft_lightning.domains.molecules.atoms import SYMBOLS, centred
-from graft_lightning.domains.molecules.embedding import Inputs
+from graft_lightning.domains.base.masks import centred
+from graft_lightning.domains.base.times import TimedTypes
+from graft_lightning.domains.molecules.atoms import SYMBOLS
 
 
 class EGNN(nn.Module):
@@ -50,7 +51,7 @@ class EGNN(nn.Module):
         normalization_factor: float = 1.0,
     ) -> None:
         super().__init__()
-        self.inputs = Inputs(classes, width)
+        self.inputs = TimedTypes(classes, width)
         self.distances = Distances(radial)
         edge = 2 * self.distances.features + pair_width
         reach = coords_range / layers

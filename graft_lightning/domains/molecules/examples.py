@@ -2,20 +2,21 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from graft_lightning.domains.base import Examples
-from graft_lightning.domains.molecules.conditions import condition_of
+from graft_lightning.domains.base.counts import condition_of
+from graft_lightning.domains.base.shuffles import shuffles
 from graft_lightning.domains.molecules.dataset import CACHE, MoleculeSet, load_files
 from graft_lightning.domains.molecules.embedded import load_embedded
 from graft_lightning.domains.molecules.qm9 import edm_split
 from graft_lightning.domains.molecules.rotations import random_rotations, rotated
 from graft_lightning.processes.noise import Noise, hashed_seed
+from graft_lightning.types import SettingsError
 
 Part = Literal["train", "valid", "test", "all"]
 
@@ -26,7 +27,7 @@ class MoleculeExamples(Examples):
     Args:
         part: of EDM's split, or all.
         rotate: whether each is turned at random, another way every time it comes. A network that is not equivariant
-            needs it; for one that is, the law of the loss is the same.
+            needs it; for one that is, the distribution of the loss is the same.
     """
 
     def __init__(self, part: Part = "train", rotate: bool = True) -> None:
@@ -38,9 +39,16 @@ class MoleculeExamples(Examples):
 
     @cached_property
     def molecules(self) -> MoleculeSet:
-        """The molecules of the part; loaded when first asked for."""
+        """The molecules of the part; loaded when first asked for.
+
+        Raises:
+            SettingsError: if the part is empty, as parts of very small sets are.
+        """
         whole = self.load()
-        return whole if self.part == "all" else whole.subset(edm_split(len(whole))[self.part])
+        part = whole if self.part == "all" else whole.subset(edm_split(len(whole))[self.part])
+        if not len(part):
+            raise SettingsError(f"part={self.part!r} has none of {len(whole)} molecules; give more, or part='all'")
+        return part
 
     @cached_property
     def width(self) -> int:
@@ -48,9 +56,7 @@ class MoleculeExamples(Examples):
         return self.load().width
 
     def batch(self, positions: Sequence[int], seed: int) -> tuple[Any, list[str]]:
-        length = len(self.molecules)
-        places = [divmod(position, length) for position in positions]
-        chosen = [int(_shuffle(length, seed, number)[offset]) for number, offset in places]
+        chosen = shuffles(len(self.molecules), seed, "molecules").at(positions)
         found = self.molecules.read(chosen, self.width)
         if self.rotate:
             seeds = torch.tensor([hashed_seed("rotation", seed, position) for position in positions])
@@ -110,10 +116,3 @@ class MoleculeFiles(MoleculeExamples):
 
     def load(self) -> MoleculeSet:
         return load_files([Path(path) for path in self.paths], self.cache, self.exclusions, self.max_atoms)
-
-
-@lru_cache(maxsize=4)
-def _shuffle(length: int, seed: int, number: int) -> Tensor:
-    """Shuffle ``number`` of the stream; a batch touches two neighbours at most."""
-    generator = torch.Generator().manual_seed(hashed_seed("molecules", seed, number))
-    return torch.randperm(length, generator=generator)

@@ -7,7 +7,7 @@ References:
 
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -131,9 +131,3 @@ def edm_split(count: int, train: int | None = None) -> dict[str, np.ndarray]:
     permutation = np.random.RandomState(0).permutation(count)
     parts = np.split(permutation, [train, count - test])
     return dict(zip(("train", "valid", "test"), parts, strict=True))
-
-
-def histogram(atom_counts: Sequence[int] | np.ndarray) -> dict[int, int]:
-    """How many molecules have how many atoms, by number of atoms in rising order."""
-    values, occurrences = np.unique(np.asarray(atom_counts), return_counts=True)
-    return dict(zip(values.tolist(), occurrences.tolist(), strict=True))

@@ -1,11 +1,11 @@
 """Rewards of molecules. All see a molecule as its geometry implies it: EDM's bonds, RDKit's graph, MMFF94's strain.
 
-What cannot be judged (RDKit refuses it, the force field has no parameters) gets the least reward, 0: a model must not
-gain by leaving the domain of its judge. Sums of rewards are `rejection.rewards.WeightedSum`, orders of precedence
-`lexicographic.Lexicographic`; rewards that look at the same batch share the work of perceiving it.
+What cannot be scored (RDKit refuses it, the force field has no parameters) gets the least reward, 0: a model must not
+gain by leaving the range in which it can be scored. Sums of rewards are `rejection.rewards.WeightedSum`, orders of
+precedence `rejection.rewards.Lexicographic`; rewards that look at the same batch share the work of perceiving it.
 
 All score on the CPU. Seconds per 1,000 molecules of 12 atoms on one core: stability .1, validity .2, logP and
-accessibility .4, strain .6, drug-likeness 1.5; `parallel.ParallelReward` spreads them over processes.
+accessibility .4, strain .6, drug-likeness 1.5; `rejection.rewards.ParallelReward` spreads them over processes.
 """
 
 from abc import abstractmethod

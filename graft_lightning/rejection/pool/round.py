@@ -28,7 +28,7 @@ class KeptLevel(NamedTuple):
 class Round:
     """The trajectories of one round; made by `TrajectoryPool.start_round` and `TrajectoryPool.round`.
 
-    Reads see shards that other processes commit meanwhile. May be pickled and forked: workers map the files themselves.
+    Reads see shards that other processes commit meanwhile. May be pickled and forked.
 
     Attributes:
         conditions: texts; a condition's number is its place in this list.
@@ -149,7 +149,7 @@ class Round:
         return list(self._files.layout() or ())
 
     def read(self, indices: Tensor | np.ndarray | Sequence[int], fields: Sequence[str] | None = None) -> TensorDict:
-        """Gathers trajectories from the memory-mapped shards; loads nothing else.
+        """Gathers trajectories from the shards; loads nothing else.
 
         Args:
             indices: global indices ``(batch,)``, in any order, repeated or not.

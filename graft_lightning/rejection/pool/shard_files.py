@@ -1,5 +1,7 @@
 """The committed shards of a round as one long table, of which rows are gathered by global index."""
 
+from collections.abc import Iterator
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -7,15 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from graft_lightning.rejection.pool.mapping import Region
+from graft_lightning.rejection.pool.open_file import OPEN, OpenFile
 from graft_lightning.rejection.pool.shard import Field, Header, Shard, damaged, read_header
-
-SPARE = 4096
-"""Bytes by which the headers of one round may differ: they hold numbers of different lengths."""
 
 
 class ShardFiles:
-    """Files that share one layout, each opened and mapped when it is first needed.
+    """Files that share one layout, each opened when it is first needed; of them, `OPEN` stay open.
 
     Args:
         folder: where they are.
@@ -25,12 +24,11 @@ class ShardFiles:
     def __init__(self, folder: Path, shards: list[Shard]) -> None:
         self.folder, self.shards = folder, shards
         self._headers: dict[int, Header] = {}
-        self._region: Region | None = None
-        # by field, the offset in the region of each shard's first row; −1 where it is not mapped
-        self._first: dict[str, np.ndarray] = {}
+        # by number, because to make a path, and to hash it, takes as long as to read a row
+        self._open = lru_cache(OPEN)(partial(_opened, folder, shards))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return ShardFiles, (self.folder, self.shards)  # a mapping has no meaning in another process
+        return ShardFiles, (self.folder, self.shards)  # an open file has no meaning in another process
 
     def path(self, shard: Shard) -> Path:
         """The file of a shard."""
@@ -66,8 +64,7 @@ class ShardFiles:
     def forget(self, shard: Shard) -> None:
         """Drops what is known of a shard whose file is gone."""
         if self._headers.pop(shard.index, None):
-            for first in self._first.values():
-                first[shard.index] = -1
+            self._open.cache_clear()
 
     def gather(self, index: np.ndarray, names: list[str]) -> dict[str, Tensor]:
         """Copies of rows: ``(len(index), *row shape)`` by field.
@@ -78,34 +75,33 @@ class ShardFiles:
 
         Raises:
             IndexError: if the shard of an index is not written yet.
+            DamagedShard: if a file cannot be used; names it.
         """
         layout = self.layout()
         if layout is None:
             raise IndexError(f"{self.folder} holds no trajectories yet")
-        shard, row = np.divmod(index, len(self.shards[0]))
-        region = self._mapped(shard, layout)
-        values = {}
-        for name in names:
-            field = layout[name]
-            rows = region.gather(self._first[name][shard] + row * field.row_bytes, field.row_bytes)
-            values[name] = torch.from_numpy(rows.reshape(-1)).view(field.dtype).reshape(len(row), *field.shape)
+        values = {name: torch.empty(len(index), *layout[name].shape, dtype=layout[name].dtype) for name in names}
+        views = {name: rows.reshape(-1).view(torch.uint8).numpy().data for name, rows in values.items()}
+        for first, stop, shard, row in self._runs(index):
+            header, file = self.header(shard), self._open(shard.index)
+            for name, view in views.items():
+                field = header.fields[name]
+                size = field.row_bytes
+                file.read_into(view[first * size : stop * size], field.offset + row * size)
         return values
 
-    def _mapped(self, shards: np.ndarray, layout: dict[str, Field]) -> Region:
-        """The region, with those of ``shards`` in place that were not."""
-        if self._region is None:
-            header = next(iter(self._headers.values()))
-            row_bytes = sum(field.row_bytes for field in layout.values())
-            slot_bytes = header.data_offset + len(self.shards[0]) * row_bytes + SPARE
-            self._region = Region(len(self.shards), slot_bytes)
-            self._first = {name: np.full(len(self.shards), -1, np.int64) for name in layout}
-        absent = next(iter(self._first.values()))[shards] < 0
-        for number in set(shards[absent].tolist()):
-            header = self.header(self.shards[number])
-            offset = self._region.place(number, self.path(self.shards[number]))
-            for name, field in header.fields.items():
-                self._first[name][number] = offset + field.offset
-        return self._region
+    def _runs(self, index: np.ndarray) -> Iterator[tuple[int, int, Shard, int]]:
+        """Stretches of consecutive indices in one shard: first and stop in ``index``, the shard, its first row."""
+        shard, row = np.divmod(index, len(self.shards[0]))
+        starts = np.flatnonzero((np.diff(index, prepend=-2) != 1) | (np.diff(shard, prepend=-1) != 0))
+        stops = np.append(starts, len(index))[1:]
+        columns = (starts, stops, shard[starts], row[starts])
+        for first, stop, number, at in zip(*(column.tolist() for column in columns), strict=True):
+            yield first, stop, self.shards[number], at
+
+
+def _opened(folder: Path, shards: list[Shard], number: int) -> OpenFile:
+    return OpenFile(folder / shards[number].filename)
 
 
 def layout_difference(fields: dict[str, Field], others: dict[str, Field] | None) -> str | None:

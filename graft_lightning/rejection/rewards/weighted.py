@@ -10,7 +10,7 @@ from graft_lightning.rejection.reward import Reward, score
 
 
 class WeightedSum(Reward):
-    """Σ w_i r_i(x, c). What one of them cannot judge (NaN), the sum cannot.
+    """Σ w_i r_i(x, c). Where one of them is NaN, so is the sum.
 
     Args:
         rewards: the r_i; their scales are theirs, so that the weights have to even them out.

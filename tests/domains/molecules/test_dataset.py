@@ -70,7 +70,7 @@ def test_subset(load):
 
 def test_arrays_are_mapped_and_batches_do_not_write_through(load):
     molecules = load()
-    assert isinstance(molecules._positions, np.memmap)
+    assert isinstance(molecules.arrays["positions"], np.memmap)
     batch = molecules[:]
     batch["positions"] += 1
     batch["types"] += 1

@@ -1,10 +1,11 @@
 import pytest
 import torch
 
-from graft_lightning.domains.molecules.conditions import condition_of, count_of
+from graft_lightning.domains.base.counts import condition_of
 from graft_lightning.domains.molecules.examples import EmbeddedMolecules, MoleculeFiles
 from graft_lightning.domains.molecules.perception import perceive
 from graft_lightning.domains.molecules.xyz import write_xyz
+from graft_lightning.types import SettingsError
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +73,9 @@ def test_files(tmp_path, molecule):
     assert sorted(source.batch([0, 1], 0)[1]) == ["n=3", "n=5"]
 
 
-def test_conditions():
-    assert count_of(condition_of(18)) == 18
-    for text in ("", "18", "n=", "n=-1", "n=0", "n=x", "m=3"):
-        with pytest.raises(ValueError, match="should be n=<number of atoms>"):
-            count_of(text)
+def test_a_part_without_molecules_is_refused(tmp_path, molecule):
+    """A tenth of five molecules, rounded down, is none."""
+    write_xyz(tmp_path / "some.xyz", [molecule("water")] * 5)
+    source = MoleculeFiles([str(tmp_path / "some.xyz")], cache=str(tmp_path / "cache"), part="test")
+    with pytest.raises(SettingsError, match=r"part='test' has none of 5 molecules"):
+        source.batch([0], 0)

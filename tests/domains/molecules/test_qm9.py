@@ -9,7 +9,6 @@ from graft_lightning.domains.molecules.qm9 import (
     TRAIN,
     UNCHARACTERIZED,
     edm_split,
-    histogram,
     identifier,
     read_exclusions,
 )
@@ -77,10 +76,6 @@ def test_split_of_other_sets(count):
 def test_split_that_does_not_fit():
     with pytest.raises(ValueError, match="train=95 and a test part of 10 do not fit into 100"):
         edm_split(100, train=95)
-
-
-def test_histogram():
-    assert list(histogram([5, 3, 5, 5]).items()) == [(3, 1), (5, 3)]
 
 
 def test_atom_counts_add_up():

@@ -3,8 +3,6 @@ import torch
 
 from graft_lightning.domains.molecules import perception
 from graft_lightning.domains.molecules.atoms import padded
-from graft_lightning.domains.molecules.lexicographic import Lexicographic
-from graft_lightning.domains.molecules.parallel import ParallelReward
 from graft_lightning.domains.molecules.perception import UNPARSEABLE, molecule_keys, shared
 from graft_lightning.domains.molecules.rewards import (
     Composition,
@@ -17,7 +15,7 @@ from graft_lightning.domains.molecules.rewards import (
     SyntheticAccessibility,
     Valid,
 )
-from graft_lightning.rejection.reward import Reward, score
+from graft_lightning.rejection.reward import score
 from graft_lightning.rejection.rewards import WeightedSum
 
 NAMES = ["methane", "methyl", "methanium", "two_waters", "formaldehyde", "nitroxyl"]
@@ -108,50 +106,11 @@ def test_low_strain_falls_as_bonds_are_stretched(molecule):
         (lambda: Composition({"Cl": 1}), "among H, C, N, O, F"),
         (lambda: Composition({}), "target="),
         (lambda: LowStrain(0), "scale=0 kcal/mol"),
-        (lambda: Lexicographic([]), "give at least one"),
-        (lambda: Lexicographic([Stable()], [2, 3]), r"levels=\[2, 3\] for 1 rewards"),
-        (lambda: Lexicographic([Stable()], [1]), "at least 2"),
-        (lambda: Lexicographic([Stable(), Valid()], [5000, 5000]), "25000000 values"),
-        (lambda: ParallelReward(Stable(), workers=0), "workers=0"),
     ],
 )
 def test_arguments_out_of_range(make, problem):
     with pytest.raises(ValueError, match=problem):
         make()
-
-
-class Fixed(Reward):
-    """Returns what it was given."""
-
-    def __init__(self, values: list[float], groupwise: bool = False) -> None:
-        self.values, self.groupwise = values, groupwise
-
-    def __call__(self, samples, conditions) -> torch.Tensor:
-        return torch.tensor(self.values)
-
-
-def test_lexicographic_is_the_order_of_pairs():
-    first = [0.0, 1.0, 0.0, 1.0, 0.49, 0.51]
-    second = [1.0, 0.0, 0.2, 0.7, 0.3, 0.9]
-    got = Lexicographic([Fixed(first), Fixed(second)])(None, [""] * 6)
-    pairs = list(zip([round(value) for value in first], second, strict=True))
-    assert got.argsort().tolist() == sorted(range(6), key=pairs.__getitem__)
-    assert (float(got.min()) >= 0, float(got.max()) <= 1) == (True, True)
-    highest = Lexicographic([Fixed([1.0]), Fixed([1.0])])(None, [""])
-    assert highest.tolist() == [1.0]
-
-
-def test_lexicographic_keeps_levels_apart_in_float32():
-    """With the most levels allowed, a step of the last reward still shows, also at the top of the first."""
-    values = torch.arange(2**12) / (2**12 - 1)
-    got = Lexicographic([Fixed([1.0] * 2**12), Fixed(values.tolist())], [2**12, 2**12])(None, [""] * 2**12)
-    assert len(got.unique()) == 2**12
-
-
-def test_lexicographic_passes_on_what_cannot_be_judged():
-    got = Lexicographic([Fixed([1.0, float("nan")]), Fixed([0.5, 0.5])])(None, [""] * 2)
-    assert got.isnan().tolist() == [False, True]
-    assert Lexicographic([Fixed([1.0], groupwise=True)]).groupwise
 
 
 def test_weighted_sum_perceives_once(molecule, monkeypatch):
@@ -180,19 +139,3 @@ def test_keys(molecule):
     assert keys.dtype == torch.int64
     assert keys[0] == keys[1] != keys[2]
     assert keys[3] == UNPARSEABLE
-
-
-@pytest.mark.slow
-def test_parallel_scores_are_the_same_in_the_same_order(molecule):
-    names = [NAMES[i % len(NAMES)] for i in range(53)]
-    samples = padded([molecule(name) for name in names])
-    reward = StableAtoms()
-    parallel = ParallelReward(reward, workers=2, at_least=10)
-    for part in (samples, samples[:11], samples[:3]):
-        torch.testing.assert_close(parallel(part, [""] * len(part)), reward(part, [""] * len(part)), rtol=0, atol=0)
-    assert parallel.name == "StableAtoms"
-
-
-def test_parallel_refuses_groupwise_rewards():
-    with pytest.raises(ValueError, match="compares samples with each other"):
-        ParallelReward(Fixed([1.0], groupwise=True))

@@ -38,11 +38,10 @@ class ParallelReward(Reward):
             # Not fork: torch may hold threads, and CUDA a context, that do not survive it.
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(self.workers, context, initializer=torch.set_num_threads, initargs=(1,))
-        samples = samples.detach().cpu()
         size = -(-len(conditions) // self.workers)
         pieces = [slice(start, start + size) for start in range(0, len(conditions), size)]
         found = [
-            self._pool.submit(_score, self.reward, samples[piece].clone(), list(conditions[piece])) for piece in pieces
+            self._pool.submit(score, self.reward, _part(samples, piece), list(conditions[piece])) for piece in pieces
         ]
         return torch.cat([future.result() for future in found])
 
@@ -54,6 +53,9 @@ class ParallelReward(Reward):
         return {**self.__dict__, "_pool": None}
 
 
-def _score(reward: Reward, samples: Any, conditions: list[str]) -> Tensor:
-    """In a worker."""
-    return score(reward, samples, conditions)
+def _part(samples: Any, piece: slice) -> Any:
+    """Some of the samples, on the CPU: of tensors only what is sent, not the whole storage behind a view."""
+    if isinstance(samples, dict):
+        return {name: _part(values, piece) for name, values in samples.items()}
+    found = samples[piece]
+    return found.detach().cpu().clone() if hasattr(found, "detach") else found

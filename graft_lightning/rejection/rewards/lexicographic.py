@@ -17,7 +17,7 @@ class Lexicographic(Reward):
     """The first reward decides; only among equals the second, and so on.
 
     Every reward is taken to lie in [0, 1] (clipped) and cut into levels; the levels are the digits of a number, the
-    first the most significant, and that number is brought into [0, 1]. What one of them cannot judge (NaN), none can.
+    first the most significant, and that number is brought into [0, 1]. Where one of them is NaN, so is the whole.
 
     Args:
         rewards: in order of precedence.

@@ -1,0 +1,99 @@
+"""Makes the stored sets that `ragged` reads: once, completely or not at all, element by element as samples come."""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from graft_lightning.domains.base.elements import Elements, Field
+from graft_lightning.domains.base.ragged import MANIFEST, OFFSETS
+
+Make = Callable[[Counter[str]], Iterable[Mapping[str, Any]]]
+"""Yields samples, as `Elements.arrays` takes them, and counts in its argument what it leaves out, by reason."""
+
+
+def stored(cache: Path, name: str, description: Mapping[str, object], elements: Elements, make: Make) -> Path:
+    """The folder of the set that ``description`` names; made if it is not there.
+
+    It is written beside its place and renamed, so that a folder that exists is complete. Processes that ask at the same
+    time wait for the first one. Samples are written as they come: memory does not grow with their number, but for eight
+    bytes each.
+
+    Args:
+        cache: folder of stored sets.
+        name: first part of the folder's name.
+        description: everything that decides the content, a number for the format among it, which is raised when the
+            fields or the parsing change; its hash is the second part of the name.
+        elements: what samples consist of.
+        make: yields the samples.
+
+    Raises:
+        ValueError: if nothing is left, or a sample does not fit ``elements``.
+    """
+    digest = hashlib.blake2b(json.dumps(description, sort_keys=True).encode(), digest_size=8).hexdigest()
+    folder = cache / f"{name}-{digest}"
+    if not folder.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        with _lock(cache / f"{folder.name}.lock"):
+            if not folder.exists():
+                _write(folder, description, elements, make)
+    return folder
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _write(folder: Path, description: Mapping[str, object], elements: Elements, make: Make) -> None:
+    left_out: Counter[str] = Counter()
+    offsets = [0]
+    temporary = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", suffix=".partial", dir=folder.parent))
+    try:
+        with ExitStack() as stack:
+            files = {name: stack.enter_context((temporary / f"{name}.npy").open("wb")) for name in elements.fields}
+            for name, file in files.items():
+                _head(file, elements.fields[name], 0)
+            for sample in make(left_out):
+                arrays = elements.arrays(sample, f"{elements.sample} {len(offsets) - 1}")
+                for name, file in files.items():
+                    file.write(arrays[name].tobytes())
+                offsets.append(offsets[-1] + len(next(iter(arrays.values()))))
+            for name, file in files.items():
+                file.seek(0)
+                _head(file, elements.fields[name], offsets[-1])
+        if len(offsets) == 1:
+            raise ValueError(
+                f"no {elements.sample} is left of {dict(description)}; left out: {dict(left_out) or 'none'}"
+            )
+        np.save(temporary / f"{OFFSETS}.npy", np.array(offsets, dtype=np.int64))
+        manifest = {**description, f"{elements.sample}s": len(offsets) - 1, "left_out": dict(left_out)}
+        (temporary / MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
+        for path in temporary.iterdir():
+            with path.open("rb") as handle:
+                os.fsync(handle.fileno())
+        temporary.rename(folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _head(file: IO[bytes], field: Field, count: int) -> None:
+    """What stands before the numbers; NumPy leaves room for the count to grow."""
+    form = {
+        "descr": np.lib.format.dtype_to_descr(field.file_dtype),
+        "fortran_order": False,
+        "shape": (count, *field.shape),
+    }
+    np.lib.format.write_array_header_1_0(file, form)
