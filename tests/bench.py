@@ -19,6 +19,7 @@ from torch import Tensor
 
 from graft_lightning.datamodules.accepted import AcceptedTrajectories
 from graft_lightning.domains.digits import DigitPrompts, DigitReference
+from graft_lightning.identity import describe
 from graft_lightning.modules.graft import PGraft
 from graft_lightning.processes.noise import Noise
 from graft_lightning.processes.objectives import Objective
@@ -26,7 +27,6 @@ from graft_lightning.processes.samplers import DDPM
 from graft_lightning.processes.weightings import CappedInverseAlpha
 from graft_lightning.rejection.acceptance import TopK
 from graft_lightning.rejection.collect import Plan, fill, kept_levels
-from graft_lightning.rejection.fingerprint import describe
 from graft_lightning.rejection.pool import KeptLevel, TrajectoryPool
 from graft_lightning.rejection.reference import FrozenDenoiser
 from graft_lightning.rejection.reward import Reward

@@ -19,6 +19,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = {
     "types": 0,
     "records": 0,
+    "identity": 0,
     "processes": 1,
     "rejection": 2,
     "inversion": 2,

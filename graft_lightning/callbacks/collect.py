@@ -15,15 +15,14 @@ from graft_lightning.callbacks.evaluate import run_folder
 from graft_lightning.callbacks.figures import accepted_figure, log_figure, log_pictures
 from graft_lightning.callbacks.filling import filling
 from graft_lightning.datamodules.accepted import AcceptedTrajectories
+from graft_lightning.identity import describe, digest
 from graft_lightning.modules.graft import PGraft
 from graft_lightning.processes.denoiser import Denoiser
 from graft_lightning.processes.noise import Noise
 from graft_lightning.records import COLLECTED
 from graft_lightning.rejection.collect import Plan, fill, kept_levels, shard_size
-from graft_lightning.rejection.fingerprint import digest
 from graft_lightning.rejection.pool import KeptLevel, Round, TrajectoryPool
 from graft_lightning.rejection.reward import Reward, score
-from graft_lightning.rejection.rewards.identity import fingerprint
 from graft_lightning.rejection.selection import Selection
 from graft_lightning.types import SettingsError
 
@@ -187,7 +186,7 @@ class Collect(L.Callback):
                 kept, size = existing.kept_levels, existing.shard_size  # more levels, or other shards, serve as well
         opened = pool.start_round(index, texts, self.draws, kept, size, {"model": model})
         for name, reward in self.rewards.items():
-            pool.add_reward(name, fingerprint(reward))
+            pool.add_reward(name, describe(reward))
         return pool, opened, Plan(texts, self.draws, levels, data.seed, index, self.batch_size)
 
     def collect(

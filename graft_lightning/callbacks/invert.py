@@ -15,6 +15,7 @@ from graft_lightning.callbacks.figures import log_figure
 from graft_lightning.callbacks.filling import filling
 from graft_lightning.callbacks.inversion_figures import distance_figure, steps_figure
 from graft_lightning.datamodules.inverse_noise import InverseNoise
+from graft_lightning.identity import describe
 from graft_lightning.inversion.automatic import Automatic
 from graft_lightning.inversion.distance import distance_from_normal
 from graft_lightning.inversion.invert import invert_state
@@ -26,7 +27,6 @@ from graft_lightning.inversion.start import start_state
 from graft_lightning.modules.corrected import CorrectedFlow
 from graft_lightning.processes.noise import trajectory_seeds
 from graft_lightning.rejection.filling import fill_shards
-from graft_lightning.rejection.fingerprint import describe
 from graft_lightning.rejection.pool import KeptLevel, Round, TrajectoryPool
 from graft_lightning.types import SettingsError
 

@@ -6,12 +6,12 @@ import pytest
 import torch
 from tensordict import TensorDict
 
+from graft_lightning.identity import describe
 from graft_lightning.processes.grids import Leading
 from graft_lightning.processes.noise import trajectory_seed
 from graft_lightning.processes.samplers import DDIM, DDPM
 from graft_lightning.rejection.acceptance import Always, BestOfN, Quantile, TopK
 from graft_lightning.rejection.collect import Plan, draw, fill, kept_levels, shard_size, state_index
-from graft_lightning.rejection.fingerprint import describe
 from graft_lightning.rejection.pool import KeptLevel, TrajectoryPool
 from graft_lightning.rejection.reference import open_views
 from graft_lightning.rejection.reward import Reward

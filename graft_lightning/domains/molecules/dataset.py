@@ -7,7 +7,6 @@ a source file or of the format makes another folder.
 """
 
 import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -27,6 +26,7 @@ from graft_lightning.domains.molecules.atoms import TYPES, Molecule, batch
 from graft_lightning.domains.molecules.files import read_molecules, source_files
 from graft_lightning.domains.molecules.perception import UNPARSEABLE, perceive
 from graft_lightning.domains.molecules.qm9 import histogram, identifier, read_exclusions
+from graft_lightning.identity import digest_of
 
 FORMAT = 1
 """Raised when the arrays or the parsing change, so that old folders are left alone."""
@@ -160,7 +160,7 @@ def load_files(
     stats = [(str(file.absolute()), file.stat().st_size, file.stat().st_mtime_ns) for file in sources]
     description = {
         "paths": [str(path) for path in ([paths] if isinstance(paths, Path | str) else paths)],
-        "sources": hashlib.blake2b(json.dumps(stats).encode(), digest_size=16).hexdigest(),
+        "sources": digest_of(stats),
         "exclusions": exclusions is not None,
         "max_atoms": max_atoms,
     }
@@ -211,8 +211,7 @@ def stored(
         ValueError: if nothing is left.
     """
     description = {"format": FORMAT, **description}
-    digest = hashlib.blake2b(json.dumps(description, sort_keys=True).encode(), digest_size=8).hexdigest()
-    folder = cache / f"{name}-{digest}"
+    folder = cache / f"{name}-{digest_of(description)}"
     if not folder.exists():
         cache.mkdir(parents=True, exist_ok=True)
         with _lock(cache / f"{folder.name}.lock"):
