@@ -18,8 +18,9 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = {
     "types": 0,
-    "records": 0,
+    "durable": 0,
     "identity": 0,
+    "runs": 1,
     "processes": 1,
     "rejection": 2,
     "inversion": 2,

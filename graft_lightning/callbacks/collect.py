@@ -11,7 +11,6 @@ from typing import Any
 import lightning as L
 import torch
 
-from graft_lightning.callbacks.evaluate import run_folder
 from graft_lightning.callbacks.figures import accepted_figure, log_figure, log_pictures
 from graft_lightning.callbacks.filling import filling
 from graft_lightning.datamodules.accepted import AcceptedTrajectories
@@ -19,11 +18,11 @@ from graft_lightning.identity import describe, digest
 from graft_lightning.modules.graft import PGraft
 from graft_lightning.processes.denoiser import Denoiser
 from graft_lightning.processes.noise import Noise
-from graft_lightning.records import COLLECTED
 from graft_lightning.rejection.collect import Plan, fill, kept_levels, shard_size
 from graft_lightning.rejection.pool import KeptLevel, Round, TrajectoryPool
 from graft_lightning.rejection.reward import Reward, score
 from graft_lightning.rejection.selection import Selection
+from graft_lightning.runs import COLLECTED, run_folder
 from graft_lightning.types import SettingsError
 
 log = logging.getLogger(__name__)

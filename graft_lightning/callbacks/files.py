@@ -10,8 +10,8 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import BasePredictionWriter
 
-from graft_lightning.callbacks.evaluate import run_folder
 from graft_lightning.modules.denoising import DenoisingModule
+from graft_lightning.runs import run_folder
 from graft_lightning.types import Draws
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,6 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from graft_lightning.callbacks.evaluate import run_folder
 from graft_lightning.callbacks.figures import log_figure
 from graft_lightning.callbacks.filling import filling
 from graft_lightning.callbacks.inversion_figures import distance_figure, steps_figure
@@ -28,6 +27,7 @@ from graft_lightning.modules.corrected import CorrectedFlow
 from graft_lightning.processes.noise import trajectory_seeds
 from graft_lightning.rejection.filling import fill_shards
 from graft_lightning.rejection.pool import KeptLevel, Round, TrajectoryPool
+from graft_lightning.runs import run_folder
 from graft_lightning.types import SettingsError
 
 log = logging.getLogger(__name__)

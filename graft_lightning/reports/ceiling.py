@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from graft_lightning.records import COLLECTED
 from graft_lightning.reports.statistics import Figure, interval
+from graft_lightning.runs import COLLECTED
 
 ALL = "one_round_ceiling: all samples"
 

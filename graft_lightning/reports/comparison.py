@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from graft_lightning.records import EVALUATIONS, read_records
 from graft_lightning.reports.statistics import Figure, best_of, finite_mean, interval
+from graft_lightning.runs import EVALUATIONS, read_records
 
 
 @dataclass(frozen=True)

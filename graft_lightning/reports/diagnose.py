@@ -11,7 +11,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from graft_lightning.callbacks.collect import Collect
-from graft_lightning.callbacks.evaluate import run_folder
 from graft_lightning.callbacks.figures import ACCEPTED, BEFORE, REJECTED, new_figure
 from graft_lightning.datamodules.accepted import AcceptedTrajectories
 from graft_lightning.domains.base import Examples
@@ -30,6 +29,7 @@ from graft_lightning.rejection.handoff import (
 )
 from graft_lightning.rejection.pool import Round
 from graft_lightning.rejection.selection import Selection
+from graft_lightning.runs import run_folder
 from graft_lightning.types import SettingsError
 
 DECIDED = 0.1

@@ -8,7 +8,7 @@ from graft_lightning.callbacks.evaluate import summarise, table
 from graft_lightning.datamodules.evaluation import draws_of
 from graft_lightning.domains.base import Texts
 from graft_lightning.domains.base.diversity import Diversity
-from graft_lightning.records import read_records, retire_records
+from graft_lightning.runs import read_records, retire_records
 from tests.runs import HELD_OUT, Ink, launch
 
 ROWS = [("b", 0, [1.0]), ("a", 1, [3.0]), ("a", 0, [2.0]), ("b", 1, [math.nan])]

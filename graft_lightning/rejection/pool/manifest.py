@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from graft_lightning.durable import sync_folder
 from graft_lightning.identity import differences
 
 FORMAT = "graft_lightning.pool"
@@ -121,12 +122,3 @@ def _contents(folder: Path) -> str:
         return "is a file"
     names: Sequence[str] = sorted(os.listdir(folder))
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "") or "is empty"
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
