@@ -27,7 +27,10 @@ from graft_lightning.cli.chain import (
 )
 from graft_lightning.cli.main import main
 from graft_lightning.cli.sweep import read_plan, run_sweep
-from graft_lightning.runs import DONE, LOG
+from graft_lightning.runs import DONE, LOG, done, read_records
+from tests.runs import changed, tiny_config
+
+ROOT = Path(__file__).parents[2]
 
 SWEEP = {
     "folder": "nowhere",
@@ -303,8 +306,7 @@ def test_a_killed_sweep_takes_its_cells_along_and_the_next_one_waits_for_them(pl
     (tmp_path / "sitecustomize.py").write_text(
         f"import sys\nif 'cell' in sys.orig_argv:\n    exec({WATCHING!r})\n"  # the real `cell`, with a slow command
     )
-    root = str(Path(__file__).parents[2])
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), root])}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
     sweep = subprocess.Popen([sys.executable, "-c", KILLED], env=environment, stderr=subprocess.DEVNULL)
     pids = tmp_path / "pids"
     until(lambda: pids.exists() and len(pids.read_text().split()) == 2, 60)
@@ -316,6 +318,25 @@ def test_a_killed_sweep_takes_its_cells_along_and_the_next_one_waits_for_them(pl
     assert gone(found[0])
     until(lambda: gone(found[1]))
     assert (chain.folder / LOCK).is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parallel", [{}, {"trainer.devices": 2, "trainer.strategy": "ddp"}], ids=["one", "two"])
+def test_a_real_cell_is_fitted_and_tested(tmp_path, monkeypatch, parallel):
+    """Two processes are started by the command line of the first one, for each command anew."""
+    monkeypatch.chdir(tmp_path)
+    config = tiny_config(tmp_path, {"data.test": {"class_path": "Texts", "init_args": {"values": ["two ones"]}}})
+    config = changed(config, {"data.batch_size": 2, **parallel})
+    Path("run.yaml").write_text(yaml.safe_dump(config))
+    cell = {"commands": ["fit", "test"], "config": ["run.yaml"], "settings": {"data.init_args.pool": "{chain}/pool"}}
+    sweep = {"folder": "runs", "cells": {"graft": cell}, "chains": [{"name": "a", "seed": 3, "cells": ["graft"]}]}
+    Path("sweep.yaml").write_text(yaml.safe_dump(sweep))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    run_chain(read_plan(Path("sweep.yaml")).chains[0])
+    folder = tmp_path / "runs/a/graft"
+    assert done(folder) is not None, (folder / LOG).read_text()
+    last = {(record["stage"], record["method"]): record["step"] for record in read_records(folder)}
+    assert last == {("validate", "base"): 0, ("validate", "pgraft@0.25"): 10, ("test", "pgraft@0.25"): 10}
 
 
 # ---- the file of a sweep
