@@ -137,6 +137,40 @@ def test_use_does_not_change_an_identity(scorers):
     assert describe(scorer) == before
 
 
+def remembering(function):
+    seen = {}
+
+    def remembered(*arguments, calls=[]):  # noqa: B006
+        calls.append(arguments)
+        return seen.setdefault(arguments, function(*arguments))
+
+    return remembered
+
+
+@remembering
+def tripled(x):
+    return 3 * x
+
+
+class Remembering:
+    @remembering
+    def __call__(self, x):
+        return x
+
+
+def test_what_a_function_remembers_is_no_identity():
+    before = describe([tripled, Remembering(), Remembering])
+    tripled(1)
+    Remembering()(2)
+    assert describe([tripled, Remembering(), Remembering]) == before
+
+
+def test_a_class_is_its_text_also_where_a_method_was_replaced_for_a_while(monkeypatch):
+    before = describe(Remembering())
+    monkeypatch.setattr(Remembering, "__call__", lambda self, x: -x)
+    assert describe(Remembering()) == before
+
+
 def test_functions_and_classes_themselves_bring_their_source(scorers):
     module, other = scorers(), None
     before = describe([module.scaled, module.Scorer, functools.partial(module.scaled, 1.0), module.Scorer().__call__])
@@ -223,9 +257,10 @@ def test_values_of_every_kind_are_told_apart():
         torch.Generator().manual_seed(1), torch.Generator().manual_seed(2), [1].append, max, min, int, float,
         types.SimpleNamespace(a=1), types.SimpleNamespace(a=2), "nowhere/x", Path("nowhere/y"), TopK(1), TopK(2),
     ]  # fmt: skip
-    found = [json.dumps(describe(value), sort_keys=True) for value in values]
+    found = [json.dumps(describe(value, evidence=True), sort_keys=True) for value in values]
     assert len(set(found)) == len(found)
-    assert [json.dumps(describe(value), sort_keys=True) for value in values] == found
+    assert [json.dumps(describe(value, evidence=True), sort_keys=True) for value in values] == found
+    assert describe(Told(1, "a")) == describe(Told(1, "b"))  # unasked
     assert not any(" at 0x" in text for text in found)
     assert describe({3, 1, 2}) == [1, 2, 3]
 

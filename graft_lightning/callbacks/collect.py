@@ -185,7 +185,7 @@ class Collect(L.Callback):
                 kept, size = existing.kept_levels, existing.shard_size  # more levels, or other shards, serve as well
         opened = pool.start_round(index, texts, self.draws, kept, size, {"model": model})
         for name, reward in self.rewards.items():
-            pool.add_reward(name, describe(reward))
+            pool.add_reward(name, describe(reward, evidence=True))
         return pool, opened, Plan(texts, self.draws, levels, data.seed, index, self.batch_size)
 
     def collect(

@@ -8,7 +8,7 @@ import re
 import types
 from collections.abc import Mapping
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,7 +24,19 @@ IN_ADDRESS = re.compile(r"(?<=://)([^/@\s]*:)([^/@\s]+)(?=@)")
 IN_QUERY = re.compile(r"([?&][^=&]*(?:secret|token|password|key|signature)[^=&]*=)([^&#\s]+)", re.IGNORECASE)
 
 
-def describe(value: Any) -> Any:
+class _Above(NamedTuple):
+    """What a description was reached through.
+
+    Attributes:
+        holders: ids of the objects that hold the described one.
+        evidence: whether objects are asked for what their attributes do not tell.
+    """
+
+    holders: tuple[int, ...] = ()
+    evidence: bool = False
+
+
+def describe(value: Any, evidence: bool = False) -> Any:
     """A plain (JSON-able) description of an object: its class and its public attributes, recursively.
 
     * A class or function that the user wrote brings a digest of its source text (`graft_lightning.identity.source` says
@@ -32,17 +44,20 @@ def describe(value: Any) -> Any:
     * Tensors and arrays are described by a digest; an ``nn.Module`` by its weights, buffers, attributes and parts.
     * A path, and a text that names an existing file or folder, is described by its last name and a digest of what is
       there (`content`), so that a moved file is the same and an edited one is not.
-    * An object whose attributes do not tell it all has a method ``evidence()``; a digest of the text that it returns
-      counts too.
     * Attributes that start with an underscore are state, not identity. Nor is it identity where something is computed
       or kept: devices, ``training``, and folders in attributes named ``cache``.
     * Secrets are never in it: of attributes and keys named secret, token, password, credentials or ``…_key``, and of
       passwords in addresses, there is only a digest. What came from the environment cannot be told from other settings.
+
+    Args:
+        value: anything.
+        evidence: ask the objects whose attributes do not tell it all. They have a method ``evidence()`` for the rest,
+            and a digest of the text that it returns is added; it may import a module or ask a server.
     """
-    return _describe(value, ())
+    return _describe(value, _Above((), evidence))
 
 
-def _describe(value: Any, above: tuple[int, ...]) -> Any:
+def _describe(value: Any, above: _Above) -> Any:
     if isinstance(value, enum.Enum):
         return f"{_name(type(value))}.{value.name}"
     if value is None or isinstance(value, bool | int | float):
@@ -59,9 +74,9 @@ def _describe(value: Any, above: tuple[int, ...]) -> Any:
         return digest([value])
     if isinstance(value, np.ndarray):
         return _of_array(value, above)
-    if id(value) in above:
+    if id(value) in above.holders:
         return f"the {type(value).__qualname__} that holds it"
-    above = (*above, id(value))
+    above = above._replace(holders=(*above.holders, id(value)))
     if isinstance(value, Mapping):
         return {str(key): _item(str(key), item, above) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -100,13 +115,13 @@ def _pointed(path: Path) -> str | None:
     return f"{path.resolve().name if path.name in ('', '..') else path.name} {content(path)}"
 
 
-def _of_array(value: np.ndarray, above: tuple[int, ...]) -> Any:
+def _of_array(value: np.ndarray, above: _Above) -> Any:
     if value.dtype.kind in "biufc":
         return digest([torch.from_numpy(np.ascontiguousarray(value))])
     return _describe(value.tolist(), above)
 
 
-def _of_code(value: Any, above: tuple[int, ...]) -> Any:
+def _of_code(value: Any, above: _Above) -> Any:
     """A class or function itself: its name, and where it is the user's its source."""
     text = _source(value, above)
     return {"name": _name(value), "source_text": text} if text else _name(value)
@@ -117,10 +132,10 @@ def source_text(value: Any) -> str:
 
     What it has captured or reads from a module stands there as a digest, for it may be a secret.
     """
-    return _source_text(value, ())
+    return _source_text(value, _Above())
 
 
-def _source_text(value: Any, above: tuple[int, ...]) -> str:
+def _source_text(value: Any, above: _Above) -> str:
     sources = Sources()
     sources.add(value)
     if not sources.texts:
@@ -129,12 +144,12 @@ def _source_text(value: Any, above: tuple[int, ...]) -> str:
     return "\n\n".join([*(f"# {name}\n{text}" for name, text in sorted(sources.texts.items())), f"# values {held}"])
 
 
-def _source(value: Any, above: tuple[int, ...]) -> str | None:
+def _source(value: Any, above: _Above) -> str | None:
     text = _source_text(value, above)
     return text_digest(text) if text else None
 
 
-def _of_object(value: Any, above: tuple[int, ...], weights: bool = True) -> Any:
+def _of_object(value: Any, above: _Above, weights: bool = True) -> Any:
     kind = type(value)
     own: dict[str, Any] = {"class": _name(kind)}
     if any(is_users(base) for base in kind.__mro__):
@@ -148,8 +163,8 @@ def _of_object(value: Any, above: tuple[int, ...], weights: bool = True) -> Any:
     elif not hasattr(value, "__dict__") and not any("__slots__" in vars(base) for base in kind.__mro__):
         text = repr(value)
         return own["class"] if " at 0x" in text else text
-    if callable(getattr(kind, "evidence", None)) and (evidence := value.evidence()):
-        own["evidence"] = text_digest(evidence) if isinstance(evidence, str) else _describe(evidence, above)
+    if above.evidence and callable(getattr(kind, "evidence", None)) and (evidence := value.evidence()):
+        own["evidence"] = text_digest(str(evidence))
     attributes = {name: _item(name, item, above) for name, item in _attributes(value) if _counts(name, item)}
     return {**own, **{f"{name}_" if name in own else name: item for name, item in attributes.items()}}
 
@@ -179,7 +194,7 @@ def _counts(name: str, value: Any) -> bool:
     return not (place and isinstance(value, str | PurePath))
 
 
-def _item(name: str, value: Any, above: tuple[int, ...]) -> Any:
+def _item(name: str, value: Any, above: _Above) -> Any:
     described = _describe(value, above)
     words = set(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower().replace("-", "_").replace(".", "_").split("_"))
     secret = words & SECRET or SECRET_ENDS.search(name.lower().replace("-", "_"))

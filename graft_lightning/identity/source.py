@@ -7,7 +7,8 @@ other identity: it would throw away every pool.
 A user's class is its own text, that of its bases, and of everything of the user's that these refer to by name:
 functions, classes, constants and settings of modules, also through a module's name or an import inside a function.
 Comments, docstrings and line breaks do not count, nor does what is only reached at run time (`getattr` by a text, a
-registry).
+registry, a method that is replaced). Lists, dicts and sets that a function has captured may be its cache: they do not
+count either; those of a module count by the statement that assigns them.
 """
 
 import ast
@@ -19,6 +20,7 @@ import numbers
 import sys
 import sysconfig
 import tokenize
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -34,6 +36,8 @@ PACKAGE = Path(__file__).parents[1]
 INSTALLED = {"site-packages", "dist-packages"}
 CONSTANTS = (numbers.Number, str, bytes, Enum, PurePath, Tensor, np.ndarray, type(None))
 """Values of a module that count as they are; of others (caches, objects) the statement that assigns them."""
+
+MUTABLE = (list, dict, set, bytearray, deque)
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda
 
@@ -63,9 +67,12 @@ class Sources:
         key = f"{value.__module__}.{value.__qualname__}"
         if key in self.texts:
             return
-        methods = [inspect.unwrap(method) for method in _methods(value)]
-        lines = [method.__code__.co_firstlineno for method in methods if method.__module__ == value.__module__]
-        node = _definition(_text(_file(value)), value.__qualname__, min(lines, default=0))
+        methods = _methods(value)
+        node = _definition(
+            _text(_file(value)),
+            value.__qualname__,
+            min((method.__code__.co_firstlineno for method in methods), default=0),
+        )
         scope = _scope(value, methods)
         if node is None:  # made while the program ran: its methods are all there is
             self.texts[key] = "\n".join(_bytecode(method.__code__) for method in methods)
@@ -94,7 +101,7 @@ class Sources:
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
             if name != "__class__" and cell.cell_contents is not function:
                 held[name] = cell.cell_contents
-        self.values |= {f"{key}.{name}": value for name, value in held.items()}
+        self.values |= {f"{key}.{name}": value for name, value in held.items() if not isinstance(value, MUTABLE)}
 
     def _refer(self, node: ast.AST, scope: Mapping[str, Any]) -> None:
         for chain in _names(node):
@@ -153,25 +160,26 @@ def _file(value: Any) -> str | None:
     interactive = value.__module__ == "__main__"
     module = None if interactive else getattr(sys.modules.get(value.__module__ or ""), "__file__", None)
     if isinstance(value, type):
-        methods = [inspect.unwrap(method) for method in _methods(value)]
-        own = (method.__code__.co_filename for method in methods if method.__module__ == value.__module__)
-        return module or next(own, None)
+        return module or next((method.__code__.co_filename for method in _methods(value)), None)
     name: str = value.__code__.co_filename
     return module if module and name.startswith("<") else name
 
 
 def _methods(value: type) -> list[Any]:
+    """The functions that stand in the text of a class."""
     found: list[Any] = []
     for item in vars(value).values():
         parts = (item.fget, item.fset) if isinstance(item, property) else (getattr(item, "__func__", item),)
-        found += [part for part in parts if isinstance(part, FunctionType)]
-    return found
+        found += [inspect.unwrap(part) for part in parts if isinstance(part, FunctionType)]
+    inside = f"{value.__qualname__}."
+    return [part for part in found if part.__module__ == value.__module__ and part.__qualname__.startswith(inside)]
 
 
 def _scope(value: type, methods: Iterable[Any]) -> Mapping[str, Any]:
     """The module of a class, also when another module has taken its name since."""
-    own = (method.__globals__ for method in methods if method.__module__ == value.__module__)
-    return next(own, None) or vars(sys.modules.get(value.__module__, ModuleType("none")))
+    return next((method.__globals__ for method in methods), None) or vars(
+        sys.modules.get(value.__module__, ModuleType("none"))
+    )
 
 
 def _text(file: str | None) -> str:

@@ -70,7 +70,7 @@ class CachedReward(Reward):
 
     def _opened(self) -> ScoreStore:
         if self._store is None:
-            description = {"reward": describe(self.reward), "version": self.version}
+            description = {"reward": describe(self.reward, evidence=True), "version": self.version}
             folder = self._root / f"{self.reward.name}-{digest_of(description)}"
             _write_once(folder / "reward.json", json.dumps(description, indent=2, sort_keys=True))
             self._store = ScoreStore(folder)

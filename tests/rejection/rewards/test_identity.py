@@ -68,7 +68,7 @@ def test_the_code_of_a_function_counts_also_inside_a_sum(tmp_path, monkeypatch):
         (tmp_path / "scored_by.py").write_text(code)
         sys.modules.pop("scored_by", None)
         importlib.invalidate_caches()
-        return digest_of(describe(WeightedSum([FunctionReward("scored_by.own")])))
+        return digest_of(describe(WeightedSum([FunctionReward("scored_by.own")]), evidence=True))
 
     first = of("def own(samples, conditions):\n    return [1.0 for _ in conditions]\n")
     assert of("def own(samples, conditions):\n    return [1.0 for _ in conditions]\n# elsewhere\n") == first
@@ -82,7 +82,7 @@ def test_a_pool_knows_a_reward_by_its_code_and_not_by_the_times_of_files(tmp_pat
         module.write_text(code)
         sys.modules.pop("rewarding", None)
         importlib.invalidate_caches()
-        return describe(FunctionReward("rewarding.brightness", {"file": str(module)}))
+        return describe(FunctionReward("rewarding.brightness", {"file": str(module)}), evidence=True)
 
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
