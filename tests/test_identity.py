@@ -69,7 +69,10 @@ class Network(nn.Module):
 FILES = {
     "scorers.py": MODULE.replace("{{", "{").replace("}}", "}"),
     "settings.py": "WEIGHT = 1.0\nOFFSET = 0.25\nUNUSED = 3\n",
-    "elsewhere.py": "class Base:\n    def start(self):\n        return 0\n\n\ndef shifted(x):\n    return x - 1\n",
+    "elsewhere.py": (
+        "import functools\n\n\nclass Base:\n    def start(self):\n        return 0\n\n\n"
+        "@functools.lru_cache\ndef shifted(x):\n    return x - 1\n"
+    ),
     "late.py": "def clipped(x):\n    return max(x, 0)\n",
 }
 
@@ -137,6 +140,12 @@ def test_use_does_not_change_an_identity(scorers):
     assert describe(scorer) == before
 
 
+class Scaled:
+    def __init__(self, function, scale):
+        functools.update_wrapper(self, function)
+        self.scale = scale
+
+
 def remembering(function):
     seen = {}
 
@@ -191,7 +200,9 @@ def test_lambdas_and_inner_functions_are_told_apart():
             x + 4
         ),
     ]  # fmt: skip
-    several = [first, second, *made, *held, *split, lambda x: x, lambda y: -y]
+    memoised = [functools.lru_cache(lambda x: x + 5), functools.lru_cache(lambda x: x + 6)]
+    scaled = [Scaled(first, 1), Scaled(first, 2), Scaled(second, 1)]
+    several = [first, second, *scaled, *memoised, *made, *held, *split, lambda x: x, lambda y: -y]
     found = [digest_of(describe(value)) for value in several]
     assert len(set(found)) == len(found)
     assert [digest_of(describe(value)) for value in several] == found
@@ -254,7 +265,7 @@ def test_values_of_every_kind_are_told_apart():
         Kind.ONE, Kind.TWO, Slots(1), Slots(2), Settings(1), Settings(2), Settings(Settings(1)),
         Told(1, "a"), Told(1, "b"), re.compile("a"), re.compile("b"), torch.float32, torch.float16,
         np.arange(3), np.arange(3.0), np.array(["a"]), np.array(["b"]), np.zeros(2000), np.r_[np.zeros(1999), 1],
-        torch.Generator().manual_seed(1), torch.Generator().manual_seed(2), [1].append, max, min, int, float,
+        json, re, torch.Generator().manual_seed(1), torch.Generator().manual_seed(2), [1].append, max, min, int, float,
         types.SimpleNamespace(a=1), types.SimpleNamespace(a=2), "nowhere/x", Path("nowhere/y"), TopK(1), TopK(2),
     ]  # fmt: skip
     found = [json.dumps(describe(value, evidence=True), sort_keys=True) for value in values]

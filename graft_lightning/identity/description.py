@@ -83,6 +83,8 @@ def _describe(value: Any, above: _Above) -> Any:
         return [_describe(item, above) for item in value]
     if isinstance(value, set | frozenset):
         return sorted((_describe(item, above) for item in value), key=lambda item: json.dumps(item, sort_keys=True))
+    if isinstance(value, types.ModuleType):
+        return value.__name__
     if isinstance(value, type | types.FunctionType | types.BuiltinFunctionType):
         return _of_code(value, above)
     if isinstance(value, types.MethodType):
@@ -163,6 +165,8 @@ def _of_object(value: Any, above: _Above, weights: bool = True) -> Any:
     elif not hasattr(value, "__dict__") and not any("__slots__" in vars(base) for base in kind.__mro__):
         text = repr(value)
         return own["class"] if " at 0x" in text else text
+    if "__wrapped__" in getattr(value, "__dict__", {}):  # what a decorator made of a function
+        own["wraps"] = _describe(value.__wrapped__, above)
     if above.evidence and callable(getattr(kind, "evidence", None)) and (evidence := value.evidence()):
         own["evidence"] = text_digest(str(evidence))
     attributes = {name: _item(name, item, above) for name, item in _attributes(value) if _counts(name, item)}

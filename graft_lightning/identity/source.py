@@ -60,8 +60,8 @@ class Sources:
             for base in value.__mro__:
                 if is_users(base):
                     self._add_class(base)
-        elif isinstance(value, FunctionType) and is_users(value):
-            self._add_function(inspect.unwrap(value))
+        elif isinstance(value := _unwrapped(value), FunctionType) and is_users(value):
+            self._add_function(value)
 
     def _add_class(self, value: type) -> None:
         key = f"{value.__module__}.{value.__qualname__}"
@@ -122,7 +122,7 @@ class Sources:
         else:
             return
         key, file = f"{scope.get('__name__')}.{name}", scope.get("__file__")
-        if isinstance(value, type | FunctionType):
+        if isinstance(_unwrapped(value), type | FunctionType):
             self.add(value)
         elif _is_library(file, scope.get("__name__")) or name.startswith("__"):
             return
@@ -137,8 +137,13 @@ class Sources:
 
 def is_users(value: Any) -> bool:
     """Whether a function or class was written by the user."""
-    value = inspect.unwrap(value) if callable(value) and not isinstance(value, type) else value
+    value = _unwrapped(value)
     return not _is_library(_file(value), getattr(value, "__module__", None))
+
+
+def _unwrapped(value: Any) -> Any:
+    """What a decorator such as ``functools.lru_cache`` was put on."""
+    return value if isinstance(value, type) or not callable(value) else inspect.unwrap(value)
 
 
 def _is_library(file: str | None, module: str | None) -> bool:
@@ -170,7 +175,7 @@ def _methods(value: type) -> list[Any]:
     found: list[Any] = []
     for item in vars(value).values():
         parts = (item.fget, item.fset) if isinstance(item, property) else (getattr(item, "__func__", item),)
-        found += [inspect.unwrap(part) for part in parts if isinstance(part, FunctionType)]
+        found += [_unwrapped(part) for part in parts if isinstance(_unwrapped(part), FunctionType)]
     inside = f"{value.__qualname__}."
     return [part for part in found if part.__module__ == value.__module__ and part.__qualname__.startswith(inside)]
 

@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
+from graft_lightning.durable import write_text
 from graft_lightning.identity import describe, digest_of
 from graft_lightning.rejection.reward import Reward, score
 from graft_lightning.rejection.rewards.score_store import KEY_BYTES, ScoreStore
@@ -106,9 +105,6 @@ def _fields(samples: Any) -> dict[str, Tensor]:
 
 
 def _write_once(path: Path, text: str) -> None:
-    if path.exists():
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False) as file:
-        file.write(text)
-    os.replace(file.name, path)
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, text)
