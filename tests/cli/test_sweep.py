@@ -1,5 +1,6 @@
 """The sweep: cells run once, in order, each in a process; a failed one stops nobody, a killed sweep takes all along."""
 
+import contextlib
 import json
 import os
 import re
@@ -314,10 +315,15 @@ def test_a_killed_sweep_takes_its_cells_along_and_the_next_one_waits_for_them(pl
     assert not any(gone(pid) for pid in found)
     sweep.send_signal(how)
     sweep.wait()
-    RunningChain(chain)  # waits for the lock, which goes with the last of them
-    assert gone(found[0])
-    until(lambda: gone(found[1]))
-    assert (chain.folder / LOCK).is_file()
+    try:
+        RunningChain(chain)  # waits for the lock, which goes with the last of them
+        assert gone(found[0])
+        until(lambda: gone(found[1]))
+        assert (chain.folder / LOCK).is_file()
+    finally:
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 @pytest.mark.slow
