@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from graft_lightning.callbacks.sample_facts import Facts, blank_share, diversity, duplicate_share
-from graft_lightning.records import ALARMS, append_record, read_records
+from graft_lightning.runs import ALARMS, append_record, read_records
 from graft_lightning.statistics import finite_mean, interval
 
 log = logging.getLogger(__name__)

@@ -11,20 +11,19 @@ from typing import Any
 import lightning as L
 import torch
 
-from graft_lightning.callbacks.evaluate import run_folder
 from graft_lightning.callbacks.figures import accepted_figure, log_figure, log_pictures
 from graft_lightning.callbacks.ranks import ranks_of
 from graft_lightning.datamodules.accepted import AcceptedTrajectories
+from graft_lightning.identity import digest
 from graft_lightning.modules.graft import PGraft
 from graft_lightning.processes.denoiser import Denoiser
-from graft_lightning.records import COLLECTED
 from graft_lightning.rejection.acceptance import Acceptance
 from graft_lightning.rejection.collection import Collection
-from graft_lightning.rejection.fingerprint import digest
 from graft_lightning.rejection.levels import kept_levels
 from graft_lightning.rejection.pool import Round, TrajectoryPool
 from graft_lightning.rejection.reward import Reward
 from graft_lightning.rejection.selection import Selection, mean_of_all
+from graft_lightning.runs import COLLECTED, run_folder
 from graft_lightning.types import SettingsError
 
 log = logging.getLogger(__name__)

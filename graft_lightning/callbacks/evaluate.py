@@ -22,8 +22,8 @@ from graft_lightning.callbacks.figures import PICTURES, boards, log_layout, log_
 from graft_lightning.callbacks.measures import Measure
 from graft_lightning.callbacks.sample_facts import Facts, change, facts_of
 from graft_lightning.modules.sampled import SampledModule
-from graft_lightning.records import EVALUATIONS, append_record, read_records, retire_records
 from graft_lightning.rejection.reward import Reward, score
+from graft_lightning.runs import EVALUATIONS, append_record, read_records, retire_records, run_folder
 from graft_lightning.statistics import Figure, finite_mean, over_conditions, without_interval
 from graft_lightning.types import Draws, SettingsError, concatenate, on_device, take
 
@@ -293,10 +293,3 @@ def gathered(rows: list[Any]) -> list[Any]:
         dist.all_gather_object(parts, rows)
         rows = [row for part in parts for row in part]
     return sorted(rows, key=lambda row: row[:2])
-
-
-def run_folder(trainer: L.Trainer) -> Path:
-    """Where a run keeps its configuration, curves and records. Collective: all processes must ask."""
-    if trainer.fast_dev_run:  # type: ignore[attr-defined]
-        return Path(trainer.default_root_dir) / "fast_dev_run"
-    return Path(trainer.log_dir or trainer.default_root_dir)

@@ -10,7 +10,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import BasePredictionWriter
 
-from graft_lightning.callbacks.evaluate import run_folder
+from graft_lightning.runs import run_folder
 from graft_lightning.types import Draws, SettingsError
 
 log = logging.getLogger(__name__)

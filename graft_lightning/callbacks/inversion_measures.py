@@ -10,7 +10,6 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from graft_lightning.callbacks.evaluate import run_folder
 from graft_lightning.callbacks.figures import log_figure
 from graft_lightning.callbacks.inversion_figures import distance_figure
 from graft_lightning.callbacks.invert import Invert, both, shown
@@ -29,6 +28,7 @@ from graft_lightning.modules.sampled import SampledModule
 from graft_lightning.processes.noise import Noise, hashed_seed, trajectory_seeds
 from graft_lightning.processes.samplers import Sampler
 from graft_lightning.rejection.pool import TrajectoryPool
+from graft_lightning.runs import run_folder
 from graft_lightning.statistics import Figure, interval, over_samples, without_interval
 from graft_lightning.types import SettingsError
 

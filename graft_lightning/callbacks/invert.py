@@ -8,19 +8,19 @@ from typing import Any
 import lightning as L
 from torch import Tensor
 
-from graft_lightning.callbacks.evaluate import run_folder
 from graft_lightning.callbacks.figures import log_figure
 from graft_lightning.callbacks.inversion_figures import distance_figure, steps_figure
 from graft_lightning.callbacks.ranks import ranks_of
 from graft_lightning.datamodules.inverse_noise import InverseNoise
+from graft_lightning.identity import describe
 from graft_lightning.inversion.distance import distance_from_normal
 from graft_lightning.inversion.noise_pool import NoiseInversion
 from graft_lightning.inversion.result import Inversion
 from graft_lightning.inversion.round_trip import summary
 from graft_lightning.inversion.solvers import Solver
 from graft_lightning.modules.corrected import CorrectedFlow
-from graft_lightning.rejection.fingerprint import describe
 from graft_lightning.rejection.pool import Round
+from graft_lightning.runs import run_folder
 from graft_lightning.types import SettingsError
 
 log = logging.getLogger(__name__)

@@ -17,18 +17,15 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from omegaconf.errors import OmegaConfBaseException
 from torch.multiprocessing import ProcessRaisedException
 
-# Whatever a YAML file may name by its bare class name is imported here.
+# Whatever a YAML file may name by its bare class name is imported here, and with the domains, which are found.
 import graft_lightning.callbacks
 import graft_lightning.datamodules
-import graft_lightning.domains.digits
-import graft_lightning.domains.images
-import graft_lightning.domains.molecules
-import graft_lightning.domains.text_to_image
 import graft_lightning.modules
 import graft_lightning.processes.grids
 import graft_lightning.processes.velocity
 import graft_lightning.processes.weightings
 import graft_lightning.rejection.acceptance  # noqa: F401
+from graft_lightning import domains
 from graft_lightning.callbacks.collect import Collect
 from graft_lightning.callbacks.evaluate import Evaluate
 from graft_lightning.cli.memory import keep_freed_memory
@@ -81,6 +78,7 @@ class GraftCLI(LightningCLI):
             "parser_kwargs": {"parser_mode": "omegaconf"},
         }
         _quieten()
+        domains.load_all()
         super().__init__(**ours | arguments)
 
     @staticmethod
@@ -171,7 +169,7 @@ def innermost(message: str) -> str:
 
 
 class _CurrentStandardError(logging.StreamHandler):
-    """Writes to what standard error is now: a sweep sends it to the log of each cell in turn."""
+    """Writes to what standard error is now: who runs a command in this process may send it elsewhere."""
 
     @property
     def stream(self) -> Any:

@@ -1,32 +1,68 @@
-"""The entry point. It imports nothing heavy, so that ``--help`` answers at once; each command imports what it needs."""
+"""The entry point: a table of commands. It imports nothing heavy, so that ``--help`` answers at once."""
 
+import difflib
+import importlib
 import sys
 from collections.abc import Sequence
+from typing import NamedTuple
 
-HELP = """\
+from graft_lightning import __version__
+
+LIGHTNING = "graft_lightning.cli.lightning:run_lightning"
+"""Takes the command's own name too; the others take what follows it."""
+
+
+class Command(NamedTuple):
+    """What runs a command, as ``module:function``, and one line of help."""
+
+    target: str
+    help: str
+
+
+RUN = {
+    "fit": Command(LIGHTNING, "sample the reference, accept by reward, fine-tune on the accepted"),
+    "validate": Command(LIGHTNING, "evaluate on the held-out conditions for choosing settings"),
+    "test": Command(LIGHTNING, "evaluate on the held-out conditions for reporting"),
+    "predict": Command(LIGHTNING, "write samples to files"),
+    "plan": Command(LIGHTNING, "what a configuration will cost, before anything runs"),
+    "diagnose": Command(LIGHTNING, "at which noise level the reward is decided, and where to hand off"),
+}
+MANY = {
+    "sweep": Command(
+        "graft_lightning.cli.sweep:run_sweep", "run the cells of a comparison, each once, resumable; ends in a report"
+    ),
+    "report": Command("graft_lightning.cli.report:run_report", "report.md, figures and report.json from run folders"),
+}
+OTHERS = {
+    "score": Command("graft_lightning.cli.score:run_score", "metrics of samples in files, as JSON: score DOMAIN FILES"),
+}
+WITHOUT = {
+    "export": Command(
+        "graft_lightning.cli.export:run_export", "LoRA or network, hand-off as metadata and as callback, model card"
+    ),
+    "verify": Command("graft_lightning.cli.verify:run_verify", "draw an export's samples without us, and compare"),
+}
+HIDDEN = {"cell": Command("graft_lightning.cli.cell:run_cell", "one cell of a sweep, which calls it")}
+
+GROUPS = {
+    "A run, described by one YAML file (data, collect, model, trainer):": RUN,
+    "Many runs:": MANY,
+    "Others' samples:": OTHERS,
+    "A fine-tuned model, for use without this package:": WITHOUT,
+}
+COMMANDS = RUN | MANY | OTHERS | WITHOUT | HIDDEN
+
+HELP = f"""\
 usage: python -m graft_lightning COMMAND [options]
 
 Fine-tune diffusion and flow models on any reward by rejection sampling: GRAFT, P-GRAFT, inverse noise correction.
 
-A run, described by one YAML file (data, collect, model, trainer):
-  fit        sample the reference, accept by reward, fine-tune on the accepted
-  validate   evaluate on the held-out conditions for choosing settings
-  test       evaluate on the held-out conditions for reporting
-  predict    write samples to files
-  plan       what a configuration will cost, before anything runs
-  diagnose   at which noise level the reward is decided, and where to hand off
-
-Many runs:
-  sweep      run the cells of a comparison, each once, resumable; ends in a report
-  report     make report.md, pictures and report.json from run folders
-
-Others' samples:
-  score      the metrics of molecules in xyz or SD files, as JSON
-
-A fine-tuned diffusers pipeline, for use without this package:
-  export     LoRA or network, hand-off as metadata and as callback, model card
-  verify     draw an export's samples again with plain diffusers and compare
-
+{
+    chr(10).join(
+        title + chr(10) + "".join(f"  {name:<11}{command.help}{chr(10)}" for name, command in group.items())
+        for title, group in GROUPS.items()
+    )
+}
   python -m graft_lightning fit --config experiments/digits/pgraft.yaml
   python -m graft_lightning fit --config experiments/digits/pgraft.yaml --model.handoff 0.5 --trainer.max_steps 800
   python -m graft_lightning fit --help               every option of fit
@@ -40,38 +76,31 @@ def main(args: Sequence[str] | None = None) -> None:
 
     Args:
         args: the command line without the program's name; the process's own by default.
+
+    Raises:
+        SystemExit: 2 if there is no such command.
     """
     arguments = list(sys.argv[1:] if args is None else args)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(HELP)
         return
-    if arguments[0] == "--version":
-        from graft_lightning import __version__
-
+    name = arguments[0]
+    if name == "--version":
         print(__version__)
         return
-    command, rest = arguments[0], arguments[1:]
-    if command == "report":
-        from graft_lightning.cli.report import run_report
-
-        run_report(rest)
-    elif command == "score":
-        from graft_lightning.cli.score import run_score
-
-        run_score(rest)
-    elif command == "export":
-        from graft_lightning.cli.export import run_export
-
-        run_export(rest)
-    elif command == "verify":
-        from graft_lightning.cli.verify import run_verify
-
-        run_verify(rest)
-    elif command == "sweep":
-        from graft_lightning.cli.sweep import run_sweep
-
-        run_sweep(rest)
+    # options may stand before a command of Lightning's
+    target = LIGHTNING if name.startswith("-") else COMMANDS[name].target if name in COMMANDS else _unknown(name)
+    module, _, function = target.partition(":")
+    run = getattr(importlib.import_module(module), function)
+    if target == LIGHTNING:
+        run(args)
     else:
-        from graft_lightning.cli.lightning import run_lightning
+        run(arguments[1:])
 
-        run_lightning(args)
+
+def _unknown(name: str) -> str:
+    known = [command for command in COMMANDS if command not in HIDDEN]
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean '{close[0]}'? " if close else ""
+    sys.stderr.write(f"error: there is no command '{name}'; {hint}There are {', '.join(known)}\n")
+    raise SystemExit(2)

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from graft_lightning.reports.document import write_report
+
 
 def run_report(args: Sequence[str]) -> None:
     """Compares the runs in the given folders: method by metric, means with 95 % intervals."""
@@ -14,8 +16,6 @@ def run_report(args: Sequence[str]) -> None:
     parser.add_argument("--title", default="Comparison", help="heading of the report")
     parser.add_argument("--stage", default="test", choices=["test", "validate"], help="which held-out conditions")
     options = parser.parse_args(list(args))
-    from graft_lightning.reports.document import write_report
-
     section = {"title": options.title, "stage": options.stage}
     try:
         print(f"report: {write_report(options.folders, options.out or options.folders[0], section)}")
@@ -25,6 +25,4 @@ def run_report(args: Sequence[str]) -> None:
 
 def write_reports(folder: Path, settings: dict[str, Any]) -> list[Path]:
     """The report of a sweep, as its file describes it."""
-    from graft_lightning.reports.document import write_report
-
     return [write_report([folder], folder, settings)]

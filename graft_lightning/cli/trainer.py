@@ -9,6 +9,9 @@ from graft_lightning.callbacks.collect import Collect
 from graft_lightning.callbacks.evaluate import Evaluate
 from graft_lightning.callbacks.invert import Invert
 from graft_lightning.domains.base import Examples
+from graft_lightning.reports.costs import loop_of
+from graft_lightning.reports.diagnose import diagnose
+from graft_lightning.reports.plan import make_plan
 
 
 class GraftTrainer(L.Trainer):
@@ -22,9 +25,6 @@ class GraftTrainer(L.Trainer):
             datamodule: its data.
             measure: time a few steps of sampling, reward and training on this machine.
         """
-        from graft_lightning.reports.costs import loop_of
-        from graft_lightning.reports.plan import make_plan
-
         callbacks: list[L.Callback] = self.callbacks  # type: ignore[attr-defined]
         evaluate = next(callback for callback in callbacks if isinstance(callback, Evaluate))
         invert = next((callback for callback in callbacks if isinstance(callback, Invert)), None)
@@ -49,8 +49,6 @@ class GraftTrainer(L.Trainer):
             continuations: fresh continuations of each of them.
             real: real data, noised to each level and finished by the reference; left out by default.
         """
-        from graft_lightning.reports.diagnose import diagnose
-
         print(diagnose(self, model, datamodule, self.collector, states, continuations, real))  # type: ignore[arg-type]
 
     @property

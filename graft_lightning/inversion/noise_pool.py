@@ -8,6 +8,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from graft_lightning.identity import describe
 from graft_lightning.inversion.automatic import Automatic
 from graft_lightning.inversion.invert import invert_state
 from graft_lightning.inversion.result import Inversion, concatenate
@@ -18,7 +19,6 @@ from graft_lightning.inversion.start import start_state
 from graft_lightning.processes.noise import trajectory_seeds
 from graft_lightning.rejection.collection import Filled
 from graft_lightning.rejection.filling import fill_shards, open_for_filling
-from graft_lightning.rejection.fingerprint import describe
 from graft_lightning.rejection.pool import KeptLevel, Round, TrajectoryPool
 from graft_lightning.rejection.ranks import ALONE, Ranks
 

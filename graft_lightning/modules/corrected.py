@@ -2,12 +2,13 @@
 
 import copy
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from graft_lightning.identity import differences
 from graft_lightning.inversion.sampler_steps import SamplerSteps
 from graft_lightning.modules.sampled import SampledModule
 from graft_lightning.modules.stages import Stage, evaluations_of
@@ -130,11 +131,8 @@ class CorrectedFlow(SampledModule):
             SettingsError: naming each differing key and both values.
         """
         super().on_load_checkpoint(checkpoint)
-        stored, ours = _flat(checkpoint.get("flow", {})), _flat(self.flow_fingerprint())
-        different = [key for key in {**stored, **ours} if stored.get(key) != ours.get(key)]
-        if different:
-            listed = ", ".join(f"{key}: {stored.get(key)!r} then, {ours.get(key)!r} now" for key in different)
-            raise SettingsError(f"the checkpoint's corrector was made for another model.flow ({listed})")
+        if different := differences(checkpoint.get("flow", {}), self.flow_fingerprint()):
+            raise SettingsError(f"the checkpoint's corrector was made for another model.flow ({'; '.join(different)})")
 
 
 def steps_of(reference: Reference, network: nn.Module, key: str, sampler: Sampler | None = None) -> SamplerSteps:
@@ -159,12 +157,6 @@ def steps_of(reference: Reference, network: nn.Module, key: str, sampler: Sample
         )
     except ValueError as error:
         raise SettingsError(f"{key}: {error}") from None
-
-
-def _flat(value: Any, key: str = "") -> dict[str, Any]:
-    if isinstance(value, Mapping):
-        return {k: v for name, item in value.items() for k, v in _flat(item, f"{key}.{name}" if key else name).items()}
-    return {key: value}
 
 
 def prior_noise(reference: Reference, draws: Draws, device: torch.device) -> Tensor:

@@ -14,6 +14,7 @@ from tensordict import TensorDict
 from torch import Tensor
 from tqdm import tqdm
 
+from graft_lightning.identity import describe
 from graft_lightning.processes.denoiser import Denoiser
 from graft_lightning.processes.noise import Noise, trajectory_seeds
 from graft_lightning.rejection.filling import fill_shards, open_for_filling, share
@@ -22,7 +23,6 @@ from graft_lightning.rejection.pool import KeptLevel, Round, Shard, TrajectoryPo
 from graft_lightning.rejection.ranks import ALONE, Ranks
 from graft_lightning.rejection.reference import Reference
 from graft_lightning.rejection.reward import Reward, score
-from graft_lightning.rejection.rewards.identity import fingerprint
 from graft_lightning.types import SettingsError, StateLike, on_device, take
 
 
@@ -127,7 +127,7 @@ class Collection:
                 kept, size = existing.kept_levels, existing.shard_size  # more levels, or other shards, serve as well
         opened = pool.start_round(index, self.conditions, self.draws, kept, size, {"model": model})
         for name, reward in self.rewards.items():
-            pool.add_reward(name, fingerprint(reward))
+            pool.add_reward(name, describe(reward, evidence=True))
         return pool, opened
 
     def fill_round(

@@ -12,12 +12,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from graft_lightning.identity import describe, digest
 from graft_lightning.processes.denoiser import Denoiser, Guided
 from graft_lightning.processes.outputs import Output
 from graft_lightning.processes.process import Process, Shape
 from graft_lightning.processes.samplers import Sampler
 from graft_lightning.rejection.codec import Codec
-from graft_lightning.rejection.fingerprint import describe, digest
 from graft_lightning.types import SettingsError, StateLike
 
 

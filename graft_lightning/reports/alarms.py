@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from graft_lightning.records import ALARMS, last_records
+from graft_lightning.runs import ALARMS, last_records
 
 
 def alarms_of(folders: Iterable[Path]) -> dict[str, list[str]]:

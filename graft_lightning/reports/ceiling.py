@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from graft_lightning.records import COLLECTED
+from graft_lightning.runs import COLLECTED
 from graft_lightning.statistics import Figure, interval
 
 ALL = "one_round_ceiling: all samples"

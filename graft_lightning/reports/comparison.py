@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from graft_lightning.records import EVALUATIONS, read_records
+from graft_lightning.runs import EVALUATIONS, read_records
 from graft_lightning.statistics import Figure, best_of, finite_mean, interval, over_conditions
 
 

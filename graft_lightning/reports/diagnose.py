@@ -12,7 +12,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from graft_lightning.callbacks.collect import Collect
-from graft_lightning.callbacks.evaluate import run_folder
 from graft_lightning.callbacks.figures import ACCEPTED, BEFORE, REJECTED, new_figure
 from graft_lightning.callbacks.ranks import ranks_of
 from graft_lightning.datamodules.accepted import AcceptedTrajectories
@@ -34,6 +33,7 @@ from graft_lightning.rejection.handoff import (
 from graft_lightning.rejection.levels import kept_levels
 from graft_lightning.rejection.pool import Round
 from graft_lightning.rejection.selection import Selection
+from graft_lightning.runs import run_folder
 from graft_lightning.types import SettingsError, on_device
 
 DECIDED = 0.1

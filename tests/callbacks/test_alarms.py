@@ -9,7 +9,7 @@ from torch import Tensor
 
 from graft_lightning.callbacks.alarms import Alarms, gaps, raised
 from graft_lightning.domains.digits import DigitReference
-from graft_lightning.records import ALARMS, read_records
+from graft_lightning.runs import ALARMS, read_records
 from graft_lightning.statistics import interval
 from tests.runs import Ink, launch
 

@@ -8,7 +8,7 @@ from graft_lightning.callbacks.evaluate import summarise, table
 from graft_lightning.datamodules.evaluation import draws_of
 from graft_lightning.domains.base import Texts
 from graft_lightning.domains.base.diversity import Diversity
-from graft_lightning.records import read_records, retire_records
+from graft_lightning.runs import read_records, retire_records
 from graft_lightning.statistics import interval, without_interval
 from tests.runs import HELD_OUT, Ink, launch
 

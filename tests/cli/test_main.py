@@ -1,3 +1,5 @@
+import importlib
+import re
 import subprocess
 import sys
 
@@ -5,7 +7,7 @@ import pytest
 import yaml
 
 from graft_lightning import __version__
-from graft_lightning.cli.main import HELP, main
+from graft_lightning.cli.main import COMMANDS, HELP, HIDDEN, LIGHTNING, main
 from tests.runs import arguments, launch, tiny_config
 
 LIGHT = """
@@ -31,10 +33,32 @@ def test_no_command_shows_the_help(capsys):
     assert capsys.readouterr().out.strip() == HELP.strip()
 
 
-def test_help_names_every_command():
+def test_the_table_of_commands_is_what_there_is():
     from graft_lightning.cli.lightning import GraftCLI
 
-    assert {*GraftCLI.subcommands(), "sweep", "report", "export", "verify"} <= set(HELP.split())
+    lightning = {name for name, command in COMMANDS.items() if command.target == LIGHTNING}
+    assert lightning == set(GraftCLI.subcommands())
+    for name, command in COMMANDS.items():
+        module, _, function = command.target.partition(":")
+        assert callable(getattr(importlib.import_module(module), function)), name
+        shown = re.search(rf"^  {name} +(.+)$", HELP, re.MULTILINE)
+        assert shown is None if name in HIDDEN else shown[1] == command.help
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if COMMANDS[name].target != LIGHTNING])
+def test_the_help_of_our_own_commands_waits_for_no_trainer(command):
+    code = f"""
+import sys
+from graft_lightning.cli.main import main
+try:
+    main([{command!r}, "--help"])
+except SystemExit as end:
+    assert not end.code
+assert not {{"lightning", "transformers", "diffusers", "matplotlib", "sklearn"}} & set(sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"usage: python -m graft_lightning {command}" in done.stdout
 
 
 @pytest.mark.parametrize("command", ["fit", "validate", "test", "predict", "plan", "diagnose"])
@@ -47,13 +71,23 @@ def test_every_command_has_help(capsys, command):
     assert "--evaluate.rewards" in shown
 
 
-def test_an_unknown_command_is_refused(capsys):
-    with pytest.raises(SystemExit) as exit_:
-        main(["fitt"])
-    assert exit_.value.code == 2
+@pytest.mark.parametrize(("word", "meant"), [("fitt", "fit"), ("reports", "report"), ("zzz", None), ("", None)])
+def test_an_unknown_command_is_refused(capsys, word, meant):
+    with pytest.raises(SystemExit, match="2"):
+        main([word])
     printed = capsys.readouterr().err
-    assert "fitt" in printed
-    assert "fit" in printed.replace("fitt", "")
+    assert printed.startswith(f"error: there is no command '{word}'; ")
+    assert ("did you mean" in printed) == (meant is not None)
+    assert meant is None or f"did you mean '{meant}'?" in printed
+    assert "cell" not in printed
+
+
+def test_options_may_stand_before_a_command_of_lightnings(capsys, tmp_path):
+    line, nothing = arguments("fit", tmp_path, tiny_config(tmp_path)), tmp_path / "nothing.yaml"
+    nothing.write_text("{}\n")
+    with pytest.raises(SystemExit, match="0"):
+        main(["--config", str(nothing), *line, "--print_config"])
+    assert yaml.safe_load(capsys.readouterr().out)["collect"]["rounds"] == 1
 
 
 def test_the_printed_configuration_runs_as_it_is(capsys, tmp_path):
@@ -88,7 +122,7 @@ def test_option_names_must_be_written_out(capsys, tmp_path):
 
 
 def test_messages_go_to_where_standard_error_is_now(capsys, tmp_path):
-    """A sweep redirects it cell by cell."""
+    """Who runs commands in one process may redirect it between them."""
     short = {"trainer.max_steps": 1, "trainer.limit_val_batches": 0, "evaluate.baseline": False}
     for _ in range(2):
         launch("fit", tmp_path, short)

@@ -1,5 +1,8 @@
 """Bad input: refused before anything is sampled, with the key and the value, on one screen, exit code 2."""
 
+import importlib
+import sys
+
 import pytest
 
 from graft_lightning.cli.main import main
@@ -104,6 +107,30 @@ def test_a_pool_of_another_reference_or_of_other_settings(capfd, collected):
         printed = refused(capfd, collected, tiny_config(collected, changes))
         assert "pool" in printed
         assert all(word in printed for word in words), printed
+
+
+def test_a_reward_whose_source_was_edited(capfd, tmp_path, monkeypatch):
+    """The scores in the pool are those of before; to train on them in silence would be to learn the opposite."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    text = (
+        "from graft_lightning.rejection.reward import Reward\n\nSIGN = 1\n\n\n"
+        "class Edited(Reward):\n    def __call__(self, samples, conditions):\n"
+        "        return SIGN * samples.flatten(1).mean(1)\n"
+    )
+
+    def config(code):
+        (tmp_path / "edited_reward.py").write_text(code)
+        sys.modules.pop("edited_reward", None)
+        importlib.invalidate_caches()
+        short = {"trainer.max_steps": 1, "trainer.limit_val_batches": 0, "evaluate.baseline": False}
+        return tiny_config(tmp_path, {**short, "collect.reward": {"class_path": "edited_reward.Edited"}})
+
+    launch("fit", tmp_path, config=config(text))
+    launch("fit", tmp_path, config=config(text + "\n\n# a remark\n"))
+    printed = refused(capfd, tmp_path, config(text.replace("SIGN = 1", "SIGN = -1")))
+    assert "rewards/Edited was made with other settings" in printed
+    assert "source_text" in printed
 
 
 def test_a_damaged_shard(capfd, collected):

@@ -159,7 +159,7 @@ FRESH = """
 import sys, torch
 torch.set_num_threads(1)
 from graft_lightning.modules import Graft, PGraft, Pretrain
-from graft_lightning.rejection.fingerprint import digest
+from graft_lightning.identity import digest
 from graft_lightning.processes.noise import Noise
 from graft_lightning.types import Draws
 for name, path in zip(sys.argv[1::2], sys.argv[2::2]):
@@ -173,7 +173,7 @@ for name, path in zip(sys.argv[1::2], sys.argv[2::2]):
 
 @pytest.mark.slow
 def test_every_module_is_loaded_from_its_checkpoint_in_a_fresh_process(tmp_path):
-    from graft_lightning.rejection.fingerprint import digest
+    from graft_lightning.identity import digest
     from graft_lightning.types import Draws
 
     expected, arguments = [], []

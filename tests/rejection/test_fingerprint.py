@@ -6,12 +6,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from graft_lightning.identity import describe, digest
 from graft_lightning.processes.grids import Leading, Uniform
 from graft_lightning.processes.paths import CategoricalPath, GaussianPath
 from graft_lightning.processes.process import Process
 from graft_lightning.processes.samplers import DDIM, DDPM
 from graft_lightning.processes.schedules import Cosine, FromTable, Linear, RectifiedFlow
-from graft_lightning.rejection.fingerprint import describe, digest
 from graft_lightning.rejection.reference import LoRA, open_views
 from tests.fakes import LinearReward, TinyReference
 

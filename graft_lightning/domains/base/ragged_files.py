@@ -1,7 +1,6 @@
 """Makes the stored sets that `ragged` reads: once, completely or not at all, element by element as samples come."""
 
 import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -16,6 +15,7 @@ import numpy as np
 
 from graft_lightning.domains.base.elements import Elements, Field
 from graft_lightning.domains.base.ragged import MANIFEST, OFFSETS
+from graft_lightning.identity import digest_of
 
 Make = Callable[[Counter[str]], Iterable[Mapping[str, Any]]]
 """Yields samples, as `Elements.arrays` takes them, and counts in its argument what it leaves out, by reason."""
@@ -39,8 +39,7 @@ def stored(cache: Path, name: str, description: Mapping[str, object], elements: 
     Raises:
         ValueError: if nothing is left, or a sample does not fit ``elements``.
     """
-    digest = hashlib.blake2b(json.dumps(description, sort_keys=True).encode(), digest_size=8).hexdigest()
-    folder = cache / f"{name}-{digest}"
+    folder = cache / f"{name}-{digest_of(description)}"
     if not folder.exists():
         cache.mkdir(parents=True, exist_ok=True)
         with _lock(cache / f"{folder.name}.lock"):

@@ -4,8 +4,6 @@ The name of a stored set holds the fingerprint of what it was made from: a chang
 makes another folder.
 """
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -22,6 +20,7 @@ from graft_lightning.domains.molecules.files import read_molecules, source_files
 from graft_lightning.domains.molecules.oddities import told
 from graft_lightning.domains.molecules.perception import UNPARSEABLE, perceive
 from graft_lightning.domains.molecules.qm9 import identifier, read_exclusions
+from graft_lightning.identity import digest_of
 
 FORMAT = 2
 """Raised when the arrays or the parsing change, so that old folders are left alone."""
@@ -93,7 +92,7 @@ def load_files(
     stats = [(str(file.absolute()), file.stat().st_size, file.stat().st_mtime_ns) for file in sources]
     description = {
         "paths": [str(path) for path in ([paths] if isinstance(paths, Path | str) else paths)],
-        "sources": hashlib.blake2b(json.dumps(stats).encode(), digest_size=16).hexdigest(),
+        "sources": digest_of(stats),
         "exclusions": exclusions is not None,
         "max_atoms": max_atoms,
     }

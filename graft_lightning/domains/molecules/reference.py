@@ -11,11 +11,15 @@ from tensordict import TensorDict
 from torch import Tensor, nn
 
 from graft_lightning.domains.base.weights import DATA, load_weights, save_weights
+from graft_lightning.domains.molecules import drawing
 from graft_lightning.domains.molecules.atoms import SYMBOLS, batch, unpadded
 from graft_lightning.domains.molecules.conditions import count_of
 from graft_lightning.domains.molecules.egnn import EGNN
+from graft_lightning.domains.molecules.perception import molecule_keys
+from graft_lightning.domains.molecules.sdf import write_sdf
 from graft_lightning.domains.molecules.spectrum import coulomb_spectrum
 from graft_lightning.domains.molecules.transformer import MoleculeTransformer
+from graft_lightning.domains.molecules.xyz import write_xyz
 from graft_lightning.processes.grids import Grid, Powered
 from graft_lightning.processes.interleaved import Interleaved
 from graft_lightning.processes.paths import CategoricalPath, CentredGaussianPath
@@ -128,8 +132,6 @@ class MoleculeReference(Reference):
         return batch(x_0["positions"], x_0["types"], x_0["mask"])
 
     def keys(self, samples: Any) -> Tensor:
-        from graft_lightning.domains.molecules.perception import molecule_keys
-
         return molecule_keys(samples)
 
     def numbers(self, samples: Any) -> Tensor:
@@ -137,15 +139,10 @@ class MoleculeReference(Reference):
 
     def draw(self, samples: Any, captions: Sequence[str] | None = None) -> Tensor:
         """A grid of structural formulas, uint8 ``(3, height, width)``."""
-        from graft_lightning.domains.molecules.drawing import as_tensor, grid
-
-        return as_tensor(grid(samples, captions))
+        return drawing.as_tensor(drawing.grid(samples, captions))
 
     def write(self, samples: Any, names: Sequence[str], folder: Path) -> list[Path]:
         """One SD file and one xyz file a molecule. Returns the paths of the SD files."""
-        from graft_lightning.domains.molecules.sdf import write_sdf
-        from graft_lightning.domains.molecules.xyz import write_xyz
-
         paths = []
         for name, molecule in zip(names, unpadded(samples), strict=True):
             paths.append(folder / f"{name}.sdf")

@@ -1,5 +1,10 @@
-"""Judging anybody's molecules by one set of rules."""
+"""Judging anybody's molecules by one set of rules: fractions, counts, and the median strain in kcal/mol.
 
+atom_stability, molecule_stability, validity, uniqueness, valid_unique, connectivity, and novelty where --train is given
+(fractions); strain (median of MMFF94, kcal/mol) and strain_judged.
+"""
+
+import argparse
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,6 +32,21 @@ CHUNK = 1024
 
 TOLD = 5
 """Molecules that cannot be read are named up to this many."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `python -m graft_lightning score molecules` takes."""
+    parser.add_argument(
+        "files", nargs="+", metavar="FILES", help="xyz (one or many frames), SDF, folders, or archives of such"
+    )
+    parser.add_argument("--train", nargs="+", metavar="FILES", help="training molecules, for novelty")
+    parser.add_argument("--cache", help="folder in which the training set's keys are kept for the next time")
+    parser.add_argument("--no-strain", action="store_true", help="leave strain out, which takes most of the time")
+
+
+def scores(options: argparse.Namespace) -> dict[str, float | int | None]:
+    """`score` by the options of `add_arguments`."""
+    return score(options.files, options.train, options.cache, not options.no_strain, progress=True)
 
 
 def score(

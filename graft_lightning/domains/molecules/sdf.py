@@ -11,6 +11,7 @@ import numpy as np
 
 from graft_lightning.domains.molecules.atoms import Molecule
 from graft_lightning.domains.molecules.format_error import FormatError
+from graft_lightning.domains.molecules.perception import perceive
 from graft_lightning.domains.molecules.periodic_table import symbol_of
 from graft_lightning.domains.molecules.text import number
 
@@ -67,8 +68,6 @@ def write_sdf(path: Path | str, molecules: Iterable[Molecule]) -> None:
 
 
 def _record(molecule: Molecule) -> str:
-    from graft_lightning.domains.molecules.perception import perceive
-
     bonds = perceive([molecule])[0].bonds
     if len(molecule.symbols) > 999 or len(bonds) > 999:
         raise ValueError(

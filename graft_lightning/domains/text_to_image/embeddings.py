@@ -8,8 +8,8 @@ from pathlib import Path
 
 from torch import Tensor
 
+from graft_lightning.identity import digest
 from graft_lightning.processes.noise import hashed_seed
-from graft_lightning.rejection.fingerprint import digest
 
 log = logging.getLogger(__name__)
 

@@ -14,11 +14,11 @@ from graft_lightning.domains.text_to_image.embeddings import EmbeddingStore
 from graft_lightning.domains.text_to_image.pipelines import Family, family_of
 from graft_lightning.domains.text_to_image.pipelines.base import Condition
 from graft_lightning.domains.text_to_image.source import Source
+from graft_lightning.identity import describe
 from graft_lightning.processes.noise import hashed_seed
 from graft_lightning.processes.outputs import Output
 from graft_lightning.processes.process import Process, Shape
 from graft_lightning.processes.samplers import DDIM, Sampler
-from graft_lightning.rejection.fingerprint import describe
 from graft_lightning.types import SettingsError
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}

@@ -1,10 +1,8 @@
 """Where the parts of a pipeline come from: a folder, an id on the Hugging Face hub, or a single file."""
 
-import hashlib
 import json
 import tempfile
 import warnings
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ from torch import nn
 
 from graft_lightning.domains.base.loading import ModelUnavailableError, loaded
 from graft_lightning.domains.text_to_image.architectures import ARCHITECTURES, Config
+from graft_lightning.identity import file_digest, text_digest
 from graft_lightning.types import SettingsError
 
 FILES = (".safetensors",)
@@ -114,7 +113,7 @@ class Source:
     def fingerprint(self, part: str) -> str:
         """What identifies a part: a digest of its files, 16 hexadecimal digits."""
         if self.is_file:
-            return _digest_of_file(Path(self.model).expanduser().resolve())
+            return file_digest(Path(self.model).expanduser())
         folder = Path(self.model).expanduser() / part
         if not folder.is_dir():
             names = (_CONFIGS.get(part, "config.json"), "tokenizer_config.json")
@@ -122,10 +121,8 @@ class Source:
             if not found:
                 raise ModelUnavailableError(f"{_WHAT}: {self.model!r} has no part {part!r} in the local cache")
             folder = found[0]
-        hasher = hashlib.blake2b(digest_size=8)
-        for file in sorted(path for path in folder.iterdir() if path.is_file() and path.name[0] != "."):
-            hasher.update(f"{file.name} {_digest_of_file(file.resolve())}\n".encode())
-        return hasher.hexdigest()
+        files = sorted(path for path in folder.iterdir() if path.is_file() and path.name[0] != ".")
+        return text_digest("".join(f"{file.name} {file_digest(file)}\n" for file in files))
 
     def _description(self) -> str:
         if self.described_by is None:
@@ -166,17 +163,3 @@ class Source:
 
 def _read(file: Path) -> Config:
     return json.loads(file.read_text(encoding="utf-8"))
-
-
-def _digest_of_file(file: Path) -> str:
-    """A digest of the content; the hub's cache already names its files by theirs."""
-    if file.parent.name == "blobs":
-        return file.name
-    state = file.stat()
-    return _digest_of_state(file, state.st_size, state.st_mtime_ns)
-
-
-@lru_cache(maxsize=256)
-def _digest_of_state(file: Path, size: int, changed: int) -> str:
-    with open(file, "rb") as stream:
-        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=8)).hexdigest()

@@ -1,7 +1,6 @@
 """Manifests: what a folder of the pool was made with, created atomically and compared key by key."""
 
 import json
-import math
 import os
 import secrets
 import shutil
@@ -9,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from graft_lightning.durable import sync_folder
+from graft_lightning.identity import differences
+
 FORMAT = "graft_lightning.pool"
 VERSION = 1
 FILE = "manifest.json"
-SHOWN = 10
-"""Differences listed in a message; the others are counted."""
 
 
 class PoolError(RuntimeError):
@@ -52,48 +52,16 @@ def plain(value: Any, key: str = "fingerprint") -> Any:
 
 
 def require_same(where: Path, stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    """Compares what a folder was made with to what is asked for, in full: a key that one side lacks is a difference.
-
-    Floats count as equal within a relative 1e-9, since libraries round their last digits differently.
+    """Compares what a folder was made with to what is asked for, in full.
 
     Raises:
         PoolMismatch: names the folder, each differing key and both values.
     """
-    ours, theirs = _leaves(plain(wanted)), _leaves(stored)
-    lines = [
-        f"  {key}: {_shown(theirs, key)} in the pool, {_shown(ours, key)} now"
-        for key in dict.fromkeys([*theirs, *ours])
-        if not (key in ours and key in theirs and _same(ours[key], theirs[key]))
-    ]
-    if lines:
-        more = [f"  … and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
-        listed = "\n".join(lines[:SHOWN] + more)
+    if lines := differences(stored, plain(wanted), "in the pool"):
+        listed = "\n".join(f"  {line}" for line in lines)
         raise PoolMismatch(
             f"{where} was made with other settings:\n{listed}\nChoose another name, or delete that folder."
         )
-
-
-def _leaves(value: Any, key: str = "") -> dict[str, Any]:
-    if isinstance(value, Mapping) and value:
-        pairs = [(f"{key}.{name}" if key else str(name), item) for name, item in value.items()]
-    elif isinstance(value, list) and value:
-        pairs = [(f"{key}[{i}]", item) for i, item in enumerate(value)]
-    else:
-        return {key: value}
-    return {path: leaf for name, item in pairs for path, leaf in _leaves(item, name).items()}
-
-
-def _same(a: Any, b: Any) -> bool:
-    if isinstance(a, bool) or isinstance(b, bool):
-        return a is b
-    if isinstance(a, float) and isinstance(b, float):
-        return math.isclose(a, b, rel_tol=1e-9) or (math.isnan(a) and math.isnan(b))
-    return bool(a == b)
-
-
-def _shown(leaves: Mapping[str, Any], key: str) -> str:
-    text = repr(leaves[key]) if key in leaves else "absent"
-    return text if len(text) <= 160 else f"{text[:150]}… ({len(text)} characters)"
 
 
 def claim_folder(folder: Path, kind: str, body: Mapping[str, Any]) -> None:
@@ -154,12 +122,3 @@ def _contents(folder: Path) -> str:
         return "is a file"
     names: Sequence[str] = sorted(os.listdir(folder))
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "") or "is empty"
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

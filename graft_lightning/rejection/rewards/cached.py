@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,17 +10,19 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
+from graft_lightning.durable import write_text
+from graft_lightning.identity import describe, digest_of
 from graft_lightning.rejection.reward import Reward, score
-from graft_lightning.rejection.rewards.identity import digest_of, identity
 from graft_lightning.rejection.rewards.score_store import KEY_BYTES, ScoreStore
 
 
 class CachedReward(Reward):
     """Scores each pair of sample and condition once, ever.
 
-    A score is kept under the content of the sample, the text of its condition, and the identity of the reward (its
-    class, settings, the files that they point to); nothing is ever overwritten, another reward has another folder. The
-    code of a reward class is not part of its identity: after changing it, change ``version``.
+    A score is kept under the content of the sample, the text of its condition, and the identity of the reward
+    (`graft_lightning.identity`: class, settings, a user's source text, what the settings point to); nothing is ever
+    overwritten, another reward has another folder. What identity does not see, such as an update of a library that the
+    reward calls, asks for another ``version``.
 
     Args:
         reward: what is remembered; pointwise.
@@ -69,7 +69,7 @@ class CachedReward(Reward):
 
     def _opened(self) -> ScoreStore:
         if self._store is None:
-            description = {**identity(self.reward), "version": self.version}
+            description = {"reward": describe(self.reward, evidence=True), "version": self.version}
             folder = self._root / f"{self.reward.name}-{digest_of(description)}"
             _write_once(folder / "reward.json", json.dumps(description, indent=2, sort_keys=True))
             self._store = ScoreStore(folder)
@@ -105,9 +105,6 @@ def _fields(samples: Any) -> dict[str, Tensor]:
 
 
 def _write_once(path: Path, text: str) -> None:
-    if path.exists():
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False) as file:
-        file.write(text)
-    os.replace(file.name, path)
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, text)

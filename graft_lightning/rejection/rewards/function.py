@@ -1,13 +1,13 @@
 """A reward from any function, named by its dotted path."""
 
 import importlib
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from graft_lightning.identity import source_text
 from graft_lightning.rejection.reward import Reward
 
 
@@ -35,10 +35,7 @@ class FunctionReward(Reward):
 
     def evidence(self) -> str:
         """The function's source: a changed function is another reward."""
-        try:
-            return inspect.getsource(self._resolved())
-        except (OSError, TypeError):  # built in, compiled, or typed at a prompt
-            return ""
+        return source_text(self._resolved())
 
     def _resolved(self) -> Callable[..., Any]:
         if self._function is None:

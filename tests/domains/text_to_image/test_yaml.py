@@ -8,7 +8,7 @@ from jsonargparse import ArgumentParser
 
 from graft_lightning.domains.text_to_image import prompts, rewards
 from graft_lightning.domains.text_to_image.prompts import PromptSet
-from graft_lightning.rejection.fingerprint import describe
+from graft_lightning.identity import describe
 from graft_lightning.rejection.reward import Reward
 
 HERE = "graft_lightning.domains.text_to_image"

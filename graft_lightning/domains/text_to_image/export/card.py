@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from graft_lightning.records import ALARMS, last_records
+from graft_lightning.runs import ALARMS, last_records
 
 
 def model_card(settings: dict[str, Any], task: dict[str, Any], run: Path | None) -> str:

@@ -1,0 +1,112 @@
+"""A run's model, built again from its folder and handed to what its reference's domain offers for export."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from graft_lightning import domains
+from graft_lightning.cli.lightning import GraftCLI
+from graft_lightning.datamodules.evaluation import draws_of
+from graft_lightning.domains.base import Texts
+from graft_lightning.modules.graft import PGraft
+from graft_lightning.rejection.pool import PoolError
+from graft_lightning.runs import CONFIG, newest_checkpoint
+from graft_lightning.types import SettingsError
+
+REFUSALS = (PoolError, SettingsError, OSError)
+"""Bad input: told in one message, without a traceback."""
+
+KEPT = ("seed_everything", "model", "data", "collect", "evaluate")
+"""Keys of a run's configuration that are needed to build its model."""
+
+
+def export_run(
+    run: Path,
+    checkpoint: Path | None = None,
+    out: Path | None = None,
+    samples: int = 4,
+    merge: bool | None = None,
+    device: str = "cpu",
+) -> Path:
+    """Exports a run.
+
+    Args:
+        run: its folder, with its configuration and a checkpoint.
+        checkpoint: the newest below the run by default.
+        out: ``export`` in the run's folder by default.
+        samples: that the proof will draw again.
+        merge: write a whole model with merged weights too; by default where it makes every step.
+        device: where the samples are drawn.
+
+    Returns:
+        The folder of the export.
+
+    Raises:
+        FileNotFoundError: if the run lacks its configuration or a checkpoint.
+        SettingsError: if the run's model is none that can be exported.
+    """
+    if samples < 1:
+        raise SettingsError(f"samples={samples}; it must be at least 1")
+    module, data = _built(run)
+    reference = type(getattr(module, "reference", None))
+    exporter = domains.offered_beside(reference, "export")
+    if not isinstance(module, PGraft) or exporter is None:
+        raise SettingsError(
+            f"{run} holds a {type(module).__name__} of a {reference.__name__}; exported are PGraft and Graft of the "
+            f"references of {', '.join(domains.offering('export'))}"
+        )
+    _load(module, checkpoint or newest_checkpoint(run))
+    module.to(device).eval()
+    tuned = exporter.Tuned(
+        module.reference,
+        module.opened(),
+        module.sampling_denoiser(),
+        module.state_index,
+        module.handoff_level,
+        module.reverse,
+        module.guidance,
+        module.lora,
+        module.method,
+        module.trained_steps,
+    )
+    folder = out or run / "export"
+    exporter.export(tuned, _draws(data, samples), folder, run, merge)
+    return folder
+
+
+def _built(run: Path) -> tuple[Any, Any]:
+    """Module and data of a run, from its own config.yaml."""
+    file = run / CONFIG
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} is absent; `export` takes the folder of a run, where `fit` leaves it")
+    config = yaml.safe_load(file.read_text(encoding="utf-8"))
+    kept = {key: config[key] for key in KEPT if key in config}
+    kept["trainer"] = {"logger": False, "accelerator": "cpu", "devices": 1, "enable_checkpointing": False}
+    with tempfile.TemporaryDirectory() as folder:
+        cleaned = Path(folder) / "config.yaml"
+        cleaned.write_text(yaml.safe_dump(kept, sort_keys=False), encoding="utf-8")
+        cli = GraftCLI(save_config_callback=None, run=False, args=[f"--config={cleaned}"])
+    return cli.model, cli.datamodule
+
+
+def _load(module: Any, checkpoint: Path) -> None:
+    if checkpoint.is_dir():
+        raise SettingsError(
+            f"{checkpoint} is sharded; put it together first, or train with save_distributed_checkpoint=false"
+        )
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    module.configure_model()
+    module.on_load_checkpoint(state)
+    found = module.load_state_dict(state["state_dict"], strict=module.strict_loading)
+    if found.unexpected_keys:
+        raise SettingsError(f"{checkpoint} holds {found.unexpected_keys[0]}, which this run's model lacks")
+
+
+def _draws(data: Any, samples: int) -> Any:
+    """The first draws of the first test conditions (validation's, else training's), with the seeds of `test`."""
+    conditions = data.test or data.validation or data.conditions
+    texts = conditions.texts()[:samples]
+    return draws_of(Texts(texts), 1, data.seed, "test")

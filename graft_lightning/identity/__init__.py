@@ -1,0 +1,27 @@
+"""What an object is, told in plain values: described, digested, and compared with what was told of it before.
+
+Everything that is kept and used again (pools, scores, corrections, the cells of a sweep) stands beside such a
+description, so that what was made with something else is never used in silence.
+
+* `describe` says what decides an object's results: class, settings, source text, weights, and what paths point to.
+* `digest` and `digest_of` shorten tensors and descriptions to 16 hexadecimal digits.
+* `differences` tells two descriptions apart, key by key.
+"""
+
+from graft_lightning.identity.description import describe, source_text
+from graft_lightning.identity.difference import differences
+from graft_lightning.identity.digests import digest, digest_of, text_digest
+from graft_lightning.identity.files import content, file_digest
+from graft_lightning.identity.source import is_users
+
+__all__ = [
+    "content",
+    "describe",
+    "differences",
+    "digest",
+    "digest_of",
+    "file_digest",
+    "is_users",
+    "source_text",
+    "text_digest",
+]

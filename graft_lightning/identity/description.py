@@ -1,0 +1,209 @@
+"""An object in plain values: what decides its results, and nothing else."""
+
+import enum
+import functools
+import json
+import os
+import re
+import types
+from collections.abc import Mapping
+from pathlib import Path, PurePath
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from graft_lightning.identity.digests import digest, digest_of, text_digest
+from graft_lightning.identity.files import content
+from graft_lightning.identity.source import Sources, is_users
+
+SECRET = {"secret", "secrets", "token", "password", "passwords", "passwd", "passphrase", "credential", "credentials"}
+SECRET_ENDS = re.compile(r"(api|access|private|secret|auth)_?key$")
+IN_ADDRESS = re.compile(r"(?<=://)([^/@\s]*:)([^/@\s]+)(?=@)")
+IN_QUERY = re.compile(r"([?&][^=&]*(?:secret|token|password|key|signature)[^=&]*=)([^&#\s]+)", re.IGNORECASE)
+
+
+class _Above(NamedTuple):
+    """What a description was reached through.
+
+    Attributes:
+        holders: ids of the objects that hold the described one.
+        evidence: whether objects are asked for what their attributes do not tell.
+    """
+
+    holders: tuple[int, ...] = ()
+    evidence: bool = False
+
+
+def describe(value: Any, evidence: bool = False) -> Any:
+    """A plain (JSON-able) description of an object: its class and its public attributes, recursively.
+
+    * A class or function that the user wrote brings a digest of its source text (`graft_lightning.identity.source` says
+      whose code is the user's, and how much of it counts); a lambda or inner function also what it has captured.
+    * Tensors and arrays are described by a digest; an ``nn.Module`` by its weights, buffers, attributes and parts.
+    * A path, and a text that names an existing file or folder, is described by its last name and a digest of what is
+      there (`content`), so that a moved file is the same and an edited one is not.
+    * Attributes that start with an underscore are state, not identity. Nor is it identity where something is computed
+      or kept: devices, ``training``, and folders in attributes named ``cache``.
+    * Secrets are never in it: of attributes and keys named secret, token, password, credentials or ``…_key``, and of
+      passwords in addresses, there is only a digest. What came from the environment cannot be told from other settings.
+
+    Args:
+        value: anything.
+        evidence: ask the objects whose attributes do not tell it all. They have a method ``evidence()`` for the rest,
+            and a digest of the text that it returns is added; it may import a module or ask a server.
+    """
+    return _describe(value, _Above((), evidence))
+
+
+def _describe(value: Any, above: _Above) -> Any:
+    if isinstance(value, enum.Enum):
+        return f"{_name(type(value))}.{value.name}"
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, PurePath):
+        return _pointed(Path(value)) or str(value)
+    if isinstance(value, bytes | bytearray):
+        return f"{len(value)} bytes {text_digest(bytes(value))}"
+    if isinstance(value, np.generic):
+        return _describe(value.item(), above)
+    if isinstance(value, Tensor):
+        return digest([value])
+    if isinstance(value, np.ndarray):
+        return _of_array(value, above)
+    if id(value) in above.holders:
+        return f"the {type(value).__qualname__} that holds it"
+    above = above._replace(holders=(*above.holders, id(value)))
+    if isinstance(value, Mapping):
+        return {str(key): _item(str(key), item, above) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_describe(item, above) for item in value]
+    if isinstance(value, set | frozenset):
+        return sorted((_describe(item, above) for item in value), key=lambda item: json.dumps(item, sort_keys=True))
+    if isinstance(value, types.ModuleType):
+        return value.__name__
+    if isinstance(value, type | types.FunctionType | types.BuiltinFunctionType):
+        return _of_code(value, above)
+    if isinstance(value, types.MethodType):
+        return {"method": _name(value.__func__), "of": _describe(value.__self__, above)}
+    if isinstance(value, functools.partial):
+        arguments = [_describe(item, above) for item in (*value.args, value.keywords)]
+        return {"partial": _describe(value.func, above), "arguments": arguments}
+    if isinstance(value, torch.Generator):
+        return {"class": _name(type(value)), "seed": value.initial_seed()}
+    return _of_object(value, above)
+
+
+def _text(value: str) -> str:
+    try:
+        path = Path(value).expanduser()
+        # a bare word may happen to be the name of a folder here
+        if path.is_file() or (path.is_dir() and (os.sep in value or "/" in value or path.suffix)):
+            return _pointed(path) or value
+    except (OSError, ValueError, RuntimeError):  # too long for a name, or no home
+        pass
+    value = IN_ADDRESS.sub(lambda found: found[1] + text_digest(found[2]), value)
+    return IN_QUERY.sub(lambda found: found[1] + text_digest(found[2]), value) if "://" in value else value
+
+
+def _pointed(path: Path) -> str | None:
+    """Name and content of a file or folder; None where there is none, or one that holds everything."""
+    here = Path.cwd()
+    if not path.exists() or path.resolve() in (here, *here.parents, Path.home()):
+        return None
+    return f"{path.resolve().name if path.name in ('', '..') else path.name} {content(path)}"
+
+
+def _of_array(value: np.ndarray, above: _Above) -> Any:
+    if value.dtype.kind in "biufc":
+        return digest([torch.from_numpy(np.ascontiguousarray(value))])
+    return _describe(value.tolist(), above)
+
+
+def _of_code(value: Any, above: _Above) -> Any:
+    """A class or function itself: its name, and where it is the user's its source."""
+    text = _source(value, above)
+    return {"name": _name(value), "source_text": text} if text else _name(value)
+
+
+def source_text(value: Any) -> str:
+    """The source of a user's class or function and of all that it refers to, as one text; empty for others' code.
+
+    What it has captured or reads from a module stands there as a digest, for it may be a secret.
+    """
+    return _source_text(value, _Above())
+
+
+def _source_text(value: Any, above: _Above) -> str:
+    sources = Sources()
+    sources.add(value)
+    if not sources.texts:
+        return ""
+    held = digest_of(_describe(sources.values, above))
+    return "\n\n".join([*(f"# {name}\n{text}" for name, text in sorted(sources.texts.items())), f"# values {held}"])
+
+
+def _source(value: Any, above: _Above) -> str | None:
+    text = _source_text(value, above)
+    return text_digest(text) if text else None
+
+
+def _of_object(value: Any, above: _Above, weights: bool = True) -> Any:
+    kind = type(value)
+    own: dict[str, Any] = {"class": _name(kind)}
+    if any(is_users(base) for base in kind.__mro__):
+        own["source_text"] = _source(kind, above)
+    if isinstance(value, nn.Module):
+        if weights:
+            own["weights"] = digest(tensor for _, tensor in _tensors(value))
+        # a dropout's rate is no weight
+        parts = {name: _of_object(part, above, weights=False) for name, part in value.named_children()}
+        own |= {"parts": parts} if parts else {}
+    elif not hasattr(value, "__dict__") and not any("__slots__" in vars(base) for base in kind.__mro__):
+        text = repr(value)
+        return own["class"] if " at 0x" in text else text
+    if "__wrapped__" in getattr(value, "__dict__", {}):  # what a decorator made of a function
+        own["wraps"] = _describe(value.__wrapped__, above)
+    if above.evidence and callable(getattr(kind, "evidence", None)) and (evidence := value.evidence()):
+        own["evidence"] = text_digest(str(evidence))
+    attributes = {name: _item(name, item, above) for name, item in _attributes(value) if _counts(name, item)}
+    return {**own, **{f"{name}_" if name in own else name: item for name, item in attributes.items()}}
+
+
+def _tensors(module: nn.Module) -> list[tuple[str, Tensor]]:
+    """Parameters and buffers by name, those too that a checkpoint leaves out."""
+    return [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
+
+
+def _attributes(value: Any) -> list[tuple[str, Any]]:
+    """Name and value of each attribute, sorted by name."""
+    found = dict(getattr(value, "__dict__", {}))
+    for base in type(value).__mro__:
+        slots = vars(base).get("__slots__", ())
+        names = (slots,) if isinstance(slots, str) else slots
+        found |= {name: getattr(value, name) for name in names if name[:2] != "__" and hasattr(value, name)}
+    if isinstance(value, nn.Module):
+        found.pop("training", None)
+    return sorted(found.items())
+
+
+def _counts(name: str, value: Any) -> bool:
+    """Whether an attribute is a setting: neither state nor the place where something is computed or kept."""
+    if name.startswith("_") or isinstance(value, torch.device):
+        return False
+    place = name == "device" or "cache" in name.split("_")
+    return not (place and isinstance(value, str | PurePath))
+
+
+def _item(name: str, value: Any, above: _Above) -> Any:
+    described = _describe(value, above)
+    words = set(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower().replace("-", "_").replace(".", "_").split("_"))
+    secret = words & SECRET or SECRET_ENDS.search(name.lower().replace("-", "_"))
+    return f"secret {digest_of(described)}" if secret and not isinstance(value, bool | None) else described
+
+
+def _name(value: Any) -> str:
+    return f"{value.__module__}.{value.__qualname__}"
