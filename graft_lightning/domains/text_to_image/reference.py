@@ -225,8 +225,7 @@ class DiffusersReference(PictureReference):
     @cached_property
     def _store(self) -> EmbeddingStore:
         parts = [self._source.fingerprint(part) for part in self._text_parts]
-        absent = [part for part in self.family.text if part not in self._text_parts]
-        model = "-".join([self.family.pipeline, self.dtype, *absent, *parts])
+        model = "-".join([self.family.pipeline, self.dtype, *self.absent, *parts])
         key = f"{hashed_seed('text encoders', model):016x}"
         return EmbeddingStore(Path(self.text_cache) if self.text_cache else None, key)
 
@@ -238,11 +237,18 @@ class DiffusersReference(PictureReference):
             SettingsError: if one is absent that the pipeline cannot do without.
         """
         index = self._source.index()
-        saved = [part for part in self.family.text if index.get(part, [""]) != [None, None]]
+        lists = any(isinstance(made, list) for made in index.values())
+        missing = [None, None] if lists else []  # a published architecture lists no parts
+        saved = [part for part in self.family.text if index.get(part, missing) != [None, None]]
         needed = [part for part in self.family.text if part not in self.family.optional]
         if absent := [part for part in needed if part not in saved]:
             raise SettingsError(f"model={self.model}: its model_index.json has no {absent[0]}, which texts need")
         return [part for part in saved if part not in self.without]
+
+    @property
+    def absent(self) -> list[str]:
+        """The parts for texts that are left out: by `without`, or because the model was saved so."""
+        return [part for part in self.family.text if part not in self._text_parts]
 
     def _embed(self, texts: list[str], device: torch.device | str) -> dict[str, Any]:
         with self._text_encoders(device) as pipeline:
@@ -270,7 +276,7 @@ class DiffusersReference(PictureReference):
 
     def _stand_ins(self) -> dict[str, Any]:
         """Where T5 is left out, the pipeline asks its transformer for the dimension of the zeros that replace it."""
-        return {self.family.network: self.skeleton()} if len(self._text_parts) < len(self.family.text) else {}
+        return {self.family.network: self.skeleton()} if self.absent else {}
 
     def decode(self, x_0: State) -> Tensor:
         """Images ``(batch, 3, height, width)`` in [0, 1], float32, clamped as the pipeline clamps them."""
