@@ -237,9 +237,7 @@ class DiffusersReference(PictureReference):
             SettingsError: if one is absent that the pipeline cannot do without.
         """
         index = self._source.index()
-        lists = any(isinstance(made, list) for made in index.values())
-        missing = [None, None] if lists else []  # a published architecture lists no parts
-        saved = [part for part in self.family.text if index.get(part, missing) != [None, None]]
+        saved = [part for part in self.family.text if index.get(part) != [None, None]]
         needed = [part for part in self.family.text if part not in self.family.optional]
         if absent := [part for part in needed if part not in saved]:
             raise SettingsError(f"model={self.model}: its model_index.json has no {absent[0]}, which texts need")

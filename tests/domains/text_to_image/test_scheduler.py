@@ -112,6 +112,16 @@ REFUSED = {
         "timestep_spacing='linspace'",
     ),
     "Karras": (10, {"_class_name": "EulerDiscreteScheduler", "use_karras_sigmas": True}, "use_karras_sigmas=True"),
+    "sigmas of a flow": (
+        10,
+        {"_class_name": "DPMSolverMultistepScheduler", "use_flow_sigmas": True},
+        "use_flow_sigmas=True",
+    ),
+    "levels without timesteps": (
+        10,
+        {"_class_name": "EulerDiscreteScheduler", "timestep_type": "continuous"},
+        "timestep_type='continuous'",
+    ),
     "no betas": (10, {"_class_name": "EDMEulerScheduler"}, "scheduler='EDMEulerScheduler'; its U-Net needs"),
     "unknown class": (10, {"_class_name": "NoScheduler"}, "_class_name='NoScheduler'"),
     "unknown betas": (10, {"beta_schedule": "sigmoid"}, "sigmoid"),

@@ -111,6 +111,9 @@ def ddim_config(config: Config) -> Config:
     complete = {key: own.get(key, value) for key, value in complete.items()}
     if own.get("variance_type") in ("learned", "learned_range"):
         raise refused("variance_type", own["variance_type"], "DDIM takes no learned variance")
+    for key, value in (("use_flow_sigmas", True), ("timestep_type", "continuous")):
+        if own.get(key) == value:
+            raise refused(key, value, "the network's levels are then none of a table of betas")
     for key in ("clip_sample", "thresholding"):
         if complete[key]:
             raise refused(

@@ -1,5 +1,6 @@
 """Stable Diffusion 1.x, 2.x and their fine-tunings: a U-Net, one text encoder, eps- or v-prediction."""
 
+import re
 from typing import Any, get_args
 
 import torch
@@ -80,10 +81,8 @@ class StableDiffusion(Family):
 
     def _outdated(self, network: Config) -> bool:
         """Whether the pipeline's constructor takes a side below 64 for a mistake of an old release."""
-        from packaging.version import Version  # comes with diffusers
-
-        written = network.get("_diffusers_version")
-        return written is not None and Version(Version(written).base_version) < Version("0.9.0.dev0")
+        written = re.match(r"(\d+)\.(\d+)", network.get("_diffusers_version") or "")
+        return written is not None and (int(written[1]), int(written[2])) < (0, 9)
 
     def denoise(self, network: nn.Module, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         dtype = next(network.parameters()).dtype

@@ -1,6 +1,7 @@
 """Exported adapters as other programs read them: every layer, at the strength that was trained."""
 
 import re
+import shutil
 
 import diffusers
 import pytest
@@ -113,3 +114,24 @@ def test_a_base_that_was_saved_without_t5(pipeline_folder, exported, tmp_path_fa
     diffusers.StableDiffusion3Pipeline.from_pretrained(pipeline_folder("sd3"), **absent).save_pretrained(folder)
     _, out = exported(str(folder), handoff=0.25)
     assert_same(out)
+
+
+def test_a_base_with_a_variant_of_one_part(pipeline_folder, exported, tmp_path_factory):
+    from tests.domains.text_to_image.export.test_handoff import assert_same
+
+    folder = shutil.copytree(pipeline_folder("sd2"), tmp_path_factory.mktemp("base") / "sd2")
+    file = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    weights = {name: 1.1 * value for name, value in load_file(file).items()}
+    save_file(weights, file.with_suffix(".fp16.safetensors"), {"format": "pt"})
+    _, out = exported(str(folder), handoff=0.25, variant="fp16")
+    assert_same(out)
+
+
+@pytest.mark.parametrize("name", ["sd15", "sd3"])
+def test_every_layer_is_merged(tuned_of, draws, tmp_path, name):
+    lora = LoRA(rank=4, alpha=1.0, target_modules=WIDE[name], dropout=0.3)
+    tuned = tuned_of(name, lora=lora, handoff=0.0, scale=1.0, moved=0.2)
+    export(tuned, draws, tmp_path, merge=True)
+    pipe = diffusers.DiffusionPipeline.from_pretrained(tmp_path / "pipeline")
+    network = getattr(pipe, tuned.reference.family.network)
+    torch.testing.assert_close(answer(tuned, network), answer(tuned, tuned.views.network), rtol=1e-4, atol=1e-4)
