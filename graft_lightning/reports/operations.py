@@ -21,7 +21,8 @@ def operations(reference: Reference, condition: str = "", network: nn.Module | N
     """
     try:
         network = reference.skeleton() if network is None else network
-        x = pure_noise(reference, [condition]).to("meta")
+        # One of two: an empty condition alone may be the null condition, which is none to sample.
+        x = pure_noise(reference, [condition] * 2)[:1].to("meta")
         t = torch.full((1,), reference.process.t_max, dtype=torch.float64, device="meta")
         encoded = reference.blank([condition]).to("meta")
         with torch.no_grad(), counted_operations() as counter:

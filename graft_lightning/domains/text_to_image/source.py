@@ -132,6 +132,8 @@ class Source:
         if self.variant in there:
             return self.variant
         known = sorted({name for other in folder.parent.iterdir() for name in _variants(other) if name})
+        if not Path(self.model).expanduser().is_dir():  # on the hub there may be more than was fetched
+            return None if self.variant in known else self.variant
         if self.variant is not None and self.variant not in known:
             raise SettingsError(
                 f"variant={self.variant!r}: no part of {self.model!r} has such weights; "
