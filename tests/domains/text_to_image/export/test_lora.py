@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from graft_lightning.domains.text_to_image.export import export
-from graft_lightning.domains.text_to_image.export.write import KOHYA_FILE, LORA_FILE
+from graft_lightning.domains.text_to_image.export.lora import KOHYA_FILE, LORA_FILE
 from graft_lightning.processes.noise import Noise
 from graft_lightning.rejection.reference import LoRA
 from tests.domains.text_to_image.tiny_pipelines import PIPELINES
