@@ -98,6 +98,7 @@ class PGraft(DenoisingModule):
         checkpoint["handoff_level"] = self.handoff_level
         if self.lora is not None:
             trained = self._trained_names()
+            checkpoint["lora_strength"] = self._strength
             checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in trained}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -120,6 +121,20 @@ class PGraft(DenoisingModule):
                     f"the checkpoint lacks {len(missing)} adapter weights that model.lora={self.lora} asks for, "
                     f"{missing[0]} among them: it was trained without adapters, or with others"
                 )
+            strength = checkpoint.get("lora_strength", self._strength)
+            if strength != self._strength:
+                rank = self.lora.rank
+                raise SettingsError(
+                    f"the checkpoint's adapters were trained at alpha={strength * rank:g}, but model.lora has "
+                    f"alpha={self._strength * rank:g} (rank={rank}): they would act {self._strength / strength:g} "
+                    f"times as strongly; set model.lora.alpha to {strength * rank:g}"
+                )
+
+    @property
+    def _strength(self) -> float:
+        """What adapters are multiplied by, alpha / rank."""
+        assert self.lora is not None
+        return 1.0 if self.lora.alpha is None else self.lora.alpha / self.lora.rank
 
     def _trained_names(self) -> set[str]:
         return {f"network.{name}" for name, p in self.network.named_parameters() if p.requires_grad}

@@ -135,6 +135,21 @@ def test_a_checkpoint_of_adapters_holds_nothing_else(tmp_path):
     assert_same_weights(loaded.network.state_dict(), cli.model.network.state_dict())
 
 
+@pytest.mark.parametrize(("trained", "loaded"), [(4.0, None), (None, 4.0), (16.0, 4.0)])
+def test_adapters_of_another_strength_are_refused(trained, loaded):
+    module, other = (module_at(0.25, lora=LoRA(rank=16, alpha=alpha)) for alpha in (trained, loaded))
+    for one in (module, other):
+        one.configure_model()
+    checkpoint = {"state_dict": module.state_dict(), "global_step": 3}
+    module.on_save_checkpoint(checkpoint)
+    module.on_load_checkpoint(dict(checkpoint))
+    module_at_same = module_at(0.25, lora=LoRA(rank=16, alpha=trained or 16.0))
+    module_at_same.configure_model()
+    module_at_same.on_load_checkpoint(dict(checkpoint))
+    with pytest.raises(SettingsError, match=f"trained at alpha={trained or 16:g}, .*set model.lora.alpha to"):
+        other.on_load_checkpoint(dict(checkpoint))
+
+
 def test_a_module_made_in_python_can_be_saved_and_loaded(tmp_path):
     import lightning as L
 

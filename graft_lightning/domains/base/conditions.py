@@ -4,6 +4,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 
+from graft_lightning.domains.base.text_files import texts_of
+
 
 class Conditions(ABC):
     """A list of conditions, as text: prompts, class names, "n=18", or a single "" where there is nothing to say."""
@@ -36,23 +38,32 @@ class Texts(Conditions):
 
 
 class TextFile(Conditions):
-    """Conditions from a file, one a line; empty lines and repetitions are left out.
+    """Conditions from a file, one a line, or from a table with a header (``.csv``, ``.tsv``).
+
+    Empty lines and repetitions are left out.
 
     Args:
-        path: of the file.
+        path: of the file, in UTF-8, or in UTF-16 with a byte order mark.
         limit: at most so many, from the top.
+        column: header of the column of texts of a table; "prompt", "prompts", "caption" or "text" by default.
     """
 
-    def __init__(self, path: str, limit: int | None = None) -> None:
+    def __init__(self, path: str, limit: int | None = None, column: str | None = None) -> None:
         self.path = path
         self.limit = limit
+        self.column = column
 
     def texts(self) -> list[str]:
-        file = Path(self.path)
+        """Every condition once.
+
+        Raises:
+            FileNotFoundError: if the file is absent.
+            SettingsError: if it is empty, or in an encoding that cannot be told; names the file.
+        """
+        file = Path(self.path).expanduser()
         if not file.is_file():
             raise FileNotFoundError(f"path={self.path}: there is no such file of conditions, one a line")
-        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
-        return list(dict.fromkeys(line for line in lines if line))[: self.limit]
+        return list(dict.fromkeys(texts_of(file.read_bytes(), self.path, self.column)))[: self.limit]
 
 
 class Unconditional(Conditions):

@@ -17,8 +17,27 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+ROUNDING = 0.5 / 255
+"""How far outside [0, 1] arithmetic in half precision may lead; half a level of a pixel."""
+
+
+def check_range(samples: Tensor) -> None:
+    """Refuses what would be clamped.
+
+    Raises:
+        ValueError: if a value is outside [0, 1] by more than rounding.
+    """
+    if not samples.numel():
+        return
+    low, high = (float(value) for value in samples.detach().float().aminmax())
+    if low < -ROUNDING or high > 1 + ROUNDING:
+        raise ValueError(
+            f"samples reach from {low:.4g} to {high:.4g}; expected floats in [0, 1], not in [-1, 1] or [0, 255]"
+        )
+
+
 def to_uint8(samples: Tensor) -> np.ndarray:
-    """Samples as ``(batch, height, width, 3)`` bytes, rounded as diffusers rounds (half to even), grey repeated.
+    """Samples as ``(batch, height, width, 3)`` bytes, clamped, rounded half to even as in diffusers, grey repeated.
 
     Raises:
         ValueError: if the samples are not images.
@@ -32,9 +51,14 @@ def to_uint8(samples: Tensor) -> np.ndarray:
 
 
 def to_pil(samples: Tensor) -> "list[Image]":
-    """Samples as RGB pictures."""
+    """Samples as RGB pictures, for whoever judges them.
+
+    Raises:
+        ValueError: if the samples are not images, or have values outside [0, 1] by more than rounding.
+    """
     from PIL import Image  # an extra of this domain
 
+    check_range(samples)
     return [Image.fromarray(pixels) for pixels in to_uint8(samples)]
 
 

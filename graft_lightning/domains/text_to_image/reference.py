@@ -1,5 +1,7 @@
 """The reference of any text-to-image pipeline of diffusers that `pipelines` knows."""
 
+import logging
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -21,6 +23,8 @@ from graft_lightning.processes.process import Process, Shape
 from graft_lightning.processes.samplers import DDIM, Sampler
 from graft_lightning.types import SettingsError
 
+log = logging.getLogger(__name__)
+
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 SHEET_SIDE = 192
 """Largest width of one image on a contact sheet."""
@@ -37,7 +41,7 @@ class DiffusersReference(PictureReference):
         model: a folder written by ``save_pretrained``, an id on huggingface.co, or a single ``.safetensors`` file.
         sampler: 50 steps of DDIM by default (of Euler's method, for a flow); without a grid of its own it visits the
             levels of the pipeline's scheduler.
-        guidance_scale: classifier-free guidance; 1 is none.
+        guidance_scale: classifier-free guidance; 1 is none, and so is whatever is below, as in every pipeline.
         dtype: of all weights. Adapters are trained in float32 whatever it is; for full fine-tuning choose "fp32".
         height: of the images, in pixels; the model's own by default.
         width: likewise.
@@ -68,7 +72,11 @@ class DiffusersReference(PictureReference):
         config: str | None = None,
         variant: str | None = None,
     ) -> None:
-        super().__init__(sampler or DDIM(), guidance_scale)
+        if not math.isfinite(guidance_scale):
+            raise SettingsError(f"guidance_scale={guidance_scale}; it must be a number, 1 for no guidance")
+        if guidance_scale < 1:
+            log.warning("guidance_scale=%g: pipelines of diffusers do not guide at or below 1; it is 1", guidance_scale)
+        super().__init__(sampler or DDIM(), max(float(guidance_scale), 1.0))
         if dtype not in DTYPES:
             raise SettingsError(f"dtype={dtype!r}; it must be one of {', '.join(DTYPES)}")
         if vae_batch_size < 1:
@@ -94,7 +102,12 @@ class DiffusersReference(PictureReference):
         """
         index = self._source.index()
         kind = family_of(index.get("_class_name", "model without _class_name"), self.model)
-        return kind(index, self._source.config("scheduler"))
+        family = kind(index, self._source.config("scheduler"))
+        if unknown := sorted(set(self.without) - set(family.optional)):
+            optional = ", ".join(family.optional) or "none"
+            raise SettingsError(f"without names {unknown[0]}; parts that {family.pipeline} may lack: {optional}")
+        family.check(self._source.config(family.network), self._source.config("vae"))
+        return family
 
     @property
     def output(self) -> Output:  # type: ignore[override]
@@ -117,8 +130,10 @@ class DiffusersReference(PictureReference):
         Raises:
             SettingsError: if the VAE cannot make such images.
         """
-        factor, side = self.vae_factor, self._network_config["sample_size"]
-        sides = (side, side) if isinstance(side, int) else side
+        factor, side = self.vae_factor, self.family.sample_size(self._network_config)
+        if side is None and not (self.height and self.width):
+            raise SettingsError(f"model={self.model} says nothing of the size of its images; set height and width")
+        sides = side if isinstance(side, list | tuple) else (side or 0, side or 0)
         size = (self.height or sides[0] * factor, self.width or sides[1] * factor)
         multiple = factor * self._network_config.get("patch_size", 1)
         if size[0] % multiple or size[1] % multiple:
@@ -178,6 +193,8 @@ class DiffusersReference(PictureReference):
     # ---- text and images
 
     def encode(self, conditions: Sequence[str], device: torch.device | str) -> Condition:
+        """Encoded prompts. A single "" is the null condition of a guided reference, and a prompt everywhere else."""
+        conditions = [self.family.null] if self._is_null(conditions) else conditions
         unique = list(dict.fromkeys(conditions))
         embeddings = {text: self._store.get(text) for text in unique}
         missing = [text for text, embedding in embeddings.items() if embedding is None]
@@ -187,19 +204,49 @@ class DiffusersReference(PictureReference):
         stacked = {name: torch.stack([embeddings[text][name] for text in unique]).to(device)[index] for name in first}  # type: ignore[index]
         return self.family.condition(stacked, *self.size)
 
+    def _is_null(self, conditions: Sequence[str]) -> bool:
+        return self.guidance_scale != 1 and list(conditions) == [""]
+
+    def carried(self, conditions: Sequence[str], device: torch.device | str) -> None:
+        """Nothing.
+
+        Raises:
+            SettingsError: for an empty prompt in a batch of its own, where the null condition is something else.
+        """
+        if self._is_null(conditions) and self.family.null:
+            raise SettingsError(
+                f'the prompt "" alone cannot be told from the null condition of {self.family.pipeline}, which is zero; '
+                "leave it out, set guidance_scale=1, or give it in a batch with others"
+            )
+
     def blank(self, conditions: Sequence[str]) -> Condition:
         return self.family.condition(self.family.blank(self._network_config, len(conditions)), *self.size)
 
     @cached_property
     def _store(self) -> EmbeddingStore:
         parts = [self._source.fingerprint(part) for part in self._text_parts]
-        model = "-".join([self.family.pipeline, self.dtype, *self.without, *parts])
+        model = "-".join([self.family.pipeline, self.dtype, *self.absent, *parts])
         key = f"{hashed_seed('text encoders', model):016x}"
         return EmbeddingStore(Path(self.text_cache) if self.text_cache else None, key)
 
     @property
     def _text_parts(self) -> list[str]:
-        return [part for part in self.family.text if part not in self.without]
+        """The parts that make embeddings, without those left out by setting or saved as none.
+
+        Raises:
+            SettingsError: if one is absent that the pipeline cannot do without.
+        """
+        index = self._source.index()
+        saved = [part for part in self.family.text if index.get(part) != [None, None]]
+        needed = [part for part in self.family.text if part not in self.family.optional]
+        if absent := [part for part in needed if part not in saved]:
+            raise SettingsError(f"model={self.model}: its model_index.json has no {absent[0]}, which texts need")
+        return [part for part in saved if part not in self.without]
+
+    @property
+    def absent(self) -> list[str]:
+        """The parts for texts that are left out: by `without`, or because the model was saved so."""
+        return [part for part in self.family.text if part not in self._text_parts]
 
     def _embed(self, texts: list[str], device: torch.device | str) -> dict[str, Any]:
         with self._text_encoders(device) as pipeline:
@@ -227,23 +274,23 @@ class DiffusersReference(PictureReference):
 
     def _stand_ins(self) -> dict[str, Any]:
         """Where T5 is left out, the pipeline asks its transformer for the dimension of the zeros that replace it."""
-        return {self.family.network: self.skeleton()} if self.without else {}
+        return {self.family.network: self.skeleton()} if self.absent else {}
 
     def decode(self, x_0: Tensor) -> Tensor:
-        """Images ``(batch, 3, height, width)`` in [0, 1], float32."""
+        """Images ``(batch, 3, height, width)`` in [0, 1], float32, clamped as the pipeline clamps them."""
         vae = self._vae
-        config = vae.config
         images = []
         with working([vae], x_0.device, self.offload):
             for part in x_0.split(self.vae_batch_size):
-                z = part.float() / config.scaling_factor + (config.shift_factor or 0.0)
+                z = self.family.unscaled(part.float(), vae.config)
                 images.append(vae.decode(z.to(vae.dtype), return_dict=False)[0].float())
         return (torch.cat(images) / 2 + 0.5).clamp(0, 1)
 
     @property
     def _vae(self) -> Any:
         if "vae" not in self._parts:
-            dtype = torch.float32 if self.dtype == "fp16" and self.family.upcast_vae else DTYPES[self.dtype]
+            upcast = self.family.upcast_vae and self._source.config("vae").get("force_upcast", True)
+            dtype = torch.float32 if self.dtype == "fp16" and upcast else DTYPES[self.dtype]
             self._parts["vae"] = self._source.load("vae", "AutoencoderKL", torch_dtype=dtype).requires_grad_(False)
         return self._parts["vae"]
 

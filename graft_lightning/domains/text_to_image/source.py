@@ -1,6 +1,7 @@
 """Where the parts of a pipeline come from: a folder, an id on the Hugging Face hub, or a single file."""
 
 import json
+import re
 import tempfile
 import warnings
 from pathlib import Path
@@ -14,6 +15,8 @@ from graft_lightning.identity import file_digest, text_digest
 from graft_lightning.types import SettingsError
 
 FILES = (".safetensors",)
+_WEIGHTS = re.compile(r"[a-zA-Z_]+(?:\.(\w+))?(?:-\d+-of-\d+)?(?:\.(\w+))?\.(?:safetensors|bin)")
+"""File names of weights, the variant before or after the number of a shard."""
 _WHAT = "reference, setting `model`"
 _CONFIGS = {"": "model_index.json", "scheduler": "scheduler_config.json"}
 
@@ -25,7 +28,7 @@ class Source:
         model: a folder written by ``save_pretrained``, an id on the hub, or a single ``.safetensors`` file in the
             original layout, as distributed for other programs.
         config: for a single file, which holds weights alone: the folder or id of a pipeline of the same architecture.
-        variant: of the weight files, e.g. "fp16".
+        variant: of the weight files, e.g. "fp16"; parts without it are taken as they are.
     """
 
     def __init__(self, model: str, config: str | None = None, variant: str | None = None) -> None:
@@ -84,7 +87,7 @@ class Source:
 
         kind = getattr(diffusers, class_name)
         if not self.is_file:
-            options |= {"subfolder": part, "variant": self.variant, "output_loading_info": True}
+            options |= {"subfolder": part, "variant": self.variant_of(part), "output_loading_info": True}
             network, report = self._loaded(kind.from_pretrained, **options)
             if missing := sorted(report["missing_keys"]):
                 raise ModelUnavailableError(
@@ -108,21 +111,60 @@ class Source:
                 if isinstance(part, nn.Module):
                     part.eval()  # diffusers leaves the T5 of a single file in training mode, with its dropout
             return pipeline
-        return self._loaded(kind.from_pretrained, variant=self.variant, **options)
+        parts = [name for name, made in self.index().items() if isinstance(made, list) and made != [None, None]]
+        found = {self.variant_of(part) for part in parts if part not in options}
+        return self._loaded(kind.from_pretrained, variant=self.variant if self.variant in found else None, **options)
+
+    def variant_of(self, part: str) -> str | None:
+        """The variant of a part's weights that is read; None for those without a name.
+
+        Raises:
+            ModelUnavailableError: if the part has other variants alone; says which to set.
+            SettingsError: if no part has the variant that is set.
+        """
+        if self.is_file:
+            return None
+        folder = self._folder(part)
+        if folder is None:
+            return self.variant  # not fetched yet
+        there = _variants(folder)
+        if self.variant in there:
+            return self.variant
+        known = sorted({name for other in folder.parent.iterdir() for name in _variants(other) if name})
+        if not Path(self.model).expanduser().is_dir():  # on the hub there may be more than was fetched
+            return None if self.variant in known else self.variant
+        if self.variant is not None and self.variant not in known:
+            raise SettingsError(
+                f"variant={self.variant!r}: no part of {self.model!r} has such weights; "
+                + (f"set variant: {known[0]}, or leave it out" if known else "leave variant out")
+            )
+        if there and None not in there:
+            names = sorted(name for name in there if name)
+            raise ModelUnavailableError(
+                f"{_WHAT}: {self.model!r} holds the weights of {part} as {' and '.join(names)} alone; "
+                f"set variant: {names[0]}"
+            )
+        return None
 
     def fingerprint(self, part: str) -> str:
         """What identifies a part: a digest of its files, 16 hexadecimal digits."""
         if self.is_file:
             return file_digest(Path(self.model).expanduser())
-        folder = Path(self.model).expanduser() / part
-        if not folder.is_dir():
-            names = (_CONFIGS.get(part, "config.json"), "tokenizer_config.json")
-            found = [file.parent for name in names if (file := self._cached(f"{part}/{name}")) is not None]
-            if not found:
-                raise ModelUnavailableError(f"{_WHAT}: {self.model!r} has no part {part!r} in the local cache")
-            folder = found[0]
+        folder = self._folder(part)
+        if folder is None:
+            raise ModelUnavailableError(f"{_WHAT}: {self.model!r} has no part {part!r} in the local cache")
         files = sorted(path for path in folder.iterdir() if path.is_file() and path.name[0] != ".")
-        return text_digest("".join(f"{file.name} {file_digest(file)}\n" for file in files))
+        variant = self.variant_of(part)
+        told = "" if variant is None else f"variant {variant}\n"  # a folder may hold several
+        return text_digest("".join(f"{file.name} {file_digest(file)}\n" for file in files) + told)
+
+    def _folder(self, part: str) -> Path | None:
+        """Where the files of a part lie, None if they are neither in a folder nor in the local cache."""
+        folder = Path(self.model).expanduser() / part
+        if folder.is_dir():
+            return folder
+        names = (_CONFIGS.get(part, "config.json"), "tokenizer_config.json")
+        return next((file.parent for name in names if (file := self._cached(f"{part}/{name}")) is not None), None)
 
     def _description(self) -> str:
         if self.described_by is None:
@@ -163,3 +205,9 @@ class Source:
 
 def _read(file: Path) -> Config:
     return json.loads(file.read_text(encoding="utf-8"))
+
+
+def _variants(folder: Path) -> set[str | None]:
+    """The variants of the weights in a folder; None stands for weights without one."""
+    found = [_WEIGHTS.fullmatch(file.name) for file in folder.iterdir()] if folder.is_dir() else []
+    return {match[1] or match[2] for match in found if match}

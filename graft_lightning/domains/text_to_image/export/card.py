@@ -89,7 +89,7 @@ def _guidance(guidance: dict[str, Any], settings: dict[str, Any]) -> list[str]:
 
 def _files(settings: dict[str, Any]) -> str:
     text = (
-        "The weights also load by `pipe.load_lora_weights`; their header tells the hand-off. "
+        "The weights also load by `pipe.load_lora_weights`, at strength 1; their header tells the hand-off. "
         if settings["kind"] == "lora"
         else f"The fine-tuned network is in `{settings['weights']}`, beside the base, which is not included. "
     )

@@ -51,6 +51,8 @@ def load_pipeline(folder: Path = FOLDER, base: str | None = None, device: str = 
     options: dict[str, Any] = dict.fromkeys(settings["without"])
     if settings["pipeline"] == "StableDiffusionPipeline":
         options |= {"safety_checker": None, "requires_safety_checker": False}
+    if settings["pipeline"] == "StableDiffusionXLPipeline":
+        options["add_watermarker"] = False
     options["torch_dtype"] = getattr(torch, settings["dtype"])
     source = base or settings["base_model"]
     if source.endswith(".safetensors"):

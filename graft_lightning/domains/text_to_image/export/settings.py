@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 
-from graft_lightning.domains.text_to_image.pipelines.base import scheduler_of
+from graft_lightning.domains.text_to_image.pipelines.scheduler import scheduler_of, stepped
 from graft_lightning.domains.text_to_image.reference import DTYPES, DiffusersReference
 from graft_lightning.processes.denoiser import Denoiser
 from graft_lightning.processes.samplers import DDIM, Heun, Sampler
@@ -81,8 +81,6 @@ def settings_of(tuned: Tuned, weights: str) -> dict[str, Any]:
     """
     reference = tuned.reference
     scale = reference.guidance_scale
-    if scale < 1:
-        raise SettingsError(f"guidance_scale={scale:g}: pipelines of diffusers do not guide at or below 1")
     family, schedule = reference.family, reference.process.schedule
     level = torch.tensor(tuned.level, dtype=torch.float64)
     alpha, sigma = (float(value) for value in schedule.alpha_sigma(level))
@@ -97,7 +95,7 @@ def settings_of(tuned: Tuned, weights: str) -> dict[str, Any]:
         "base_model": str(source.resolve()) if source.exists() else reference.model,
         "base_config": str(Path(config).resolve()) if config and Path(config).exists() else config,
         "variant": reference._source.variant,
-        "without": reference.without,
+        "without": reference.absent,
         "pipeline": family.pipeline,
         "component": family.network,
         "kind": "full" if tuned.lora is None else "lora",
@@ -140,23 +138,24 @@ def scheduler_settings(reference: DiffusersReference) -> dict[str, Any]:
     Raises:
         SettingsError: if there is none.
     """
-    config = {key: value for key, value in reference.family.scheduler.items() if not key.startswith("_")}
+    config = reference.family.scheduler_config()
     wanted = reference.sampler.levels(reference.process)
     flow = not reference.process.schedule.discrete
     name = "FlowMatchEulerDiscreteScheduler" if flow else "DDIMScheduler"
-    for spacing, to_one in itertools.product((None, "leading", "trailing", "linspace"), (None, True, False)):
+    reason = ""
+    for spacing, to_one in itertools.product((None, "leading", "trailing"), (None, True, False)):
         changes = {"timestep_spacing": spacing, "set_alpha_to_one": to_one}
         tried = config | {key: value for key, value in changes.items() if value is not None}
         scheduler = scheduler_of(name, tried)
-        scheduler.set_timesteps(len(wanted) - 1)
-        if flow:
-            levels = scheduler.sigmas.double().flip(0).tolist()
-        else:
-            first = 0.0 if scheduler.config.set_alpha_to_one else 1.0
-            levels = [first, *(float(t) + 1 for t in reversed(scheduler.timesteps.tolist()))]
+        try:
+            levels = stepped(scheduler, len(wanted) - 1)
+        except SettingsError as error:
+            reason = f" ({error})"
+            continue
         if len(levels) == len(wanted) and all(abs(a - b) < 1e-6 for a, b in zip(levels, wanted, strict=True)):
             return {"class": name, "config": {k: v for k, v in scheduler.config.items() if not k.startswith("_")}}
     raise SettingsError(
-        f"the grid of {type(reference.sampler.grid).__name__} is none that {name} knows; leave sampler.grid out and "
-        "evaluate that"
+        f"the grid of {type(reference.sampler.grid).__name__} at steps={len(wanted) - 1} is none that {name} steps "
+        f"through; leave sampler.grid out, or take Uniform with steps that divide the timesteps, and evaluate that"
+        f"{reason}"
     )

@@ -38,17 +38,16 @@ def main() -> int:
     pipe.set_progress_bar_config(disable=True)
     wrapped = handoff.Handoff(pipe, FOLDER)
     arguments = wrapped.arguments
-    vae_type = getattr(torch, task["vae_dtype"])
-    tuned, images = sample(pipe, task["prompts"], run["noise"], arguments, vae_type)
+    tuned, images = sample(pipe, task["prompts"], run["noise"], arguments)
     wrapped.remove()
-    base, _ = sample(pipe, task["prompts"], run["noise"], {**arguments, "callback_on_step_end": None}, vae_type)
+    base, _ = sample(pipe, task["prompts"], run["noise"], {**arguments, "callback_on_step_end": None})
 
     size = float(run["latents"].double().std())
     differences = {
         "base model": float((base - run["base_latents"]).abs().max()) / size,
         "fine-tuned": float((tuned - run["latents"]).abs().max()) / size,
     }
-    exact = merged(task, run, arguments, wrapped.settings, options.device, vae_type)
+    exact = merged(task, run, arguments, wrapped.settings, options.device)
     if exact is not None:
         differences["pipeline/"] = float((exact - run["latents"]).abs().max()) / size
     effect = float((tuned - base).abs().max()) / size
@@ -73,7 +72,6 @@ def merged(
     arguments: dict[str, Any],
     settings: dict[str, Any],
     device: str,
-    vae_type: torch.dtype,
 ) -> torch.Tensor | None:
     """Latents of the merged pipeline as it is; None if there is none, or if guidance asks for the base model too."""
     composed = settings["guidance"]["mode"] == "composed" and settings["guidance"]["scale"] != 1
@@ -86,25 +84,29 @@ def merged(
     pipe = kind.from_pretrained(FOLDER / settings["merged"], **options).to(device)
     pipe.set_progress_bar_config(disable=True)
     unguided = {**arguments, "callback_on_step_end": None, "guidance_scale": 1.0}
-    return sample(pipe, task["prompts"], run["noise"], unguided, vae_type)[0]
+    return sample(pipe, task["prompts"], run["noise"], unguided)[0]
 
 
 def sample(
-    pipe: Any, prompts: list[str], noise: torch.Tensor, arguments: dict[str, Any], vae_type: torch.dtype
+    pipe: Any, prompts: list[str], noise: torch.Tensor, arguments: dict[str, Any]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Latents (float32, on the CPU) and images (uint8) of all prompts, from the given noise."""
-    from diffusers.image_processor import VaeImageProcessor
+    """Latents (float32, on the CPU) and images (uint8) of all prompts, from the given noise.
+
+    The images are the pipeline's own: it decodes the latents that its last step made.
+    """
+    wanted = arguments["callback_on_step_end"]
+    latents: list[torch.Tensor] = []
+
+    def noted(pipe: Any, step: int, timestep: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+        latents[:] = [kwargs["latents"]]
+        return kwargs if wanted is None else wanted(pipe, step, timestep, kwargs)
 
     dtype = next(getattr(pipe, component(pipe)).parameters()).dtype
     with torch.no_grad():
         start = noise.to(pipe.device, dtype)
-        z = pipe(prompts, latents=start, output_type="latent", **arguments).images
-        config = pipe.vae.config
-        scaled = z.float() / config.scaling_factor + (getattr(config, "shift_factor", None) or 0.0)
-        pipe.vae.to(vae_type)
-        decoded = [pipe.vae.decode(one.to(vae_type)[None], return_dict=False)[0].float().cpu() for one in scaled]
-    images = VaeImageProcessor().postprocess(torch.cat(decoded), output_type="pt")
-    return z.float().cpu(), (images.clamp(0, 1) * 255).round().to(torch.uint8)
+        options = {**arguments, "callback_on_step_end": noted, "output_type": "pt"}
+        images = pipe(prompts, latents=start, **options).images
+    return latents[0].float().cpu(), (images.float().cpu().clamp(0, 1) * 255).round().to(torch.uint8)
 
 
 def component(pipe: Any) -> str:

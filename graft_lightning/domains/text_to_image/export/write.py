@@ -11,13 +11,13 @@ from torch import Tensor
 
 from graft_lightning.domains.base.pictures import to_pixels
 from graft_lightning.domains.text_to_image.export.card import model_card
+from graft_lightning.domains.text_to_image.export.lora import LORA_FILE, write_lora
 from graft_lightning.domains.text_to_image.export.settings import Tuned, deterministic, settings_of
 from graft_lightning.processes.noise import Noise
 from graft_lightning.rejection.reference import evaluating
 from graft_lightning.types import Draws
 
 SCRIPTS = ("handoff.py", "verify.py")
-LORA_FILE = "pytorch_lora_weights.safetensors"
 TOLERANCE = {"float32": 1e-3, "bfloat16": 0.2, "float16": 0.05}
 """Greatest difference of latents, as a share of their deviation: what other kernels may do in such precision."""
 PIXEL_TOLERANCE = {"float32": 2, "bfloat16": 26, "float16": 13}
@@ -64,48 +64,6 @@ def export(
     return settings
 
 
-def write_lora(tuned: Tuned, folder: Path, settings: dict[str, Any]) -> Path:
-    """Adapters as ``load_lora_weights`` of the pipeline reads them, the hand-off in the header. Returns the file."""
-    import diffusers
-    from diffusers.utils import convert_state_dict_to_diffusers
-    from peft import get_peft_model_state_dict
-    from safetensors import safe_open
-    from safetensors.torch import save_file
-
-    network: Any = tuned.views.network
-    kind = getattr(diffusers, settings["pipeline"])
-    component = settings["component"]
-    layers = get_peft_model_state_dict(network, adapter_name="default")
-    layers = {name: value.detach().cpu().contiguous() for name, value in layers.items()}
-    if component == "unet":
-        layers = convert_state_dict_to_diffusers(layers)
-    config = network.peft_config["default"].to_dict()
-    config = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
-    kind.save_lora_weights(folder, **{f"{component}_lora_layers": layers, f"{component}_lora_adapter_metadata": config})
-    file = folder / LORA_FILE
-    with safe_open(file, "pt") as opened:
-        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no mapping)
-        header = dict(opened.metadata() or {})
-    save_file(tensors, file, {**header, **header_of(settings)})
-    return file
-
-
-def header_of(settings: dict[str, Any]) -> dict[str, str]:
-    """What the header of the weights tells of the hand-off; all of it again as JSON under ``graft.settings``."""
-    handoff, guidance = settings["handoff"], settings["guidance"]
-    return {
-        "graft.base_model": settings["base_model"],
-        "graft.prediction_type": settings["prediction_type"],
-        "graft.handoff_timestep": f"{handoff['timestep']:g}",
-        "graft.handoff_sigma": f"{handoff['sigma']:.9g}",
-        "graft.handoff_steps_share": f"{handoff['steps_share']:g}",
-        "graft.fine_tuned": handoff["fine_tuned"],
-        "graft.guidance": guidance["mode"],
-        "graft.guidance_scale": f"{guidance['scale']:g}",
-        "graft.settings": json.dumps(settings, sort_keys=True),
-    }
-
-
 def write_merged(tuned: Tuned, folder: Path) -> None:
     """A whole pipeline with the fine-tuned network in place of the base's."""
     import diffusers
@@ -127,7 +85,7 @@ def write_merged(tuned: Tuned, folder: Path) -> None:
             merged[f"{name}.weight"] = (merged[f"{name}.weight"].float() + delta.float()).to(delta.dtype)
         state = merged
     network.load_state_dict(state)
-    options = {family.network: network, **dict.fromkeys(reference.without)}
+    options = {family.network: network, **dict.fromkeys(reference.absent)}
     if family.pipeline == "StableDiffusionPipeline":
         options |= {"safety_checker": None, "requires_safety_checker": False}
     pipeline = reference._source.load_pipeline(
@@ -173,7 +131,6 @@ def write_task(tuned: Tuned, draws: Draws, folder: Path, settings: dict[str, Any
         "tolerance": TOLERANCE[settings["dtype"]],
         "pixel_tolerance": PIXEL_TOLERANCE[settings["dtype"]],
         "device": str(device),
-        "vae_dtype": str(reference._vae.dtype).removeprefix("torch."),
         "effect": float((latents - base).abs().max() / latents.std()),
     }
     (folder / "verify.json").write_text(json.dumps(task, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from graft_lightning.domains.text_to_image.architectures import Config
 from graft_lightning.domains.text_to_image.embeddings import Embedding
-from graft_lightning.domains.text_to_image.pipelines.base import CLIP_TOKENS, Condition, Family, PipelineGrid, refused
+from graft_lightning.domains.text_to_image.pipelines.base import CLIP_TOKENS, Condition, Family
+from graft_lightning.domains.text_to_image.pipelines.scheduler import PipelineGrid, flow_config
 from graft_lightning.processes.outputs import Output
 from graft_lightning.processes.paths import GaussianPath
 from graft_lightning.processes.process import Process
@@ -33,6 +34,7 @@ class StableDiffusion3(Family):
         "text_encoder_2",
         "text_encoder_3",
     )
+    optional = ("tokenizer_3", "text_encoder_3")
     lora_targets = (
         *Family.lora_targets,
         "attn.add_q_proj",
@@ -47,16 +49,20 @@ class StableDiffusion3(Family):
         return "flow"
 
     def process(self) -> Process:
-        kind = self.scheduler.get("_class_name", "FlowMatchEulerDiscreteScheduler")
-        if not kind.startswith("FlowMatch"):
-            raise refused("scheduler", kind, "this transformer needs one of flow matching")
-        if self.scheduler.get("use_dynamic_shifting"):
-            raise refused("use_dynamic_shifting", True, "a shift that depends on the size of images is not supported")
+        config = self.scheduler_config()
         # What was trained is a logit-normal level, shifted; the shift adds its logarithm to the logit.
-        law = LogitNormalTime(mean=math.log(self.scheduler.get("shift", 1.0)))
-        config = {key: value for key, value in self.scheduler.items() if not key.startswith("_")}
+        law = LogitNormalTime(mean=math.log(config.get("shift", 1.0)))
         grid = PipelineGrid("FlowMatchEulerDiscreteScheduler", config)
         return Process(GaussianPath(RectifiedFlow()), law, grid)
+
+    def scheduler_config(self) -> Config:
+        return flow_config(self.scheduler)
+
+    def sample_size(self, network: Config) -> Any:
+        return network.get("sample_size", 128)
+
+    def unscaled(self, x_0: Tensor, vae: Any) -> Tensor:
+        return x_0 / vae.scaling_factor + (vae.shift_factor or 0.0)
 
     def denoise(self, network: nn.Module, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         dtype = next(network.parameters()).dtype

@@ -1,5 +1,6 @@
 """Stable Diffusion 1.x, 2.x and their fine-tunings: a U-Net, one text encoder, eps- or v-prediction."""
 
+import re
 from typing import Any, get_args
 
 import torch
@@ -11,7 +12,11 @@ from graft_lightning.domains.text_to_image.pipelines.base import (
     CLIP_TOKENS,
     Condition,
     Family,
+)
+from graft_lightning.domains.text_to_image.pipelines.scheduler import (
+    SPACED,
     PipelineGrid,
+    ddim_config,
     refused,
     scheduler_of,
 )
@@ -20,12 +25,16 @@ from graft_lightning.processes.paths import GaussianPath
 from graft_lightning.processes.process import Process
 from graft_lightning.processes.schedules import FromTable
 
+UNUSED = ("time_cond_proj_dim", "class_embed_type", "num_class_embeds", "encoder_hid_dim", "encoder_hid_dim_type")
+"""Keys of U-Nets that ask for more conditions, guidance as an embedding among them."""
+
 
 class StableDiffusion(Family):
     """``StableDiffusionPipeline``."""
 
     pipeline = "StableDiffusionPipeline"
     text: tuple[str, ...] = ("tokenizer", "text_encoder")
+    added: str | None = None
 
     def __init__(self, index: Config, scheduler: Config) -> None:
         # The pipeline's constructor changes outdated configurations in the same way.
@@ -39,12 +48,41 @@ class StableDiffusion(Family):
         return prediction
 
     def process(self) -> Process:
-        if "beta_schedule" not in self.scheduler and "beta_start" not in self.scheduler:
-            raise refused("scheduler", self.scheduler.get("_class_name"), "its U-Net needs one with a table of betas")
-        table = scheduler_of("DDIMScheduler", self.scheduler).alphas_cumprod
-        keys = ("num_train_timesteps", "timestep_spacing", "steps_offset", "set_alpha_to_one")
-        grid = PipelineGrid("DDIMScheduler", {key: self.scheduler[key] for key in keys if key in self.scheduler})
+        config = self.scheduler_config()
+        table = scheduler_of("DDIMScheduler", config).alphas_cumprod
+        if table[-1] <= 0 and self.output == "epsilon":
+            raise refused(
+                "rescale_betas_zero_snr" if config["rescale_betas_zero_snr"] else "trained_betas",
+                True if config["rescale_betas_zero_snr"] else "a last beta of 1",
+                "without signal at the last level eps-prediction says nothing of x_0 (diffusers itself makes NaN); "
+                "such models have prediction_type v_prediction or sample",
+            )
+        keys = ("num_train_timesteps", "timestep_spacing", "steps_offset", "set_alpha_to_one", *SPACED)
+        grid = PipelineGrid("DDIMScheduler", {key: config[key] for key in keys if key in config})
         return Process(GaussianPath(FromTable(table.tolist())), grid=grid)
+
+    def scheduler_config(self) -> Config:
+        return ddim_config(self.scheduler)
+
+    def check(self, network: Config, vae: Config) -> None:
+        super().check(network, vae)
+        added = {key: network.get(key) for key in UNUSED}
+        for key, value in added.items():
+            if value not in (None, False):
+                raise refused(key, value, "a U-Net that is conditioned on more than its text is not supported")
+        if network.get("addition_embed_type") != self.added:
+            raise refused(
+                "addition_embed_type", network.get("addition_embed_type"), f"{self.pipeline} has {self.added}"
+            )
+
+    def sample_size(self, network: Config) -> Any:
+        side = network.get("sample_size")
+        return 64 if isinstance(side, int) and side < 64 and self._outdated(network) else side
+
+    def _outdated(self, network: Config) -> bool:
+        """Whether the pipeline's constructor takes a side below 64 for a mistake of an old release."""
+        written = re.match(r"(\d+)\.(\d+)", network.get("_diffusers_version") or "")
+        return written is not None and (int(written[1]), int(written[2])) < (0, 9)
 
     def denoise(self, network: nn.Module, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         dtype = next(network.parameters()).dtype

@@ -13,6 +13,9 @@ import torch
 from torch import Tensor
 
 from graft_lightning.domains.base import Conditions
+from graft_lightning.domains.base.text_files import decoded
+from graft_lightning.domains.base.text_files import lines as lines
+from graft_lightning.types import SettingsError
 
 
 @dataclass(frozen=True)
@@ -108,22 +111,26 @@ def averages(prompts: Sequence[Prompt], scores: Sequence[float] | Tensor, overal
     return {"overall": overall(prompts, values), **means}
 
 
-def read_text(path: Path, where: str) -> str:
-    """The text of a prompt file (UTF-8, with or without a byte order mark).
+def read_bytes(path: Path, where: str) -> bytes:
+    """The content of a prompt file.
 
     Raises:
         MissingPromptsError: if it is absent; ``where`` says where to get it.
     """
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError) as error:
         raise MissingPromptsError(path, where) from error
 
 
-def lines(text: str) -> list[str]:
-    r"""Lines without surrounding blanks, empty ones dropped.
+def read_text(path: Path, where: str) -> str:
+    """The text of a prompt file, in any encoding that `decoded` can tell.
 
-    Split at ``\n`` alone: published lists mix line ends (some of T2I-CompBench's end in ``\r\n``, some in nothing), and
-    `str.splitlines` would also split at separators that occur inside a prompt.
+    Raises:
+        MissingPromptsError: if it is absent; ``where`` says where to get it.
+        SettingsError: if it is empty, or in another encoding; names the file.
     """
-    return [line.strip() for line in text.split("\n") if line.strip()]
+    text = decoded(read_bytes(path, where), path)
+    if not text.strip():
+        raise SettingsError(f"{path} is empty: it holds no prompt")
+    return text

@@ -60,4 +60,11 @@ class GenAIBench(PromptSet):
         return ratings
 
     def _json(self, name: str) -> dict[str, Any]:
-        return json.loads(read_text(Path(self.folder).expanduser() / name, _WHERE))
+        file = Path(self.folder).expanduser() / name
+        try:
+            found = json.loads(read_text(file, _WHERE))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{file}, line {error.lineno}: not JSON ({error.msg})") from error
+        if not isinstance(found, dict):
+            raise ValueError(f"{file}: a {type(found).__name__}, expected an object")
+        return found

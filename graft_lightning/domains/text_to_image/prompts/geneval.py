@@ -31,9 +31,18 @@ class GenEval(PromptSet):
         self.path = path
 
     def read(self) -> list[Prompt]:
-        return [
-            Prompt(f"{number:05d}", record["prompt"], (record["tag"],)) for number, record in enumerate(self.metadata())
-        ]
+        """Reads the file.
+
+        Raises:
+            MissingPromptsError: if it is absent.
+            ValueError: if an object lacks prompt or tag; names it.
+        """
+        records = self.metadata()
+        for number, record in enumerate(records, start=1):
+            for field in ("prompt", "tag"):
+                if not isinstance(record.get(field), str):
+                    raise ValueError(f"{self.path}: object {number} has {field}={record.get(field)!r}; expected a text")
+        return [Prompt(f"{number:05d}", record["prompt"], (record["tag"],)) for number, record in enumerate(records)]
 
     def metadata(self) -> list[dict[str, Any]]:
         """What every prompt asks for, as its file says it, in the order of `prompts`."""

@@ -5,22 +5,39 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from graft_lightning.domains.text_to_image.prompts.base import Prompt, PromptSet, lines, read_text
+from graft_lightning.domains.base.text_files import COLUMNS, decoded, table, texts_of
+from graft_lightning.domains.text_to_image.prompts.base import Prompt, PromptSet, read_bytes, read_text
+from graft_lightning.types import SettingsError
 
 
 class PromptFile(PromptSet):
-    """Plain text, one prompt a line; surrounding blanks and empty lines are dropped.
+    """Plain text, one prompt a line, or a table with a header (``.csv``, ``.tsv``).
+
+    Surrounding blanks and empty prompts are dropped.
 
     Args:
         path: the file.
+        column: header of a table's column of prompts; "prompt", "prompts", "caption" or "text" by default.
+        tags: header of a table's column of tags, one a prompt; none by default.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, column: str | None = None, tags: str | None = None) -> None:
         self.path = path
+        self.column = column
+        self.tag_column = tags
 
     def read(self) -> list[Prompt]:
-        text = read_text(Path(self.path).expanduser(), "write one prompt a line into it, or set `path` to such a file")
-        return [Prompt(str(number), line) for number, line in enumerate(lines(text))]
+        content = read_bytes(
+            Path(self.path).expanduser(), "write one prompt a line into it, or set `path` to such a file"
+        )
+        if self.tag_column is None:
+            found = texts_of(content, self.path, self.column)
+            return [Prompt(str(number), text) for number, text in enumerate(found)]
+        rows = table(decoded(content, self.path), self.path, [self.column or COLUMNS, self.tag_column])
+        kept = [(text.strip(), tag.strip()) for text, tag in rows if text.strip()]
+        if not kept:
+            raise SettingsError(f"{self.path} is empty: it holds no prompt")
+        return [Prompt(str(number), text, (tag,) if tag else ()) for number, (text, tag) in enumerate(kept)]
 
 
 class JSONLines(PromptSet):
@@ -44,7 +61,7 @@ class JSONLines(PromptSet):
 
         Raises:
             MissingPromptsError: if it is absent.
-            ValueError: if a line is not an object with the field ``text``; names the line.
+            ValueError: if a line is not an object with the field ``text``, or a tag is no text; names the line.
         """
         text = read_text(
             Path(self.path).expanduser(), f'write one object {{"{self.text}": "..."}} a line into it, or set `path`'
@@ -57,9 +74,25 @@ class JSONLines(PromptSet):
                 f"{self.path}: object {number + 1} has no text under {self.text!r} (it has {', '.join(record)}); "
                 "set `text` to the name of the field that holds the prompt"
             )
-        tags = record.get(self.tag_field) or ()
-        tags = (tags,) if isinstance(tags, str) else tuple(map(str, tags))
-        return Prompt(str(record.get(self.id, number)), record[self.text], tags)
+        identity = record.get(self.id, number)
+        if not isinstance(identity, str | int) or isinstance(identity, bool):
+            raise ValueError(
+                f"{self.path}: object {number + 1} has {self.id}={identity!r}; an id is a text or a number"
+            )
+        tags = tags_of(record.get(self.tag_field), f"{self.path}: object {number + 1} has {self.tag_field}")
+        return Prompt(str(identity), record[self.text], tags)
+
+
+def tags_of(value: Any, where: str) -> tuple[str, ...]:
+    """Tags from a field that holds a text, a list of texts, or nothing.
+
+    Raises:
+        ValueError: for anything else; ``where`` names the field.
+    """
+    tags = [] if value is None or value == "" else [value] if isinstance(value, str) else value
+    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+        raise ValueError(f"{where}={value!r} ({type(value).__name__}); tags are a text or a list of texts")
+    return tuple(tags)
 
 
 def json_lines(text: str, path: str) -> list[dict[str, Any]]:

@@ -7,7 +7,8 @@ References:
 from pathlib import Path
 from typing import Literal
 
-from graft_lightning.domains.text_to_image.prompts.base import Prompt, PromptSet, lines, read_text
+from graft_lightning.domains.base.text_files import lines
+from graft_lightning.domains.text_to_image.prompts.base import Prompt, PromptSet, read_text
 
 CATEGORIES = ("color", "shape", "texture", "spatial", "non_spatial", "complex", "3d_spatial", "numeracy")
 _SEEN_APART = ("color", "shape", "texture")

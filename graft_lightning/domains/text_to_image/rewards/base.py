@@ -42,9 +42,21 @@ class ImageJudge(Reward):
         for start in range(0, len(sound), self._batch_size):
             rows = sound[start : start + self._batch_size]
             with torch.no_grad():
-                judged = self.judge(to_pil(samples[rows]), [conditions[row] for row in rows])
+                judged = self.judge(pictures(samples[rows], self.name), [conditions[row] for row in rows])
             scores[rows] = judged.detach().to("cpu", torch.float32)
         return scores
+
+
+def pictures(samples: Tensor, reward: str) -> "list[Image]":
+    """Samples as pictures.
+
+    Raises:
+        ValueError: if they are none, or not in [0, 1]; names the reward.
+    """
+    try:
+        return to_pil(samples)
+    except ValueError as error:
+        raise ValueError(f"{reward}: {error}") from None
 
 
 class NetworkJudge(ImageJudge):

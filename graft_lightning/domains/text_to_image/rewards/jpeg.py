@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from graft_lightning.domains.text_to_image.images import from_pil, jpeg, to_pil
-from graft_lightning.domains.text_to_image.rewards.base import ImageJudge, sound_rows
+from graft_lightning.domains.text_to_image.images import from_pil, jpeg
+from graft_lightning.domains.text_to_image.rewards.base import ImageJudge, pictures, sound_rows
 from graft_lightning.rejection.reward import Reward
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class JPEGCompressed(Reward):
         from PIL import Image  # an extra of this domain
 
         rows = sound_rows(samples)
-        read = [Image.open(io.BytesIO(jpeg(image, self.quality))) for image in to_pil(samples[rows])]
+        read = [Image.open(io.BytesIO(jpeg(image, self.quality))) for image in pictures(samples[rows], self.name)]
         seen = samples.float().expand(-1, 3, -1, -1).clone()
         seen[rows] = from_pil(read).to(samples.device)
         return self.reward(seen, conditions)

@@ -10,6 +10,7 @@ from graft_lightning.domains.text_to_image.export import Tuned
 from graft_lightning.modules import PGraft
 from graft_lightning.processes.samplers import DDIM
 from graft_lightning.rejection.reference import LoRA
+from tests.domains.text_to_image.tiny_pipelines import PIPELINES
 
 PROMPTS = ["a red cube", "two dogs"]
 STEPS = 8
@@ -18,13 +19,16 @@ ADAPTERS = LoRA(rank=4, alpha=6)
 
 @pytest.fixture
 def tuned_of(pipeline_folder):
-    """A `Tuned` of a small pipeline by name; ``moved`` is the deviation that the trained weights are moved by."""
+    """A `Tuned` of a small pipeline, by name or folder; trained weights are moved by the deviation ``moved``."""
+
+    def model_of(name):
+        return str(pipeline_folder(name)) if name in PIPELINES else name
 
     def make(
         name, lora=ADAPTERS, handoff=0.25, sampler=None, scale=3.0, moved=0.05, reverse=False,
         guidance="composed", **settings,
     ):  # fmt: skip
-        reference = DiffusersReference(str(pipeline_folder(name)), sampler or DDIM(STEPS), scale, **settings)
+        reference = DiffusersReference(model_of(name), sampler or DDIM(STEPS), scale, **settings)
         module = PGraft(handoff=handoff, reverse=reverse, guidance=guidance, lora=lora, reference=reference)
         module.configure_model()
         generator = torch.Generator().manual_seed(5)

@@ -10,7 +10,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from graft_lightning.domains.text_to_image.export import export
-from graft_lightning.processes.samplers import DDPM, Heun
+from graft_lightning.processes.grids import Uniform
+from graft_lightning.processes.samplers import DDIM, DDPM, Heun
 from graft_lightning.rejection.reference import LoRA
 from graft_lightning.types import SettingsError
 from tests.domains.text_to_image.export.conftest import PROMPTS
@@ -127,10 +128,10 @@ def test_the_weights_load_by_the_pipelines_own_method_and_tell_the_handoff(tuned
     loaded = {n.replace(".other.", ".default."): p for n, p in network.named_parameters() if ".lora_" in n}
     own = {n: p for n, p in tuned.views.network.named_parameters() if ".lora_" in n}
     assert loaded.keys() == own.keys()
-    for key, value in own.items():
-        assert torch.equal(loaded[key], value), key
+    for key, value in own.items():  # alpha / rank is folded into the second matrix
+        assert torch.equal(loaded[key], value * (6 / 4 if ".lora_B." in key else 1)), key
     layer = next(m for m in network.modules() if hasattr(m, "scaling") and "other" in m.scaling)
-    assert layer.scaling["other"] == 6 / 4
+    assert layer.scaling["other"] == 1
 
 
 def test_a_merged_pipeline_is_written_where_every_step_is_fine_tuned(tuned_of, draws, tmp_path):
@@ -176,9 +177,9 @@ def test_the_pipeline_is_given_back_as_it_was(tuned_of, draws, tmp_path):
     [
         ({"sampler": Heun(8)}, ["Heun", "DDIM"]),
         ({"sampler": DDPM(8, clip_sample=1.0)}, ["clip_sample"]),
-        ({"scale": 0.5}, ["guidance_scale", "0.5"]),
+        ({"sampler": DDIM(28, grid=Uniform()), "handoff": 0.0}, ["Uniform", "steps=28"]),
     ],
-    ids=["heun", "clipped", "weak-guidance"],
+    ids=["heun", "clipped", "steps of another size"],
 )
 def test_what_no_pipeline_can_repeat_is_refused(tuned_of, draws, tmp_path, settings, names):
     with pytest.raises(SettingsError) as error:
@@ -188,8 +189,7 @@ def test_what_no_pipeline_can_repeat_is_refused(tuned_of, draws, tmp_path, setti
 
 
 def test_a_grid_of_its_own_is_found_among_the_schedulers_or_refused(tuned_of, draws, tmp_path):
-    from graft_lightning.processes.grids import Explicit, Uniform
-    from graft_lightning.processes.samplers import DDIM
+    from graft_lightning.processes.grids import Explicit
 
     settings = export(tuned_of("sd15", sampler=DDIM(8, grid=Uniform())), draws, tmp_path)
     assert settings["scheduler"]["config"]["timestep_spacing"] == "trailing"

@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import shutil
 import sys
 
 import pytest
@@ -86,6 +87,24 @@ def test_another_handoff_fails(tuned_of, draws, tmp_path, verify_here):
     settings["handoff"]["timestep"] += 200
     (tmp_path / "handoff.json").write_text(json.dumps(settings))
     assert verify_here(tmp_path)[0] == 1
+
+
+def test_the_images_are_the_pipelines_own(tuned_of, draws, tmp_path, verify_here, pipeline_folder, monkeypatch):
+    """A run that decodes by another formula than the pipeline is found out."""
+    from graft_lightning.domains.text_to_image.pipelines import StableDiffusionXL
+
+    folder = shutil.copytree(pipeline_folder("sdxl"), tmp_path / "base")
+    file = folder / "vae" / "config.json"
+    values = {"latents_mean": [0.9, -0.8, 0.7, 0.5], "latents_std": [0.3, 2.0, 0.4, 1.9]}
+    file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
+    export(tuned_of(str(folder)), draws, tmp_path / "right")
+    status, printed = verify_here(tmp_path / "right")
+    assert status == 0, printed
+    monkeypatch.setattr(StableDiffusionXL, "unscaled", lambda self, x_0, vae: x_0 / vae.scaling_factor)
+    export(tuned_of(str(folder)), draws, tmp_path / "wrong")
+    status, printed = verify_here(tmp_path / "wrong")
+    assert status == 1
+    assert "FAILED: images differ from the run's own" in printed
 
 
 def test_another_base_fails(tuned_of, draws, tmp_path, verify_here, pipeline_folder):

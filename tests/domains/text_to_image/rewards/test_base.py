@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from graft_lightning.domains.text_to_image.rewards import JPEGCompressed, JPEGCompressibility
 from graft_lightning.domains.text_to_image.rewards.base import ImageJudge, NetworkJudge
 
 
@@ -60,3 +61,22 @@ def test_the_network_is_loaded_once_frozen_and_where_it_was_sent():
 def test_wrong_dtype():
     with pytest.raises(ValueError, match="'half' is not one of float32, bfloat16, float16"):
         Lazy(dtype="half")
+
+
+@pytest.mark.parametrize("outside", [-1.0, -0.01, 1.01, 255.0])
+def test_floats_outside_the_range_are_refused_by_name(outside):
+    images = torch.rand(3, 3, 8, 8)
+    images[1, 0, 0, 0] = outside
+    for reward in (JPEGCompressibility(), JPEGCompressed(JPEGCompressibility())):
+        with pytest.raises(
+            ValueError, match=r"^JPEGCompressibility: samples reach from .*; expected floats in \[0, 1\]"
+        ):
+            reward(images, ["a"] * 3)
+
+
+def test_rounding_outside_the_range_changes_nothing():
+    images = torch.rand(2, 3, 8, 8)
+    images[:, 0, 0] = torch.tensor([0.0, 1.0]).repeat(4)
+    rounded = images.clone()
+    rounded[:, 0, 0] = torch.tensor([-0.001, 1.001]).repeat(4)
+    assert torch.equal(JPEGCompressibility()(rounded, ["a"] * 2), JPEGCompressibility()(images, ["a"] * 2))

@@ -1,0 +1,142 @@
+"""Files of texts as people have them: any Unicode encoding that says which it is, one text a line, or a table."""
+
+import codecs
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from graft_lightning.types import SettingsError
+
+TABLES = {".csv": ",;\t", ".tsv": "\t"}
+"""Suffixes of tables, and what may part their fields."""
+COLUMNS = ("prompt", "prompts", "caption", "text")
+"""Headers of the column of texts, in any case, the first that is there."""
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+"""Byte order marks; UTF-32's little one starts as UTF-16's does, and comes first."""
+
+
+def decoded(content: bytes, path: str | Path) -> str:
+    r"""The text of a file, with ``\n`` for every line end.
+
+    UTF-8 with or without a byte order mark, UTF-16 and UTF-32 with one. Older encodings cannot be told apart: the same
+    byte is another letter in each.
+
+    Args:
+        content: of the file.
+        path: for the error.
+
+    Raises:
+        SettingsError: for another encoding; names the file, the place and what to do.
+    """
+    encoding = next((name for mark, name in _MARKS if content.startswith(mark)), "utf-8")
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        if encoding != "utf-8":
+            raise SettingsError(f"{path}: damaged {encoding.upper()} at byte {error.start} ({error.reason})") from None
+        line = content[: error.start].count(b"\n") + 1
+        raise SettingsError(
+            f"{path}, line {line}: byte 0x{content[error.start]:02x} is not UTF-8; the file is in an older encoding "
+            f"(cp1252, Latin-1?): save it as UTF-8, e.g. `iconv -f cp1252 -t utf-8 {Path(path).name}`"
+        ) from None
+    if "\0" in text:
+        raise SettingsError(f"{path} holds zero bytes: UTF-16 without a byte order mark, or no text; save it as UTF-8")
+    text = text.replace("\r\n", "\n")
+    return text if "\n" in text else text.replace("\r", "\n")
+
+
+def lines(text: str) -> list[str]:
+    r"""Lines without surrounding blanks, empty ones dropped.
+
+    Split at ``\n`` alone: `str.splitlines` would also split at separators that occur inside a text (U+2028, U+0085, a
+    form feed).
+    """
+    return [line.strip() for line in text.split("\n") if line.strip()]
+
+
+def texts_of(content: bytes, path: str | Path, column: str | None = None) -> list[str]:
+    """The texts of a file: one a line, or the cells of one column of a table with a header (``.csv``, ``.tsv``).
+
+    Args:
+        content: of the file.
+        path: its name decides what it is.
+        column: header of the column of a table; by default the first of `COLUMNS` that is there.
+
+    Raises:
+        SettingsError: if there is no text, no such column, or a row that does not fit the header.
+    """
+    text = decoded(content, path)
+    if Path(path).suffix.lower() in TABLES:
+        found = [cells[0].strip() for cells in table(text, path, [column or COLUMNS]) if cells[0].strip()]
+    elif column is not None:
+        raise SettingsError(f"{path}: column={column!r} is that of a table; {' and '.join(TABLES)} are tables")
+    else:
+        found = lines(text)
+    if not found:
+        raise SettingsError(f"{path} is empty: it holds no text")
+    return found
+
+
+def table(text: str, path: str | Path, columns: Sequence[str | Sequence[str]]) -> list[list[str]]:
+    """Cells of some columns of a table, by row.
+
+    Args:
+        text: of the file; its first row is the header.
+        path: for the error; its suffix says what parts the fields.
+        columns: header of each column, or several of which the first that is there is taken.
+
+    Raises:
+        SettingsError: if a column is not there, or a row does not fit the header.
+    """
+    if not text.strip():
+        raise SettingsError(f"{path} is empty: it holds no text")
+    head = text.lstrip().split("\n", 1)[0]
+    separators = TABLES.get(Path(path).suffix.lower(), ",")
+    parted = max(separators, key=head.count)
+    rows = [row for row in _rows(text, parted, path) if any(cell.strip() for cell in row[1])]
+    header = [cell.strip() for cell in rows[0][1]]
+    places = [_place(header, wanted, path) for wanted in columns]
+    found = []
+    for line, row in rows[1:]:
+        if len(row) != len(header):
+            raise SettingsError(
+                f"{path}, line {line}: {len(row)} fields, but the header has {len(header)} ({', '.join(header)}); "
+                'a text with a separator in it must stand in "quotes"'
+            )
+        found.append([row[place] for place in places])
+    return found
+
+
+def _rows(text: str, parted: str, path: str | Path) -> list[tuple[int, list[str]]]:
+    """Rows with the number of their last line."""
+    try:
+        return _parsed(text, parted, csv.QUOTE_MINIMAL)
+    except csv.Error as error:
+        if parted == "\t":  # many such files quote nothing, and hold quotes
+            return _parsed(text, parted, csv.QUOTE_NONE)
+        raise SettingsError(f"{path}: not a table of fields parted by {parted!r} ({error})") from None
+
+
+def _parsed(text: str, parted: str, quoting: Literal[0, 3]) -> list[tuple[int, list[str]]]:
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=parted, quoting=quoting, strict=True)
+    return [(reader.line_num, row) for row in reader]
+
+
+def _place(header: list[str], wanted: str | Sequence[str], path: str | Path) -> int:
+    names = [wanted] if isinstance(wanted, str) else wanted
+    lowered = [name.lower() for name in header]
+    for name in names:
+        if name.lower() in lowered:
+            return lowered.index(name.lower())
+    raise SettingsError(
+        f"{path} has no column {' or '.join(map(repr, names))} in its first row, which is {', '.join(header)}; "
+        "a table needs a header, and `column` says which one holds the texts"
+    )
