@@ -130,7 +130,7 @@ def test_a_soft_rule_is_recorded_by_its_weights_and_under_its_own_name(tmp_path,
     assert found["used"] == 16
     assert found["effective_sample_size"] == pytest.approx(4 * float(weight.sum() ** 2 / weight.square().sum()))
     assert found["acceptance_settings"] == {"rule": "ClassicalRejection(temperature=1.0, ceiling=3.0)"}
-    selection, ink = cli.datamodule.selection, cli.trainer.collector.open_round(cli.model, cli.datamodule, 0)[1]
+    selection, ink = cli.datamodule.selection, TrajectoryPool.open(tmp_path / "pool").round(0)
     scores, by_rank = ink.rewards("Ink"), selection.rewards.long()
     expected = (weight[by_rank] * scores).sum(1) / weight.sum()
     assert found["rewards"]["Ink"]["accepted"] == pytest.approx(float(expected.mean()), rel=1e-5)
