@@ -1,5 +1,7 @@
 """CLIP-FlanT5: a CLIP image encoder, a two-layer projector and a T5 that reads image tokens between two texts.
 
+Kept by hand because transformers has no class for it, and the published one needs an old version of it.
+
 References:
     Lin et al., Evaluating Text-to-Visual Generation with Image-to-Text Generation (2024), arXiv 2404.01291;
     github.com/linzhiqiu/t2v_metrics, version 3.0 (the last with this model).
