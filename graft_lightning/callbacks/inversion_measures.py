@@ -200,7 +200,14 @@ def _noise(module: SampledModule, count: int, seed: int) -> Tensor:
 
 
 def _with_sampler(module: Any, sampler: Sampler) -> SamplerSteps:
-    """The steps of another sampler on the module's flow."""
+    """The steps of another sampler on the module's flow.
+
+    Raises:
+        SettingsError: if the module has no network.
+    """
+    if not module.stages():
+        name = type(module).__name__
+        raise SettingsError(f"evaluate.measures: RoundTrips needs a network to invert, and {name} has none")
     network = module.flow_network if module.inverts else module.opened().original
     return steps_of(module.decoder, network, "model.reference", sampler)
 

@@ -36,6 +36,11 @@ class NoiseCorrector(CorrectedFlow, DenoisingModule):
     def __init__(
         self, flow: Reference, reference: Reference, objective: Objective | None = None, **arguments: Any
     ) -> None:
+        if reference.guidance_scale != 1:
+            raise ValueError(
+                f"model.reference.guidance_scale={reference.guidance_scale}; a corrector has no condition to be guided "
+                "by: leave it at 1"
+            )
         super().__init__(flow=flow, reference=reference, objective=objective or Objective(OwnOutput()), **arguments)
         self.save_hyperparameters()
         self._share: str = ""

@@ -19,12 +19,14 @@ class SampledModule(L.LightningModule):
         trains: whether gradient steps change it.
         collects: whether it is trained on trajectories that a reference has drawn.
         inverts: whether it is made from the inverse noise of a flow.
+        untrained: why a fit takes no gradient steps, where it takes none.
     """
 
     has_base = False
     trains = False
     collects = False
     inverts = False
+    untrained = "nothing is trained"
 
     def __init__(self) -> None:
         super().__init__()

@@ -71,7 +71,7 @@ def make_plan(
 
 def sample_calls(module: SampledModule) -> Calls:
     """Network evaluations of what a plan calls a sample: one of the reference, or of a corrected flow."""
-    return tuned_calls(module) if module.inverts else base_calls(module)
+    return base_calls(module) if module.has_base and not module.inverts else tuned_calls(module)
 
 
 def _counted(module: SampledModule, data: Any, collect: Collect, loop: Loop, work: Work) -> list[str]:
@@ -98,8 +98,8 @@ def _counted(module: SampledModule, data: Any, collect: Collect, loop: Loop, wor
     lines.append(f"  model calls      {_through(work.calls)}, without gradient")
     if work.drawn is not None:
         lines.append(f"  reward calls     {work.scored:,} in collection")
-    if module.inverts and not module.trains:
-        lines.append("  gradient steps   none: the Gaussian is fitted in closed form")
+    if not module.trains:
+        lines.append(f"  gradient steps   none: {module.untrained}")
     else:
         beside = f" on each of {loop.processes} processes" if loop.processes > 1 else ""
         lines.append(
