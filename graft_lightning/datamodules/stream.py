@@ -3,10 +3,9 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from graft_lightning.processes.noise import hashed_seed
+from graft_lightning.processes.noise import place_seeds
 from graft_lightning.types import Batch
 
 Positions = Sequence[int]
@@ -59,4 +58,4 @@ class StreamLoader:
 
 def noise_seeds(seed: int, positions: Positions) -> Tensor:
     """The seed of the training noise of every position of a stream, int64 ``(batch,)``."""
-    return torch.tensor([hashed_seed("noise", seed, position) for position in positions], dtype=torch.int64)
+    return place_seeds("noise", seed, positions)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from graft_lightning.identity import describe, digest
 from graft_lightning.processes.denoiser import Denoiser, Guided
+from graft_lightning.processes.noise import Noise
 from graft_lightning.processes.outputs import Output
 from graft_lightning.processes.process import Process, Shape
 from graft_lightning.processes.samplers import Sampler
@@ -149,6 +150,7 @@ class Reference(Codec, ABC):
             "weights": digest(weights),
             "process": describe(self.process),
             "sampler": describe(self.sampler),
+            "noise": Noise.STREAM,
             "guidance_scale": self.guidance_scale,
         }
 

@@ -91,12 +91,21 @@ def flow() -> Collected:
     return collect(Heun(LEVELS), FLOW)
 
 
-def assert_law(collected: Collected, mean: Tensor, variance: Tensor, expected: Tensor, bias: float = 0.0) -> None:
+def assert_law(
+    collected: Collected,
+    mean: Tensor,
+    variance: Tensor,
+    expected: Tensor,
+    bias: float = 0.0,
+    shrinkage: float | None = None,
+) -> None:
     """Mean and variance within `ERRORS` standard errors of a sample of the accepted, plus a share of discretisation."""
     count = len(collected.accepted)
     deviation = collected.variance.sqrt()
     assert ((mean - expected) / deviation).abs().max() < ERRORS / count**0.5 + bias
-    assert (variance / collected.variance - 1).abs().max() < ERRORS * (2 / count) ** 0.5 + bias
+    assert (variance / collected.variance - 1).abs().max() < ERRORS * (2 / count) ** 0.5 + (
+        bias if shrinkage is None else shrinkage
+    )
 
 
 class PerLevel(nn.Module):
@@ -198,7 +207,8 @@ def test_p_graft_under_ancestral_sampling_has_its_closed_form(ancestral, n_i, st
     retained = (expected - ancestral.mean) / (ancestral.tilted - ancestral.mean)
     assert (retained < 1).all()
     mean, variance = stitched_moments(ancestral, train(ancestral, n_i, states), n_i)
-    assert_law(ancestral, mean, variance, expected, bias=0.05)
+    # 24 ancestral steps narrow what they finish: by a quarter of the variance at 6 of 24, over ten pools
+    assert_law(ancestral, mean, variance, expected, bias=0.05, shrinkage=0.15)
 
 
 def test_unselected_samples_teach_nothing(ode):

@@ -3,9 +3,7 @@
 from collections.abc import Iterable
 from functools import lru_cache
 
-import torch
-
-from graft_lightning.processes.noise import hashed_seed
+from graft_lightning.processes.noise import hashed_seed, shuffled
 
 
 class Shuffles:
@@ -29,10 +27,9 @@ class Shuffles:
     def __getitem__(self, index: int) -> int:
         number, offset = divmod(index, self.length)
         if number not in self._recent:
-            generator = torch.Generator().manual_seed(hashed_seed(self.purpose, self.seed, number))
             if len(self._recent) > 1:  # a batch touches two neighbours at most
                 self._recent.pop(min(self._recent))
-            self._recent[number] = torch.randperm(self.length, generator=generator).tolist()
+            self._recent[number] = shuffled(self.length, hashed_seed(self.purpose, self.seed, number)).tolist()
         return self._recent[number][offset]
 
     def at(self, positions: Iterable[int]) -> list[int]:
