@@ -50,7 +50,7 @@ def export_run(
     """
     if samples < 1:
         raise SettingsError(f"samples={samples}; it must be at least 1")
-    module, data = _built(run)
+    module, data = built(run)
     reference = type(getattr(module, "reference", None))
     exporter = domains.offered_beside(reference, "export")
     if not isinstance(module, PGraft) or exporter is None:
@@ -58,7 +58,7 @@ def export_run(
             f"{run} holds a {type(module).__name__} of a {reference.__name__}; exported are PGraft and Graft of the "
             f"references of {', '.join(domains.offering('export'))}"
         )
-    _load(module, checkpoint or newest_checkpoint(run))
+    load(module, checkpoint or newest_checkpoint(run))
     module.to(device).eval()
     tuned = exporter.Tuned(
         module.reference,
@@ -77,7 +77,7 @@ def export_run(
     return folder
 
 
-def _built(run: Path) -> tuple[Any, Any]:
+def built(run: Path) -> tuple[Any, Any]:
     """Module and data of a run, from its own config.yaml."""
     file = run / CONFIG
     if not file.is_file():
@@ -92,7 +92,12 @@ def _built(run: Path) -> tuple[Any, Any]:
     return cli.model, cli.datamodule
 
 
-def _load(module: Any, checkpoint: Path) -> None:
+def load(module: Any, checkpoint: Path) -> None:
+    """Builds a module's networks and gives them the weights of a checkpoint, of which nothing but tensors is read.
+
+    Raises:
+        SettingsError: if the checkpoint is sharded, or holds what the module lacks.
+    """
     if checkpoint.is_dir():
         raise SettingsError(
             f"{checkpoint} is sharded; put it together first, or train with save_distributed_checkpoint=false"

@@ -8,9 +8,9 @@ from torch import Tensor
 from graft_lightning.datamodules.evaluation import HeldOutConditions
 from graft_lightning.datamodules.stream import Positions, StreamLoader, noise_seeds
 from graft_lightning.domains.base import Examples
-from graft_lightning.domains.base.shuffles import Shuffles
 from graft_lightning.processes.noise import hashed_seed
 from graft_lightning.rejection.pool import Round
+from graft_lightning.shuffles import Shuffles
 from graft_lightning.types import Batch, SettingsError
 
 

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from graft_lightning.domains.base import Examples, PictureFlow
-from graft_lightning.domains.base.shuffles import shuffles
 from graft_lightning.domains.base.times import fourier
 from graft_lightning.domains.base.weights import load_weights, save_weights
 from graft_lightning.domains.digits.classifier import DigitClassifier, default_classifier
@@ -19,6 +18,7 @@ from graft_lightning.domains.digits.network import WAVES, DigitTransformer
 from graft_lightning.processes.noise import Noise, place_seeds
 from graft_lightning.processes.process import Shape
 from graft_lightning.processes.samplers import Euler, Sampler
+from graft_lightning.shuffles import shuffles
 from graft_lightning.types import SettingsError
 
 REMAKE = "python -m graft_lightning fit --config experiments/digits/flow.yaml"

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from graft_lightning.domains.base import Examples
-from graft_lightning.domains.base.shuffles import shuffles
 from graft_lightning.domains.images.decoding import as_shown, bits_per_channel
 from graft_lightning.domains.images.files import PictureFiles, open_files
 from graft_lightning.processes.noise import hashed_seed
+from graft_lightning.shuffles import shuffles
 from graft_lightning.types import SettingsError
 
 if TYPE_CHECKING:

@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 from graft_lightning.domains.base import Examples
 from graft_lightning.domains.base.counts import condition_of
-from graft_lightning.domains.base.shuffles import shuffles
 from graft_lightning.domains.molecules.dataset import CACHE, MoleculeSet, load_files
 from graft_lightning.domains.molecules.embedded import load_embedded
 from graft_lightning.domains.molecules.qm9 import edm_split
 from graft_lightning.domains.molecules.rotations import random_rotations, rotated
 from graft_lightning.processes.noise import Noise, place_seeds
+from graft_lightning.shuffles import shuffles
 from graft_lightning.types import SettingsError
 
 Part = Literal["train", "valid", "test", "all"]

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from graft_lightning.domains.base.shuffles import Shuffles, shuffles
 from graft_lightning.processes.noise import hashed_seed
+from graft_lightning.shuffles import Shuffles, shuffles
 
 
 def test_shuffles_are_permutations_that_differ_and_do_not_depend_on_the_order_of_questions():
