@@ -293,9 +293,9 @@ def _means(rewards: torch.Tensor, selection: Selection) -> dict[str, float]:
     return {"all": float(finite.nanmean(1).nanmean()), "accepted": float(accepted.nanmean())}
 
 
-def _both(trainer: L.Trainer, module: L.LightningModule) -> tuple[PGraft, AcceptedTrajectories]:
+def _both(trainer: L.Trainer, module: Any) -> tuple[PGraft, AcceptedTrajectories]:
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
-    if not isinstance(module, PGraft) or not isinstance(data, AcceptedTrajectories):
+    if not getattr(module, "collects", False) or not isinstance(data, AcceptedTrajectories):
         raise SettingsError(
             f"collect.reward is set, but model is {type(module).__name__} and data {type(data).__name__}; "
             "collecting needs PGraft or Graft, and AcceptedTrajectories"

@@ -22,7 +22,7 @@ from graft_lightning.callbacks.alarms import (
 from graft_lightning.callbacks.figures import PICTURES, boards, log_layout, log_sheet, sheet_of
 from graft_lightning.callbacks.measures import Measure
 from graft_lightning.callbacks.sample_facts import Facts, change, facts_of
-from graft_lightning.modules.denoising import DenoisingModule
+from graft_lightning.modules.sampled import SampledModule
 from graft_lightning.records import EVALUATIONS, append_record, read_records, retire_records
 from graft_lightning.rejection.reward import Reward, score
 from graft_lightning.types import Draws, SettingsError, concatenate, on_device, take
@@ -88,7 +88,7 @@ class Evaluate(L.Callback):
                 f"not fit into data.eval_batch_size={batch}"
             )
 
-    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_fit_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Evaluates the reference on the validation draws; a resumed run has that already."""
         log_layout(trainer, self.names + [type(metric).__name__ for metric in self.metrics])
         folder = run_folder(trainer)
@@ -96,7 +96,7 @@ class Evaluate(L.Callback):
             retire_records(folder)
         trainer.strategy.barrier("old records retired")
         loader = trainer.datamodule.val_dataloader()  # type: ignore[attr-defined]
-        if not (isinstance(pl_module, DenoisingModule) and pl_module.has_base and (self.rewards or self.metrics)):
+        if not (getattr(pl_module, "has_base", False) and (self.rewards or self.metrics)):
             return
         if not (self.baseline and loader):
             return
@@ -145,7 +145,7 @@ class Evaluate(L.Callback):
         for metric in self.metrics:
             metric.to(module.device).reset()
 
-    def _take(self, module: DenoisingModule, draws: Draws, samples: Any) -> None:
+    def _take(self, module: SampledModule, draws: Draws, samples: Any) -> None:
         if self._first is None:
             few = Draws(draws.conditions[:BASE_SAMPLES], draws.draw[:BASE_SAMPLES], draws.seeds[:BASE_SAMPLES])
             self._first = few, on_device(take(samples, slice(BASE_SAMPLES)), "cpu")
@@ -167,9 +167,7 @@ class Evaluate(L.Callback):
             if len(self._pictures) < PICTURES:
                 self._pictures.append((draws.conditions[i], on_device(take(samples, slice(i, i + 1)), "cpu")))
 
-    def _finish(
-        self, trainer: L.Trainer, module: DenoisingModule, stage: str, method: str, before: bool = False
-    ) -> None:
+    def _finish(self, trainer: L.Trainer, module: SampledModule, stage: str, method: str, before: bool = False) -> None:
         """Gathers, logs and records one evaluation, ``before`` the fit or in one of Lightning's loops. Collective."""
         for reward in self.rewards:
             reward.to("cpu")  # its memory is needed for training
@@ -218,7 +216,7 @@ class Evaluate(L.Callback):
         found = {name: conditions.averages(condition_means(rows, i)) for i, name in enumerate(self.names)}
         return {name: figures for name, figures in found.items() if figures}
 
-    def _change(self, trainer: L.Trainer, module: DenoisingModule, stage: str, before: bool) -> float | None:
+    def _change(self, trainer: L.Trainer, module: SampledModule, stage: str, before: bool) -> float | None:
         """How far the first samples of this process are from the base's; None where nothing has been trained."""
         trained = module.has_base and not before and self._steps(trainer, module) > 0
         if not (self.alarms.on and trained and self._first):
@@ -246,10 +244,10 @@ class Evaluate(L.Callback):
         tell(folder, {**where, "figures": figures, "alarms": lines}, boards(trainer))
 
     @staticmethod
-    def _steps(trainer: L.Trainer, module: DenoisingModule) -> int:
+    def _steps(trainer: L.Trainer, module: SampledModule) -> int:
         return trainer.global_step or int(getattr(module, "trained_steps", 0))
 
-    def _draw(self, trainer: L.Trainer, module: DenoisingModule, stage: str, file: Path) -> None:
+    def _draw(self, trainer: L.Trainer, module: SampledModule, stage: str, file: Path) -> None:
         if not self._pictures:
             return
         texts, samples = zip(*self._pictures, strict=True)

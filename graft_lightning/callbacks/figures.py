@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
-from graft_lightning.modules.denoising import DenoisingModule
+from graft_lightning.modules.sampled import SampledModule
 from graft_lightning.rejection.pool import Round
 from graft_lightning.rejection.selection import Selection
 
@@ -98,14 +98,12 @@ def boards(trainer: L.Trainer) -> list[TensorBoardLogger]:
     return [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
 
 
-def sheet_of(module: DenoisingModule, samples: Any, captions: Sequence[str]) -> Tensor | None:
+def sheet_of(module: SampledModule, samples: Any, captions: Sequence[str]) -> Tensor | None:
     """A contact sheet by the domain's own hand, or None where it draws nothing."""
     return module.decoder.draw(samples, list(captions) if any(captions) else None)
 
 
-def log_pictures(
-    trainer: L.Trainer, module: DenoisingModule, opened: Round, selection: Selection, folder: Path
-) -> None:
+def log_pictures(trainer: L.Trainer, module: SampledModule, opened: Round, selection: Selection, folder: Path) -> None:
     """Accepted and rejected samples of the same conditions, two sheets, which a folder keeps for reports."""
     for name, table in (
         ("accepted", selection.accepted),

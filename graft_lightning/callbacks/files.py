@@ -11,7 +11,6 @@ import lightning as L
 from lightning.pytorch.callbacks import BasePredictionWriter
 
 from graft_lightning.callbacks.evaluate import run_folder
-from graft_lightning.modules.denoising import DenoisingModule
 from graft_lightning.types import Draws, SettingsError
 
 log = logging.getLogger(__name__)
@@ -63,8 +62,8 @@ class SaveReference(L.Callback):
     def __init__(self, path: str | None = None) -> None:
         self.path = path
 
-    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if not trainer.is_global_zero or not isinstance(pl_module, DenoisingModule):
+    def on_fit_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        if not trainer.is_global_zero or not getattr(pl_module, "trains", False):
             return
         provenance = {
             "steps": trainer.global_step,

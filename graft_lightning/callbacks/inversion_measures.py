@@ -25,7 +25,7 @@ from graft_lightning.inversion.sampler_steps import SamplerSteps
 from graft_lightning.inversion.solvers import Solver
 from graft_lightning.inversion.start import start_state
 from graft_lightning.modules.corrected import CorrectedFlow, steps_of
-from graft_lightning.modules.denoising import DenoisingModule
+from graft_lightning.modules.sampled import SampledModule
 from graft_lightning.processes.noise import Noise, hashed_seed, trajectory_seeds
 from graft_lightning.processes.samplers import Sampler
 from graft_lightning.rejection.pool import TrajectoryPool
@@ -57,7 +57,7 @@ class HeldOutNoise(Measure):
         self.examples, self.count, self.noises, self.likelihood = examples, count, noises, likelihood
 
     @torch.no_grad()
-    def __call__(self, trainer: L.Trainer, module: DenoisingModule) -> dict[str, Figure]:
+    def __call__(self, trainer: L.Trainer, module: SampledModule) -> dict[str, Figure]:
         corrected, data = both(trainer, module)
         invert = next((c for c in trainer.callbacks if isinstance(c, Invert)), None)  # type: ignore[attr-defined]
         if invert is None:
@@ -94,7 +94,7 @@ class HeldOutNoise(Measure):
             "known_held_out": exact(gain.share, len(known)),
         }
 
-    def _distance(self, trainer: L.Trainer, module: DenoisingModule, held_out: Tensor) -> dict[str, Figure]:
+    def _distance(self, trainer: L.Trainer, module: SampledModule, held_out: Tensor) -> dict[str, Figure]:
         """The noise of held-out data, and of training data where their pool is there, against N(0, I)."""
         if len(held_out) < 2:
             return {}
@@ -137,7 +137,7 @@ class RoundTrips(Measure):
         self.start_levels, self.count = list(start_levels), count
 
     @torch.no_grad()
-    def __call__(self, trainer: L.Trainer, module: DenoisingModule) -> dict[str, Figure]:
+    def __call__(self, trainer: L.Trainer, module: SampledModule) -> dict[str, Figure]:
         folder = run_folder(trainer)
         rows = [
             self._row(module, sampler, level, solver)
@@ -151,7 +151,7 @@ class RoundTrips(Measure):
             (folder / "round_trips.json").write_text(json.dumps(rows, indent=1) + "\n")
         return {}
 
-    def _row(self, module: DenoisingModule, sampler: Sampler, level: int, solver: Solver) -> dict[str, Any]:
+    def _row(self, module: SampledModule, sampler: Sampler, level: int, solver: Solver) -> dict[str, Any]:
         steps = _with_sampler(module, sampler)
         x_0, seeds = _examples(self.examples, self.count, 0, module.device)
         found = invert_state(steps, start_state(x_0, steps.levels[level], seeds), level, solver)
@@ -184,15 +184,15 @@ def _examples(examples: Examples, count: int | None, seed: int, device: torch.de
     return x_0.to(device), trajectory_seeds(seed, 0, texts, range(count))
 
 
-def _noise(module: DenoisingModule, count: int, seed: int) -> Tensor:
+def _noise(module: SampledModule, count: int, seed: int) -> Tensor:
     """Standard normal noise in the shape of the flow's states."""
     seeds = trajectory_seeds(hashed_seed("round trip", seed), 0, [""] * count, range(count))
     return Noise(seeds, module.device).normal(*module.decoder.shape([""]))
 
 
-def _with_sampler(module: DenoisingModule, sampler: Sampler) -> SamplerSteps:
+def _with_sampler(module: Any, sampler: Sampler) -> SamplerSteps:
     """The steps of another sampler on the module's flow."""
-    network = module.flow_network if isinstance(module, CorrectedFlow) else module.opened().original
+    network = module.flow_network if module.inverts else module.opened().original
     return steps_of(module.decoder, network, "model.reference", sampler)
 
 

@@ -216,14 +216,14 @@ def shown(data: InverseNoise) -> Tensor:
     return data.noise(max(2, min(SHOWN, GIGABYTE // numbers)))
 
 
-def both(trainer: L.Trainer, module: L.LightningModule) -> tuple[CorrectedFlow, InverseNoise]:
+def both(trainer: L.Trainer, module: Any) -> tuple[CorrectedFlow, InverseNoise]:
     """Module and datamodule of a run that corrects noise.
 
     Raises:
         SettingsError: if they are others.
     """
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
-    if not isinstance(module, CorrectedFlow) or not isinstance(data, InverseNoise):
+    if not getattr(module, "inverts", False) or not isinstance(data, InverseNoise):
         raise SettingsError(
             f"the callback Invert is set, but model is {type(module).__name__} and data {type(data).__name__}; "
             "inverting needs NoiseCorrector or GaussianNoise, and InverseNoise"

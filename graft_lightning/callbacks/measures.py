@@ -6,7 +6,7 @@ import lightning as L
 import torch
 
 from graft_lightning.modules.counting import counted_operations
-from graft_lightning.modules.denoising import DenoisingModule
+from graft_lightning.modules.sampled import SampledModule
 from graft_lightning.processes.noise import trajectory_seeds
 from graft_lightning.types import Draws
 
@@ -18,7 +18,7 @@ class Measure(ABC):
     """Something that an evaluation says of the model, under names of its own."""
 
     @abstractmethod
-    def __call__(self, trainer: L.Trainer, module: DenoisingModule) -> dict[str, Figure]:
+    def __call__(self, trainer: L.Trainer, module: SampledModule) -> dict[str, Figure]:
         """Figures by name. Called on all processes alike, without gradients."""
 
 
@@ -34,7 +34,7 @@ class FlopsPerSample(Measure):
             raise ValueError(f"samples={samples}; at least 1 is counted")
         self.samples = samples
 
-    def __call__(self, trainer: L.Trainer, module: DenoisingModule) -> dict[str, Figure]:
+    def __call__(self, trainer: L.Trainer, module: SampledModule) -> dict[str, Figure]:
         texts = [""] * self.samples
         numbers = range(self.samples)
         draws = Draws(texts, torch.tensor(numbers), trajectory_seeds(0, 0, texts, numbers))

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from graft_lightning.inversion.sampler_steps import SamplerSteps
-from graft_lightning.modules.denoising import DenoisingModule
-from graft_lightning.processes.denoiser import Denoiser
+from graft_lightning.modules.sampled import SampledModule
+from graft_lightning.modules.stages import Stage, evaluations_of
 from graft_lightning.processes.noise import Noise
 from graft_lightning.processes.samplers import Sampler
 from graft_lightning.processes.schedules import RectifiedFlow
@@ -18,7 +18,7 @@ from graft_lightning.rejection.reference import FrozenDenoiser, Reference, Train
 from graft_lightning.types import Draws, SettingsError, StateLike
 
 
-class CorrectedFlow(DenoisingModule):
+class CorrectedFlow(SampledModule):
     """Noise -> corrector -> frozen flow.
 
     The flow is no part of the checkpoint, which holds the corrector and the fingerprint of the flow that it was made
@@ -26,10 +26,11 @@ class CorrectedFlow(DenoisingModule):
 
     Args:
         flow: the frozen flow, a rectified one; its sampler is what was inverted and what samples.
-        arguments: of `DenoisingModule`; ``reference`` is the corrector's own.
+        arguments: of the class beside this one: `DenoisingModule`, where the corrector is trained.
     """
 
     has_base = True
+    inverts = True
 
     def __init__(self, flow: Reference, **arguments: Any) -> None:
         super().__init__(**arguments)
@@ -62,7 +63,7 @@ class CorrectedFlow(DenoisingModule):
             self._frozen.append(self.flow.build().requires_grad_(False).eval())
         super().configure_model()
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "CorrectedFlow":
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         super()._apply(fn, recurse)
         for network in self._frozen:
             network._apply(fn)
@@ -76,9 +77,12 @@ class CorrectedFlow(DenoisingModule):
     def log_density(self, noise: Tensor) -> tuple[Tensor, Tensor]:
         """The corrector's log density of noise ``(batch, *shape)``, nats, and where it is known; ``(batch,)`` both."""
 
-    def sample(self, draws: Draws, denoiser: Denoiser | None = None) -> StateLike:
-        if denoiser is not None:
-            raise TypeError("a corrected flow samples from its own networks; sample_base leaves the corrector out")
+    def flow_stage(self) -> Stage:
+        """The frozen flow, which the base is, and which a corrected sample ends with."""
+        calls = evaluations_of(self.flow)
+        return Stage("flow", self.flow, calls, calls, lambda: FrozenDenoiser(self.flow, self.flow_network))
+
+    def sample(self, draws: Draws) -> StateLike:
         return self._through_flow(draws, self.correct(draws))
 
     def sample_base(self, draws: Draws) -> StateLike:

@@ -6,15 +6,17 @@ from torch import Tensor
 
 from graft_lightning.inversion.likelihood import map_log_density
 from graft_lightning.modules.corrected import CorrectedFlow, prior_noise, steps_of
+from graft_lightning.modules.denoising import DenoisingModule
+from graft_lightning.modules.stages import Stage, evaluations_of
 from graft_lightning.processes.denoiser import Denoiser
 from graft_lightning.processes.noise import Noise
 from graft_lightning.processes.objectives import Objective
 from graft_lightning.processes.weightings import OwnOutput
 from graft_lightning.rejection.reference import FrozenDenoiser, Reference, Views, open_views
-from graft_lightning.types import Draws
+from graft_lightning.types import Draws, StateLike
 
 
-class NoiseCorrector(CorrectedFlow):
+class NoiseCorrector(CorrectedFlow, DenoisingModule):
     """Trains a small flow on inverse noise; samples noise -> corrector -> frozen flow.
 
     The corrector is a reference like any other, usually the flow's own class with a narrower network. With few steps
@@ -47,6 +49,16 @@ class NoiseCorrector(CorrectedFlow):
 
     def open_views(self) -> Views:
         return open_views(self.reference, self.reference.build(pretrained=False), copies=False)
+
+    def stages(self) -> list[Stage]:
+        corrector = self.reference
+        calls = evaluations_of(corrector)
+        return [Stage("corrector", corrector, calls, 0, lambda: self.opened().frozen, trained=True), self.flow_stage()]
+
+    def sample(self, draws: Draws, denoiser: Denoiser | None = None) -> StateLike:
+        if denoiser is not None:
+            raise TypeError("a corrected flow samples from its own networks; sample_base leaves the corrector out")
+        return super().sample(draws)
 
     def sampling_denoiser(self) -> Denoiser:
         return FrozenDenoiser(self.reference, self.network)

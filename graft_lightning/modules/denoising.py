@@ -4,16 +4,17 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import lightning as L
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from graft_lightning.modules.sampled import SampledModule
+from graft_lightning.modules.stages import Stage, evaluations_of
 from graft_lightning.processes.denoiser import Denoiser
 from graft_lightning.processes.noise import Noise
 from graft_lightning.processes.objectives import Objective
-from graft_lightning.rejection.reference import Reference, Views
+from graft_lightning.rejection.reference import Reference, Views, open_views
 from graft_lightning.types import Batch, Draws, StateLike
 
 OptimizerCallable = Callable[[Iterable], Optimizer]
@@ -23,7 +24,7 @@ LEVEL_BINS = 5
 """Parts of [0, T] by which the training loss is shown."""
 
 
-class DenoisingModule(L.LightningModule):
+class DenoisingModule(SampledModule):
     """A thin adapter between Lightning and `Objective`, `Reference` and `Sampler`.
 
     The constructor loads nothing; networks are built in `configure_model`. Only ``network`` is a registered submodule,
@@ -38,8 +39,7 @@ class DenoisingModule(L.LightningModule):
     """
 
     network: nn.Module
-    has_base = False
-    """Whether there is a model to compare with, from the same seeds (`sample_base`)."""
+    trains = True
 
     def __init__(
         self,
@@ -54,13 +54,7 @@ class DenoisingModule(L.LightningModule):
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self.views: Views | None = None
-        self.trained_steps = 0
         self._fingerprint: dict[str, Any] | None = None
-
-    @property
-    @abstractmethod
-    def method(self) -> str:
-        """The name under which reports list this model."""
 
     @property
     def decoder(self) -> Reference:
@@ -87,17 +81,6 @@ class DenoisingModule(L.LightningModule):
             for block in self.reference.blocks(self.network):
                 fully_shard(block, mesh=self.device_mesh["data_parallel"])
             fully_shard(self.network, mesh=self.device_mesh["data_parallel"])
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leaves out hyper-parameters that are objects: a module built in Python, not from a YAML, has such.
-
-        They could not be loaded again without trusting the file's code; `load_from_checkpoint` takes them as arguments.
-        """
-        if not _is_plain(checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {})):
-            del checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY]
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.trained_steps = int(checkpoint["global_step"])
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Builds the networks first, where a forked run hands its weights back to a process that never needed them."""
@@ -126,7 +109,7 @@ class DenoisingModule(L.LightningModule):
             raise RuntimeError("the networks are not built yet; configure_model() builds them")
         return self.views
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "DenoisingModule":
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         super()._apply(fn, recurse)
         if self.views is not None and self.views.original is not self.views.network:
             self.views.original._apply(fn)
@@ -184,22 +167,12 @@ class DenoisingModule(L.LightningModule):
         )
         return trajectory.x_0
 
-    def sample_base(self, draws: Draws) -> StateLike:
-        """What the model to compare with makes of the same draws.
+    def stages(self) -> list[Stage]:
+        calls = evaluations_of(self.reference)
+        return [Stage("network", self.reference, calls, calls, lambda: self.opened().frozen, trained=True)]
 
-        Raises:
-            TypeError: where there is none (`has_base`).
-        """
-        raise TypeError(f"{type(self).__name__} has no model to compare with")
-
-    def validation_step(self, batch: Draws, batch_idx: int) -> Any:
-        return self.decoder.decode(self.sample(batch))
-
-    def test_step(self, batch: Draws, batch_idx: int) -> Any:
-        return self.decoder.decode(self.sample(batch))
-
-    def predict_step(self, batch: Draws, batch_idx: int) -> Any:
-        return self.decoder.decode(self.sample(batch))
+    def skeleton_views(self) -> Views | None:
+        return open_views(self.reference, self.reference.skeleton(), guidance="absorbed", copies=False)
 
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer([p for p in self.network.parameters() if p.requires_grad])
@@ -209,12 +182,3 @@ class DenoisingModule(L.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": self.lr_scheduler(optimizer), "interval": "step"},
         }
-
-
-def _is_plain(value: Any) -> bool:
-    """Whether a value is made of numbers, texts, lists and dictionaries alone."""
-    if isinstance(value, Mapping):
-        return all(map(_is_plain, value.values()))
-    if isinstance(value, list | tuple):
-        return all(map(_is_plain, value))
-    return value is None or isinstance(value, bool | int | float | str)

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from graft_lightning.inversion.gaussian import GaussianCorrector
 from graft_lightning.modules.corrected import CorrectedFlow, prior_noise
-from graft_lightning.processes.denoiser import Denoiser
-from graft_lightning.rejection.reference import Reference, Views
+from graft_lightning.modules.stages import Stage
+from graft_lightning.rejection.reference import Reference
 from graft_lightning.types import Batch, Draws
 
 PREFIX = "corrector."
@@ -37,7 +37,7 @@ class GaussianNoise(CorrectedFlow):
         shrinkage: Literal["ledoit_wolf"] | float = "ledoit_wolf",
         limit: int = 20_000,
     ) -> None:
-        super().__init__(flow=flow, reference=flow)
+        super().__init__(flow=flow)
         self.save_hyperparameters()
         self.covariance, self.rank, self.shrinkage, self.limit = covariance, rank, shrinkage, limit
         self.corrector: GaussianCorrector | None = None
@@ -46,15 +46,21 @@ class GaussianNoise(CorrectedFlow):
     def method(self) -> str:
         return f"gaussian_{self.covariance}"
 
-    def configure_model(self) -> None:
-        if not self._frozen:
-            self._frozen.append(self.flow.build().requires_grad_(False).eval())
+    def stages(self) -> list[Stage]:
+        return [self.flow_stage()]
 
-    def open_views(self) -> Views:
-        raise TypeError("a Gaussian corrector has no network")
-
-    def sampling_denoiser(self) -> Denoiser:
-        raise TypeError("a Gaussian corrector has no network")
+    def closed_form_bytes(self, samples: int) -> tuple[int, int]:
+        """Mean, variances and directions in the float32 of the noise; the noise itself in the float64 of the fit."""
+        shape = self.flow.shape([""])
+        assert not isinstance(shape, Mapping)  # only a flow of tensors is inverted
+        elements, fitted = math.prod(shape), min(samples, self.limit)
+        if self.covariance in ("mean", "diagonal"):
+            numbers = 2 * elements
+        else:
+            wanted = self.rank if self.covariance == "low_rank" and self.rank else elements
+            rank = min(wanted, elements, fitted - 1)  # the mean takes one direction
+            numbers = elements + rank * (elements + 1)
+        return 4 * (numbers + 1), 8 * elements * fitted
 
     def on_fit_start(self) -> None:
         """Fits the Gaussian; callbacks have filled the pool by now."""
@@ -95,7 +101,7 @@ class GaussianNoise(CorrectedFlow):
         value = self.fitted().log_density(noise)
         return value, value.isfinite()
 
-    def training_step(self, batch: Batch, batch_idx: int) -> None:  # type: ignore[override]
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Logs the negative log density of the batch in nats per dimension; nothing is left to train."""
         density, _ = self.log_density(batch.x)
         self.log("train/loss", -density.mean() / batch.x[0].numel(), prog_bar=True, batch_size=len(batch.x))

@@ -3,6 +3,7 @@
 from typing import Any, Literal
 
 from graft_lightning.modules.denoising import DenoisingModule
+from graft_lightning.modules.stages import Stage, evaluations_of, halves, visited
 from graft_lightning.processes.denoiser import Denoiser
 from graft_lightning.processes.stitched import Stitched
 from graft_lightning.rejection.levels import state_index
@@ -25,6 +26,7 @@ class PGraft(DenoisingModule):
     """
 
     has_base = True
+    collects = True
 
     def __init__(
         self,
@@ -63,6 +65,18 @@ class PGraft(DenoisingModule):
         if self.objective.categorical_target == "c_s" and self.training_state != "x_0":
             views.trainable.origin = self.handoff_level
         return views
+
+    def skeleton_views(self) -> Views:
+        return open_views(self.reference, self.reference.skeleton(), self.lora, self.guidance)
+
+    def stages(self) -> list[Stage]:
+        reference, s, tuned = self.reference, self.handoff_level, 0
+        for t, evaluations in visited(reference, (s,) if s > 0 else ()):
+            by_tuned = (t > s) != self.reverse
+            tuned += evaluations * (1 if by_tuned and self.guidance == "absorbed" else halves(reference))
+        composed = self.guidance == "composed" and halves(reference) == 2  # its unconditional half stays frozen
+        frozen = lambda: self.opened().frozen  # noqa: E731
+        return [Stage("network", reference, tuned, evaluations_of(reference), frozen, True, int(composed))]
 
     def loss_range(self) -> tuple[float, float | None, float | None]:
         s = self.handoff_level

@@ -1,13 +1,12 @@
 """Real data in the place of a model: the floor that no measure of distance goes below at this number of samples."""
 
 from graft_lightning.domains.base import Examples
-from graft_lightning.modules.denoising import DenoisingModule
-from graft_lightning.processes.denoiser import Denoiser
-from graft_lightning.rejection.reference import Reference, Views
+from graft_lightning.modules.sampled import SampledModule
+from graft_lightning.rejection.reference import Reference
 from graft_lightning.types import Draws, StateLike, on_device
 
 
-class RealData(DenoisingModule):
+class RealData(SampledModule):
     """Gives real examples where a model would give samples; only to be tested.
 
     Args:
@@ -18,23 +17,18 @@ class RealData(DenoisingModule):
     """
 
     def __init__(self, reference: Reference, examples: Examples, seed: int = 0, method_name: str = "real") -> None:
-        super().__init__(reference=reference)
-        self.examples, self.seed, self.method_name = examples, seed, method_name
+        super().__init__()
+        self.reference, self.examples, self.seed, self.method_name = reference, examples, seed, method_name
 
     @property
     def method(self) -> str:
         return self.method_name
 
-    def configure_model(self) -> None:
-        """Builds nothing."""
+    @property
+    def decoder(self) -> Reference:
+        return self.reference
 
-    def open_views(self) -> Views:
-        raise TypeError("real data have no network")
-
-    def sampling_denoiser(self) -> Denoiser:
-        raise TypeError("real data have no network")
-
-    def sample(self, draws: Draws, denoiser: Denoiser | None = None) -> StateLike:
+    def sample(self, draws: Draws) -> StateLike:
         x, _ = self.examples.batch(draws.draw.clamp_min(0).tolist(), self.seed)
         moved: StateLike = on_device(x, self.device)
         return moved

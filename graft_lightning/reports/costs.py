@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 import lightning as L
@@ -15,17 +14,14 @@ from graft_lightning.callbacks.evaluate import BASE_SAMPLES, Evaluate
 from graft_lightning.callbacks.invert import Invert
 from graft_lightning.datamodules.accepted import AcceptedTrajectories
 from graft_lightning.datamodules.inverse_noise import InverseNoise
-from graft_lightning.modules.corrected import CorrectedFlow
-from graft_lightning.modules.denoising import DenoisingModule
-from graft_lightning.modules.graft import PGraft
-from graft_lightning.modules.real import RealData
+from graft_lightning.modules.sampled import SampledModule
+from graft_lightning.modules.stages import visited
 from graft_lightning.rejection.levels import kept_levels
-from graft_lightning.rejection.reference import Reference
 from graft_lightning.reports.inverting import Inverting, inverting
 from graft_lightning.reports.memory import elements_of
 
 Calls = Counter[str]
-"""Samples that go through each network, by its name in `networks_of`."""
+"""Samples that go through each network, by the name of its `Stage`."""
 
 COLUMNS_BYTES = 4 * 8
 """Of a trajectory in a pool: condition, draw, seed and key, int64."""
@@ -127,7 +123,7 @@ class Work:
     disk: int = 0
 
 
-def work_of(module: DenoisingModule, data: Any, collect: Collect, loop: Loop, invert: Invert | None = None) -> Work:
+def work_of(module: SampledModule, data: Any, collect: Collect, loop: Loop, invert: Invert | None = None) -> Work:
     """Counts a run.
 
     Args:
@@ -144,16 +140,16 @@ def work_of(module: DenoisingModule, data: Any, collect: Collect, loop: Loop, in
     drawn = per_round * collect.rounds
     held_out = len(validation) * data.eval_draws
     inversion = None
-    if invert is not None and isinstance(module, CorrectedFlow) and isinstance(data, InverseNoise):
-        inversion = inverting(visited(module.flow), elements_of(module.flow.shape([""])), data, invert)
+    if invert is not None and module.inverts and isinstance(data, InverseNoise):
+        flow = module.decoder
+        inversion = inverting(visited(flow), elements_of(flow.shape([""])), data, invert)
 
     of_base, of_tuned = base_calls(module), tuned_calls(module)
     calls = times(of_base, per_round) + times(of_tuned, per_round * (collect.rounds - 1))
     calls += times(of_base, held_out * loop.baseline + loop.redrawn * loop.validations)
     calls += times(of_tuned, held_out * loop.validations)
     examples = loop.batches * loop.processes * data.batch_size
-    if guided_in_training(module):
-        calls += Counter(network=examples)  # the frozen unconditional half
+    calls += Counter({stage.name: stage.beside_training * examples for stage in module.stages()})
     if inversion is not None:
         calls += Counter(flow=inversion.calls)
 
@@ -177,60 +173,18 @@ def times(calls: Calls, samples: int) -> Calls:
     return Counter({name: count * samples for name, count in calls.items()})
 
 
-def networks_of(module: DenoisingModule) -> dict[str, Reference]:
-    """The references whose networks a sample goes through, by the names that a plan gives them."""
-    if isinstance(module, RealData):
-        return {}
-    if not isinstance(module, CorrectedFlow):
-        return {"network": module.reference}
-    if module.reference is module.flow:  # a corrector without a network
-        return {"flow": module.flow}
-    return {"corrector": module.reference, "flow": module.flow}
-
-
-def visited(reference: Reference, boundaries: Sequence[float] = ()) -> list[tuple[float, int]]:
-    """Level and number of evaluations of every step of the sampler; two-stage steps that end at a boundary have one."""
-    sampler = reference.sampler
-    grid = sampler.levels(reference.process)
-    descent = sorted({*grid, *(t for t in boundaries if t < grid[-1])}, reverse=True)
-    ends = {descent[-1], *boundaries}
-    return [(t, sampler.evaluations(t_next not in ends)) for t, t_next in pairwise(descent)]
-
-
-def evaluations_of(reference: Reference) -> int:
-    """Network evaluations of one sample, guidance and two-stage steps counted."""
-    return sum(stages for _, stages in visited(reference)) * _halves(reference)
-
-
-def base_calls(module: DenoisingModule) -> Calls:
+def base_calls(module: SampledModule) -> Calls:
     """Network evaluations of one sample of the reference, or of the flow without its corrector."""
-    references = {"flow": module.flow} if isinstance(module, CorrectedFlow) else networks_of(module)
-    return Counter({name: evaluations_of(reference) for name, reference in references.items()})
+    return Counter({stage.name: stage.base_calls for stage in module.stages() if stage.base_calls})
 
 
-def tuned_calls(module: DenoisingModule) -> Calls:
-    """The same of one sample of the model under training: corrector and flow, one after the other."""
-    if not isinstance(module, PGraft):
-        return Counter({name: evaluations_of(reference) for name, reference in networks_of(module).items()})
-    s = module.handoff_level
-    total = 0
-    for t, stages in visited(module.reference, (s,) if s > 0 else ()):
-        tuned = (t > s) != module.reverse
-        total += stages * (1 if tuned and module.guidance == "absorbed" else _halves(module.reference))
-    return Counter(network=total)
+def tuned_calls(module: SampledModule) -> Calls:
+    """The same of one sample of the model under training."""
+    return Counter({stage.name: stage.calls for stage in module.stages()})
 
 
-def guided_in_training(module: DenoisingModule) -> bool:
-    """Whether a training step also calls the frozen unconditional model."""
-    return isinstance(module, PGraft) and module.guidance == "composed" and _halves(module.reference) == 2
-
-
-def _halves(reference: Reference) -> int:
-    return 1 if reference.guidance_scale == 1 else 2
-
-
-def trajectory_bytes(module: DenoisingModule, collect: Collect, condition: str) -> int:
+def trajectory_bytes(module: SampledModule, collect: Collect, condition: str) -> int:
     """Bytes of one collected trajectory: float32 states, 4 integers, the rewards."""
-    elements = elements_of(module.reference.shape([condition]))
-    states = 1 + len(kept_levels(module.reference, collect.keep))
+    elements = elements_of(module.decoder.shape([condition]))
+    states = 1 + len(kept_levels(module.decoder, collect.keep))
     return 4 * elements * states + COLUMNS_BYTES + 4 * len(collect.rewards)

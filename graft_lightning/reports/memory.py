@@ -13,14 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from graft_lightning.modules.corrected import CorrectedFlow
-from graft_lightning.modules.corrector import NoiseCorrector
 from graft_lightning.modules.denoising import DenoisingModule
-from graft_lightning.modules.gaussian_corrector import GaussianNoise
-from graft_lightning.modules.graft import PGraft
-from graft_lightning.modules.pretrain import Pretrain
 from graft_lightning.processes.process import Shape
-from graft_lightning.rejection.reference import Views, adapter_layers, open_views
+from graft_lightning.rejection.reference import Views, adapter_layers
 
 TYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16", torch.float64: "fp64"}
 
@@ -85,37 +80,8 @@ def memory_of(module: DenoisingModule, views: Views, averaged: bool) -> Memory:
         average=average,
         adapters=adapters,
         checkpoint=None if states is None else saved + states + average,
-        flow=size_of(module.flow.skeleton().parameters()) if isinstance(module, CorrectedFlow) else 0,
+        flow=sum(size_of(stage.reference.skeleton().parameters()) for stage in module.stages() if not stage.trained),
     )
-
-
-def skeleton_views(module: DenoisingModule) -> Views | None:
-    """The views that training would open, without weights; None for a module that trains no network."""
-    if isinstance(module, PGraft):
-        return open_views(module.reference, module.reference.skeleton(), module.lora, module.guidance)
-    if isinstance(module, Pretrain | NoiseCorrector):
-        return open_views(module.reference, module.reference.skeleton(), guidance="absorbed", copies=False)
-    return None
-
-
-def gaussian_bytes(module: GaussianNoise, samples: int) -> tuple[int, int]:
-    """Bytes of a fitted Gaussian, and of the noise that it is fitted to.
-
-    Args:
-        module: gives the form of the covariance and the limit.
-        samples: of inverse noise.
-
-    Returns:
-        Mean, variances and directions in the float32 of the noise; the noise itself in the float64 of the fit.
-    """
-    elements, fitted = elements_of(module.flow.shape([""])), min(samples, module.limit)
-    if module.covariance in ("mean", "diagonal"):
-        numbers = 2 * elements
-    else:
-        wanted = module.rank if module.covariance == "low_rank" and module.rank else elements
-        rank = min(wanted, elements, fitted - 1)  # the mean takes one direction
-        numbers = elements + rank * (elements + 1)
-    return 4 * (numbers + 1), 8 * elements * fitted
 
 
 def elements_of(shape: Shape | Mapping[str, Shape]) -> int:

@@ -8,19 +8,15 @@ from tensordict import TensorDictBase
 
 from graft_lightning.callbacks.collect import Collect
 from graft_lightning.callbacks.invert import Invert
-from graft_lightning.modules.corrected import CorrectedFlow
-from graft_lightning.modules.denoising import DenoisingModule
-from graft_lightning.modules.gaussian_corrector import GaussianNoise
+from graft_lightning.modules.sampled import SampledModule
 from graft_lightning.rejection.reference import Reference
-from graft_lightning.reports.costs import Calls, Loop, Work, base_calls, networks_of, tuned_calls, work_of
+from graft_lightning.reports.costs import Calls, Loop, Work, base_calls, tuned_calls, work_of
 from graft_lightning.reports.inverting import Inverting
 from graft_lightning.reports.memory import (
     activation_bytes,
-    gaussian_bytes,
     memory_of,
     recomputes,
     size_of,
-    skeleton_views,
 )
 from graft_lightning.reports.operations import operations
 from graft_lightning.reports.trial import fastest, seconds_of_networks, seconds_of_reward, texts_for, training_step
@@ -32,7 +28,7 @@ TRIED = 5e12
 
 
 def make_plan(
-    module: DenoisingModule,
+    module: SampledModule,
     data: Any,
     collect: Collect,
     loop: Loop,
@@ -52,7 +48,7 @@ def make_plan(
         device: on which they are timed.
     """
     work = work_of(module, data, collect, loop, invert)
-    counts = {name: operations(one, work.conditions[0]) for name, one in networks_of(module).items()}
+    counts = {stage.name: operations(stage.reference, work.conditions[0]) for stage in module.stages()}
     lines = [
         "What this configuration costs",
         *_counted(module, data, collect, loop, work),
@@ -61,7 +57,7 @@ def make_plan(
     reason = "" if measure else "not asked for"
     if measure and device.type == "cpu":
         reason = _too_much(counts, max(timed_batch(collect), data.batch_size))
-    if not reason and networks_of(module):
+    if not reason and module.stages():
         try:
             module.configure_model()
             lines += _timed(module.to(device), data, collect, loop, work)
@@ -73,12 +69,12 @@ def make_plan(
     return "\n".join(lines)
 
 
-def sample_calls(module: DenoisingModule) -> Calls:
+def sample_calls(module: SampledModule) -> Calls:
     """Network evaluations of what a plan calls a sample: one of the reference, or of a corrected flow."""
-    return tuned_calls(module) if isinstance(module, CorrectedFlow) else base_calls(module)
+    return tuned_calls(module) if module.inverts else base_calls(module)
 
 
-def _counted(module: DenoisingModule, data: Any, collect: Collect, loop: Loop, work: Work) -> list[str]:
+def _counted(module: SampledModule, data: Any, collect: Collect, loop: Loop, work: Work) -> list[str]:
     """What follows from the settings alone."""
     lines = []
     if work.absent:
@@ -89,7 +85,7 @@ def _counted(module: DenoisingModule, data: Any, collect: Collect, loop: Loop, w
             f"  collection       {work.drawn:,} trajectories = {len(work.conditions):,} conditions x {collect.draws} "
             f"draws x {collect.rounds} rounds"
         )
-    elif isinstance(module, CorrectedFlow):
+    elif module.inverts:
         lines += _inversion(work.inverting)
     else:
         lines.append("  collection       none")
@@ -102,7 +98,7 @@ def _counted(module: DenoisingModule, data: Any, collect: Collect, loop: Loop, w
     lines.append(f"  model calls      {_through(work.calls)}, without gradient")
     if work.drawn is not None:
         lines.append(f"  reward calls     {work.scored:,} in collection")
-    if isinstance(module, GaussianNoise):
+    if module.inverts and not module.trains:
         lines.append("  gradient steps   none: the Gaussian is fitted in closed form")
     else:
         beside = f" on each of {loop.processes} processes" if loop.processes > 1 else ""
@@ -114,14 +110,15 @@ def _counted(module: DenoisingModule, data: Any, collect: Collect, loop: Loop, w
     return lines
 
 
-def _samplers(module: DenoisingModule) -> str:
+def _samplers(module: SampledModule) -> str:
     """The samplers that a sample goes through, in their order, and what they ask of the networks."""
-    references = networks_of(module)
-    if not references:
+    stages = module.stages()
+    if not stages:
         return "none: samples are read, not drawn"
     samplers = "; ".join(
-        f"{f'{name}: ' if len(references) > 1 else ''}{type(one.sampler).__name__}, {one.sampler.steps} steps"
-        for name, one in references.items()
+        f"{f'{one.name}: ' if len(stages) > 1 else ''}{type(one.reference.sampler).__name__}, "
+        f"{one.reference.sampler.steps} steps"
+        for one in stages
     )
     return f"{samplers}, {sum(sample_calls(module).values())} network evaluations a sample"
 
@@ -165,7 +162,7 @@ def _too_much(counts: Mapping[str, int | None], batch: int) -> str:
     return f"a batch of {batch} is {readable(most, 'FLOP')} each way, more than a plan tries on a CPU"
 
 
-def _operations(module: DenoisingModule, counts: Mapping[str, int | None]) -> list[str]:
+def _operations(module: SampledModule, counts: Mapping[str, int | None]) -> list[str]:
     """Operations of an evaluation and of a sample, where all networks can be called without weights."""
     known = {name: count for name, count in counts.items() if count is not None}
     if not known or len(known) < len(counts):
@@ -178,7 +175,7 @@ def _operations(module: DenoisingModule, counts: Mapping[str, int | None]) -> li
     return [f"  operations       {each}, {readable(sample, 'FLOP')} a sample"]
 
 
-def _timed(module: DenoisingModule, data: Any, collect: Collect, loop: Loop, work: Work) -> list[str]:
+def _timed(module: Any, data: Any, collect: Collect, loop: Loop, work: Work) -> list[str]:
     """What this machine takes."""
     size = timed_batch(collect)
     each = seconds_of_networks(module, work.conditions, size)
@@ -192,7 +189,7 @@ def _timed(module: DenoisingModule, data: Any, collect: Collect, loop: Loop, wor
         judging = seconds_of_reward(module, collect.reward, work.conditions, size)
         lines.append(f"  one reward       {judging * 1e3:.2f} ms")
         parts["rewards"] = work.scored * judging
-    if not isinstance(module, GaussianNoise):
+    if module.trains:
         step = fastest(training_step(module, work.conditions, data.batch_size))
         lines.append(f"  one training step {step * 1e3:.0f} ms")
         parts["training"] = loop.batches * step
@@ -200,31 +197,33 @@ def _timed(module: DenoisingModule, data: Any, collect: Collect, loop: Loop, wor
     return [*lines, f"  time             about {duration(sum(parts.values()))} on this machine: {listed}"]
 
 
-def _memory(module: DenoisingModule, data: Any, work: Work, averaged: bool, measured: bool) -> list[str]:
+def _memory(module: Any, data: Any, work: Work, averaged: bool, measured: bool) -> list[str]:
     """What training keeps in memory and leaves on disk; activations only where the networks could be built."""
-    if isinstance(module, GaussianNoise):
-        return _memory_of_gaussian(module, work)
-    views = module.views or skeleton_views(module)
+    if not module.trains:
+        return _memory_of_closed_form(module, work)
+    views = module.views or module.skeleton_views()
     if views is None:
         return []
     memory = memory_of(module, views, averaged)
     trained = sum(p.numel() for p in views.network.parameters() if p.requires_grad)
     network = sum(p.numel() for p in views.original.parameters()) - memory.adapters * trained
-    corrects = isinstance(module, CorrectedFlow)
+    frozen = [stage for stage in module.stages() if not stage.trained]
+    trained_name = next((stage.name for stage in module.stages() if stage.trained), "network")
     optimiser = (
         "of the optimiser not measured" if memory.optimiser is None else f"{readable(memory.optimiser)} optimiser"
     )
     what = [
-        f"{readable(memory.flow)} frozen flow" if corrects else "",
-        f"{readable(memory.original)} {'corrector' if corrects else 'weights'} ({memory.dtype})",
+        f"{readable(memory.flow)} frozen {' and '.join(stage.name for stage in frozen)}" if frozen else "",
+        f"{readable(memory.original)} {trained_name if frozen else 'weights'} ({memory.dtype})",
         f"{readable(memory.trained)} {'adapters' if memory.adapters else 'trained copy'}" if memory.trained else "",
         f"{readable(memory.gradients)} gradients",
         optimiser,
         f"{readable(memory.average)} average" if memory.average else "",
     ]
     parts = f"{network:,} in the network"
-    if isinstance(module, CorrectedFlow):
-        parts = f"{parameters(module.flow):,} in the flow, {network:,} in the corrector"
+    if frozen:
+        listed = ", ".join(f"{parameters(stage.reference):,} in the {stage.name}" for stage in frozen)
+        parts = f"{listed}, {network:,} in the {trained_name}"
     lines = [
         f"  parameters       {parts}, {trained:,} trained",
         f"  memory           {readable(memory.resident)} in training = {' + '.join(filter(None, what))}",
@@ -250,18 +249,22 @@ def _memory(module: DenoisingModule, data: Any, work: Work, averaged: bool, meas
     return lines + ([f"  encoded texts    {readable(one * texts)} for {texts:,} conditions"] if one else [])
 
 
-def _memory_of_gaussian(module: GaussianNoise, work: Work) -> list[str]:
-    """A corrector that is no network: the flow, a few tensors, and while it is fitted the noise."""
-    flow = size_of(module.flow.skeleton().parameters())
-    lines = [f"  parameters       {parameters(module.flow):,} in the flow, none of them trained"]
+def _memory_of_closed_form(module: SampledModule, work: Work) -> list[str]:
+    """What trains no network: the frozen ones, a few tensors, and while they are fitted the noise."""
+    stages = module.stages()
+    if not stages:
+        return []
+    listed = ", ".join(f"{parameters(stage.reference):,} in the {stage.name}" for stage in stages)
+    lines = [f"  parameters       {listed}, none of them trained"]
     if work.inverting is None:
         return lines
-    gaussian, noise = gaussian_bytes(module, work.inverting.samples)
+    frozen = sum(size_of(stage.reference.skeleton().parameters()) for stage in stages)
+    fitted, noise = module.closed_form_bytes(work.inverting.samples)
     return [
         *lines,
-        f"  memory           {readable(flow + gaussian + noise)} in the fit = {readable(flow)} frozen flow + "
-        f"{readable(gaussian)} Gaussian + {readable(noise)} noise",
-        f"  checkpoint       {readable(gaussian)}",
+        f"  memory           {readable(frozen + fitted + noise)} in the fit = {readable(frozen)} frozen flow + "
+        f"{readable(fitted)} Gaussian + {readable(noise)} noise",
+        f"  checkpoint       {readable(fitted)}",
     ]
 
 

@@ -6,13 +6,12 @@ from typing import Any
 
 import torch
 
-from graft_lightning.modules.corrected import CorrectedFlow
 from graft_lightning.modules.denoising import DenoisingModule
-from graft_lightning.processes.denoiser import Denoiser, Guided
+from graft_lightning.modules.sampled import SampledModule
+from graft_lightning.modules.stages import halves
 from graft_lightning.processes.noise import Noise
-from graft_lightning.rejection.reference import FrozenDenoiser, Reference
+from graft_lightning.rejection.reference import Reference
 from graft_lightning.rejection.reward import Reward, score
-from graft_lightning.reports.costs import networks_of
 from graft_lightning.types import Batch, StateLike
 
 REPEATS = 3
@@ -30,8 +29,8 @@ def pure_noise(reference: Reference, texts: Sequence[str], device: torch.device 
     return reference.process.prior(reference.shape(texts), noise, reference.carried(texts, device))
 
 
-def seconds_of_networks(module: DenoisingModule, conditions: Sequence[str], size: int) -> dict[str, float]:
-    """Seconds of one evaluation of one sample without gradient, by the names of `networks_of`.
+def seconds_of_networks(module: SampledModule, conditions: Sequence[str], size: int) -> dict[str, float]:
+    """Seconds of one evaluation of one sample without gradient, by the names of the module's stages.
 
     Args:
         module: its networks are built.
@@ -40,23 +39,17 @@ def seconds_of_networks(module: DenoisingModule, conditions: Sequence[str], size
     """
     texts = texts_for(conditions, size)
     seconds = {}
-    for name, reference in networks_of(module).items():
-        denoiser = _frozen(module, name)
+    for stage in module.stages():
+        reference, denoiser = stage.reference, stage.frozen()
         x, condition = pure_noise(reference, texts, module.device), reference.encode(texts, module.device)
         t = torch.full((size,), reference.process.t_max, dtype=torch.float64, device=module.device)
         with torch.no_grad():
             took = fastest(lambda: denoiser(x, t, condition))  # noqa: B023 (called before the loop goes on)
-        seconds[name] = took / size / (2 if isinstance(denoiser, Guided) else 1)
+        seconds[stage.name] = took / size / halves(reference)
     return seconds
 
 
-def _frozen(module: DenoisingModule, name: str) -> Denoiser:
-    if isinstance(module, CorrectedFlow) and name == "flow":
-        return FrozenDenoiser(module.flow, module.flow_network)
-    return module.opened().frozen
-
-
-def seconds_of_reward(module: DenoisingModule, reward: Reward, conditions: Sequence[str], size: int) -> float:
+def seconds_of_reward(module: SampledModule, reward: Reward, conditions: Sequence[str], size: int) -> float:
     """Seconds of the score of one sample."""
     texts = texts_for(conditions, size)
     samples = module.decoder.decode(pure_noise(module.decoder, texts, module.device))

@@ -1,0 +1,98 @@
+"""What all modules share: they are sampled, and say what that takes. Whether anything is trained is another matter."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import lightning as L
+
+from graft_lightning.modules.stages import Stage
+from graft_lightning.rejection.reference import Reference, Views
+from graft_lightning.types import Draws, StateLike
+
+
+class SampledModule(L.LightningModule):
+    """A model whose samples are evaluated, compared and written.
+
+    Attributes:
+        has_base: whether there is a model to compare with, from the same seeds (`sample_base`).
+        trains: whether gradient steps change it.
+        collects: whether it is trained on trajectories that a reference has drawn.
+        inverts: whether it is made from the inverse noise of a flow.
+    """
+
+    has_base = False
+    trains = False
+    collects = False
+    inverts = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trained_steps = 0
+
+    @property
+    @abstractmethod
+    def method(self) -> str:
+        """The name under which reports list this model."""
+
+    @property
+    @abstractmethod
+    def decoder(self) -> Reference:
+        """The reference whose samples are made, shown and written."""
+
+    @abstractmethod
+    def sample(self, draws: Draws) -> StateLike:
+        """Finished states of the draws' own seeds, ``(batch, *shape)``."""
+
+    def sample_base(self, draws: Draws) -> StateLike:
+        """What the model to compare with makes of the same draws.
+
+        Raises:
+            TypeError: where there is none (`has_base`).
+        """
+        raise TypeError(f"{type(self).__name__} has no model to compare with")
+
+    def stages(self) -> list[Stage]:
+        """The networks that a sample goes through, in their order; none where nothing is computed."""
+        return []
+
+    def skeleton_views(self) -> Views | None:
+        """The views that training would open, without weights; None where no network is trained."""
+        return None
+
+    def closed_form_bytes(self, samples: int) -> tuple[int, int]:
+        """Bytes of what is fitted in closed form, and of what it is fitted to.
+
+        Args:
+            samples: of the data of the fit.
+        """
+        return 0, 0
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leaves out hyper-parameters that are objects: a module built in Python, not from a YAML, has such.
+
+        They could not be loaded again without trusting the file's code; `load_from_checkpoint` takes them as arguments.
+        """
+        if not _is_plain(checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {})):
+            del checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.trained_steps = int(checkpoint["global_step"])
+
+    def validation_step(self, batch: Draws, batch_idx: int) -> Any:
+        return self.decoder.decode(self.sample(batch))
+
+    def test_step(self, batch: Draws, batch_idx: int) -> Any:
+        return self.decoder.decode(self.sample(batch))
+
+    def predict_step(self, batch: Draws, batch_idx: int) -> Any:
+        return self.decoder.decode(self.sample(batch))
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value is made of numbers, texts, lists and dictionaries alone."""
+    if isinstance(value, Mapping):
+        return all(map(_is_plain, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str)
