@@ -9,15 +9,17 @@ import pytest
 import torch
 
 from graft_lightning.processes.denoiser import predict
+from graft_lightning.processes.interleaved import Interleaved
 from graft_lightning.processes.objectives import Objective
 from graft_lightning.processes.outputs import Classes, Prediction
 from graft_lightning.processes.paths import CategoricalPath, CentredGaussianPath, GaussianPath, LossSettings
 from graft_lightning.processes.paths.base import mean_over_real
 from graft_lightning.processes.process import Process
-from graft_lightning.processes.samplers import DDIM, Euler, Heun
+from graft_lightning.processes.samplers import DDIM, DDPM, Euler, Heun
 from graft_lightning.processes.schedules import RectifiedFlow, Trigonometric
 from graft_lightning.processes.times import TimeDistribution
 from graft_lightning.processes.velocity import EulerInTime
+from graft_lightning.processes.weightings import CappedInverseAlpha, Unit
 from graft_lightning.types import bare
 from tests.fakes import ModuleDenoiser
 from tests.processes.known import (
@@ -191,8 +193,8 @@ def test_predict_reads_each_field_by_its_own_schedule_and_level():
 
     denoiser = ModuleDenoiser(network, {"y": "epsilon", "z": "v_prediction", "c": "logits"})
     denoiser.origin = 1.0
-    found = predict(denoiser, process, x, {"c": 2.0, "z": 1.0, "y": 2.0}, None, clip)
-    assert seen["t"].tolist() == [[2.0, 1.0, 2.0]] * 2  # in the order of the process, not of the mapping
+    found = predict(denoiser, process, x, {"c": 1.0, "z": 1.0, "y": 2.0}, None, clip)
+    assert seen["t"].tolist() == [[2.0, 1.0, 1.0]] * 2  # in the order of the process, not of the mapping
     x_y = ((x["y"] - 0.9 * raw["y"]) / 0.4).clamp(-clip, clip)
     x_z = ((0.5 * x["z"] - 0.6 * raw["z"]) / (0.5**2 + 0.6**2)).clamp(-clip, clip)
     torch.testing.assert_close(found["y"].x_0, x_y)
@@ -413,3 +415,55 @@ def test_a_state_of_one_named_field_keeps_its_name():
     named = Process({"y": GaussianPath(Y)}).prior({"y": (4, 2)}, Given((numbers(2, 4, 2),)))
     assert named.keys() == {"y"}
     assert torch.equal(bare({"x": named["y"]}), named["y"])
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
+def test_a_sampler_tells_every_field_what_is_padding(interleaved):
+    """A step from level 2 to 1 with noise of its own for each field: 0 on the padding, centred over the real points."""
+    raw = {"y": torch.zeros(2, 4, 2), "z": torch.zeros(2, 4, 3), "c": numbers(2, 4, 3)}
+    denoiser = ModuleDenoiser(lambda x_t, t, condition: raw, {"y": "sample", "z": "sample", "c": "logits"})
+    x_t = {"y": torch.zeros(2, 4, 2).double(), "z": torch.zeros(2, 4, 3).double(), "c": state()["c"], "mask": MASK}
+    given = Given(
+        (numbers(2, 4, 2, seed=1), numbers(2, 4, 3, seed=2)), (torch.full((2, 4), 1 - 2**-24, dtype=torch.float64),) * 2
+    )
+    sampler = Interleaved(2) if interleaved else DDPM(2)
+    found = sampler.resume(denoiser, unequal(), None, given, x_t, 2.0, keep=[1.0]).states[1.0]
+    std_y, std_z = STD_Y * 0.3 / 0.9, STD_Z * 0.6 / 1.2  # sigma_ts sigma_s / sigma_t, of the posterior
+    torch.testing.assert_close(found["y"], std_y * real(numbers(2, 4, 2, seed=1)))
+    torch.testing.assert_close(found["z"], std_z * centred(numbers(2, 4, 3, seed=2)))
+    assert found["c"].tolist() == [[2, 2, 0, 0], [2, 2, 2, 0]]
+
+
+@pytest.mark.parametrize(
+    ("level", "low", "high", "asked"),
+    [(0.0, None, None, (0, 2)), (1.0, None, None, (1, 2)), (0.0, 1.0, None, (1, 2)), (0.0, None, 1.0, (0, 1))],
+)
+def test_the_range_in_which_levels_are_drawn(level, low, high, asked):
+    process = unequal()
+    process.times = At([2.0, 2.0])
+    denoiser = ModuleDenoiser(lambda x_t, t, condition: RAW, OUTPUTS)
+    Objective().loss(denoiser, process, state(), None, noise(), level, low, high)
+    assert process.times.asked == asked
+
+
+def test_the_settings_of_an_objective_reach_the_fields_that_they_concern():
+    """A weighting those of numbers, the target of a head those of classes."""
+    x = state()
+    process = unequal()
+    process.times = At([2.0, 2.0])
+    denoiser = ModuleDenoiser(lambda x_t, t, condition: RAW, OUTPUTS)
+    capped = Objective(CappedInverseAlpha(4.0), {"z": 0.0}, "c_s")
+    found = capped.loss(denoiser, process, x, None, noise(), 1.0).value
+    weight = 4.0  # below 1 / 0.4^2
+    torch.testing.assert_close(found.double(), weight * loss_y(1) + cross_entropy(x["c"]))
+
+
+@pytest.mark.parametrize(("output", "factor"), [("v_prediction", 0.4 / 0.97), ("flow", 0.4 / 1.3), ("sample", 4 / 9)])
+def test_weights_in_eps_where_the_schedule_does_not_preserve_variance(output, factor):
+    """An error of the output is |d eps / d output| times as large in eps: alpha / (alpha^2 + sigma^2) of a v."""
+    process = Process(GaussianPath(Y), At([2.0, 2.0]))
+    off = ModuleDenoiser(lambda x_t, t, condition: targets[output] + torch.tensor([[1.0], [3.0]]), output)
+    x_0, e = numbers(2, 3, seed=2), numbers(2, 3, seed=1)
+    targets = {"v_prediction": 0.4 * e - 0.9 * x_0, "flow": e - x_0, "sample": x_0}
+    found = Objective(Unit()).loss(off, process, x_0, None, Given((e,)))
+    torch.testing.assert_close(found.value.double(), factor**2 * torch.tensor([1.0, 9.0]).double())
