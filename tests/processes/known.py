@@ -3,6 +3,8 @@
 Signal and noise do not preserve variance here: a factor that is 1 for published schedules is seen if it is left out.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -10,6 +12,7 @@ from graft_lightning.processes.noise import Noise
 from graft_lightning.processes.paths import CategoricalPath, CentredGaussianPath, GaussianPath
 from graft_lightning.processes.process import Process
 from graft_lightning.processes.schedules import FromTable, Schedule
+from graft_lightning.processes.times import TimeDistribution
 
 
 class Known(Schedule):
@@ -74,3 +77,36 @@ def centred(field: Tensor) -> Tensor:
 def numbers(*shape: int, seed: int = 0) -> Tensor:
     """Arbitrary float64 numbers, padding included."""
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+UNIFORM = torch.tensor([[0.1, 0.6, 0.9, 0.8], [0.95, 0.3, 0.69, 0.8]])
+"""Of the classes; what padding gets would be a class other than 0."""
+
+STD_Y = math.sqrt(0.9**2 - 0.5**2 * 0.3**2)
+"""sigma_ts of `Y` from level 1 to 2, Eq. 2: alpha_ts = 0.4 / 0.8."""
+STD_Z = math.sqrt(1.2**2 - 0.2**2 * 0.6**2)
+"""sigma_ts of `Z` from level 1 to 2: alpha_ts = 0.1 / 0.5."""
+KEPT = 0.3 / 0.9
+"""beta_ts of the classes from level 1 to 2."""
+
+
+def noise() -> Given:
+    """Of the fields y, z and c, one draw each."""
+    return Given((numbers(2, 4, 2, seed=1), numbers(2, 4, 3, seed=2)), (UNIFORM,))
+
+
+def state() -> dict[str, Tensor]:
+    """A state whose padding is empty, as every path leaves it."""
+    classes = torch.tensor([[1, 2, 0, 0], [0, 1, 2, 0]])
+    return {"y": real(numbers(2, 4, 2, seed=3)), "z": centred(numbers(2, 4, 3, seed=4)), "c": classes, "mask": MASK}
+
+
+class At(TimeDistribution):
+    """Always the given levels."""
+
+    def __init__(self, levels: list) -> None:
+        self.given = torch.tensor(levels, dtype=torch.float64)
+
+    def draw(self, noise: Noise, low: float, high: float, schedule: Schedule) -> Tensor:
+        self.asked = (low, high)
+        return self.given
