@@ -170,6 +170,8 @@ def test_nothing_starts_or_ends_where_no_signal_is_left_on_the_way():
     path, x = GaussianPath(VANISHED), torch.ones(2, 1)
     with pytest.raises(ValueError, match=r"nothing is left of the signal at s=1\.0"):
         path.diffuse(x, 1.0, torch.full((2,), 2.0), Noise(torch.arange(2)))
+    with pytest.raises(ValueError, match="nothing is left of the signal"):  # in one sample of two
+        path.kernel(torch.tensor([0.0, 1.0]), torch.tensor([2.0, 2.0]))
     with pytest.raises(ValueError, match=r"nothing is left of the signal at s=1\.0"):
         path.reverse(x, Prediction(x, x), 2.0, 1.0, Noise(torch.arange(2)))
 
@@ -221,3 +223,12 @@ def test_sample_classes_of_weights_and_at_the_edges():
     weights = torch.tensor([1.0, 1.0, 2.0], dtype=torch.float64)
     uniform = torch.tensor([0.0, 0.24, 0.25, 0.49, 0.5, 0.99, 1.0], dtype=torch.float64)
     assert sample_classes(weights.expand(7, 3), uniform).tolist() == [0, 0, 1, 1, 2, 2, 2]
+
+
+def test_classes_have_a_level_per_sample():
+    """From 0 to 1, and from 1 to 2: beta 0.9, and 0.3 / 0.9."""
+    kernel = CategoricalPath(C, CLASSES, [0.2, 0.5, 0.3]).kernel(torch.tensor([0.0, 1.0]), torch.tensor([1.0, 2.0]))
+    expected = torch.tensor([[0.02, 0.95, 0.03], [0.4 / 3, 2 / 3, 0.6 / 3]], dtype=torch.float64)
+    torch.testing.assert_close(kernel.probabilities(torch.tensor([1, 1])), expected)
+    likelihood = torch.tensor([[0.05, 0.95, 0.05], [1 / 3, 2 / 3, 1 / 3]], dtype=torch.float64)
+    torch.testing.assert_close(kernel.likelihood(torch.tensor([1, 1])), likelihood)
