@@ -58,6 +58,7 @@ def test_a_process_with_classes_draws_noise_at_every_eta():
         True,
         True,
     ]
+    assert not EulerInTime(2).stochastic(FLOW)
 
 
 def test_heun_takes_the_mean_of_the_velocities_at_both_ends():
@@ -212,6 +213,24 @@ class TestGuidedOfStitched:
         conditional, unconditional = k * x + condition[:, None], 5 * x + 7
         torch.testing.assert_close(found, unconditional + 3 * (conditional - unconditional))
 
+    def test_where_only_the_unconditional_model_is_stitched(self):
+        plain = self.models[2]
+        at = Guided(plain, self.stitched, 3.0, self.null).at(0.75)
+        x, condition = numbers(4, 2), torch.arange(4.0).double()
+        unconditional = 2 * x + 7
+        expected = unconditional + 3 * (5 * x + condition[:, None] - unconditional)
+        torch.testing.assert_close(at(x, torch.full((4,), 0.75), condition), expected)
+        # the part itself, which no longer looks at the levels of a batch
+        torch.testing.assert_close(at(x, torch.tensor([0.25, 0.75, 0.75, 0.75]), condition), expected)
+
+    def test_scales_below_1_ask_both_models(self):
+        x, condition, t = numbers(4, 2), torch.arange(4.0).double(), torch.full((4,), 0.75)
+        above, _, plain = self.models
+        conditional, unconditional = 2 * x + condition[:, None], 5 * x + 7
+        for scale in (0.0, 0.5):
+            found = Guided(above, plain, scale, self.null)(x, t, condition)
+            torch.testing.assert_close(found, (1 - scale) * unconditional + scale * conditional)
+
     def test_a_part_keeps_to_one_call_of_twice_the_batch(self):
         sizes = []
 
@@ -253,6 +272,7 @@ def test_powered_levels():
     """first + (T - first) ((n - 1) / (N - 1))^power."""
     assert Powered(0.2, 2.0).levels(RectifiedFlow(), 3) == pytest.approx([0.0, 0.2, 0.2 + 0.8 / 4, 1.0])
     assert Powered(0.2, 2.0).levels(RectifiedFlow(), 1) == [0.0, 1.0]
+    assert Powered(0.2, 2.0).levels(Linear(8), 3) == [0.0, 2.0, 3.0, 8.0]  # 1.6 and 3.2
     assert Powered(0.25, 1.0).levels(Linear(100), 4) == [0.0, 25.0, 50.0, 75.0, 100.0]
 
 
