@@ -132,5 +132,7 @@ def test_noise_only_grows_and_levels_exist(s, t):
 def test_fields_must_share_their_levels():
     with pytest.raises(ValueError, match="share their levels"):
         Process({"a": GaussianPath(Linear()), "b": GaussianPath(Linear(500))})
+    with pytest.raises(ValueError, match="share their levels"):  # both end at 1, one of them in a single step
+        Process({"a": GaussianPath(RectifiedFlow()), "b": GaussianPath(Linear(1))})
     with pytest.raises(TypeError, match="Gaussian process"):
         _ = mixed().gaussian
