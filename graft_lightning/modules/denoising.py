@@ -53,7 +53,6 @@ class DenoisingModule(SampledModule):
         self.objective = objective or Objective()
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
-        self.views: Views | None = None
         self._fingerprint: dict[str, Any] | None = None
 
     @property

@@ -30,6 +30,7 @@ class SampledModule(L.LightningModule):
 
     def __init__(self) -> None:
         super().__init__()
+        self.views: Views | None = None  # of what is trained; none before the networks are built
         self.trained_steps = 0
 
     @property

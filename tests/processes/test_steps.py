@@ -256,18 +256,6 @@ def test_an_eps_is_read_where_no_signal_is_left():
         assert found.epsilon.tolist() == [[1.0, 2.0, -2.0]]
 
 
-def test_the_stream_of_a_trajectory_is_its_generators_in_blocks_of_eight():
-    """Stored pools are drawn anew from their seeds: the very numbers are what is promised."""
-    generator = torch.Generator().manual_seed(11)
-    expected = torch.cat([torch.empty(8, 3).normal_(generator=generator) for _ in range(2)])
-    noise = Noise(torch.tensor([10, 11]))
-    assert torch.equal(torch.stack([noise.normal(3)[1] for _ in range(16)]), expected)
-    generator.manual_seed(11)
-    uniform = torch.empty(8).uniform_(generator=generator)
-    noise = Noise(torch.tensor([10, 11]))
-    assert torch.equal(torch.stack([noise.uniform()[1] for _ in range(8)]), uniform)
-
-
 def test_powered_levels():
     """first + (T - first) ((n - 1) / (N - 1))^power."""
     assert Powered(0.2, 2.0).levels(RectifiedFlow(), 3) == pytest.approx([0.0, 0.2, 0.2 + 0.8 / 4, 1.0])
