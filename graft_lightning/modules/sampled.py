@@ -59,7 +59,7 @@ class SampledModule(L.LightningModule):
         """The networks that a sample goes through, in their order; none where nothing is computed."""
         return []
 
-    def skeleton_views(self) -> Views | None:
+    def meta_views(self) -> Views | None:
         """The views that training would open, without weights; None where no network is trained."""
         return None
 

@@ -62,7 +62,7 @@ def test_a_process_with_classes_draws_noise_at_every_eta():
 
 
 def test_heun_takes_the_mean_of_the_velocities_at_both_ends():
-    """u = x + t on a straight path: one step from 1 to 0.5 by hand, then Euler's to the data."""
+    """u = x + t on a linear path: one step from 1 to 0.5 by hand, then Euler's to the data."""
     denoiser = ModuleDenoiser(lambda x, t, condition: x + t[:, None], "flow")
     x = torch.tensor([[1.0, -2.0]]).double()
     found = Heun(2).resume(denoiser, FLOW, None, Noise(torch.arange(1)), x, 1.0, keep=[0.5])
