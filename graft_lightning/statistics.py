@@ -76,7 +76,7 @@ def over_conditions(table: Sequence[Sequence[float]]) -> Interval:
         table: scores by condition and draw; rows may differ in length.
 
     Returns:
-        The figure; ``n`` counts conditions, or the samples of the only one.
+        The metric; ``n`` counts conditions, or the samples of the only one.
     """
     rows = [[score for score in row if math.isfinite(score)] for row in table]
     rows = [row for row in rows if row]

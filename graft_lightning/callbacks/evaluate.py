@@ -172,22 +172,22 @@ class Evaluate(L.Callback):
         for reward in self.rewards:
             reward.to("cpu")  # its memory is needed for training
         rows = gathered(self._rows)
-        figures = {name: summarise(rows, i) for i, name in enumerate(self.names)}
+        metrics = {name: summarise(rows, i) for i, name in enumerate(self.names)}
         for metric in self.metrics:
             value = float(metric.compute())  # collective, inside torchmetrics
-            figures[type(metric).__name__] = without_interval(value, len(rows))  # of the whole set
+            metrics[type(metric).__name__] = without_interval(value, len(rows))  # of the whole set
         for measure in self.measures if not before else ():
-            figures |= measure(trainer, module)
-        for name, figure in figures.items():
+            metrics |= measure(trainer, module)
+        for name, found in metrics.items():
             if not before:  # for checkpoints and progress bars; Lightning's own step is one behind that of the interval
-                module.log(f"{stage}/{name}", figure["mean"], prog_bar=name == next(iter(figures)), logger=False)
+                module.log(f"{stage}/{name}", found["mean"], prog_bar=name == next(iter(metrics)), logger=False)
         facts = gathered(self._facts)
         changes = gathered([(trainer.global_rank, 0, self._change(trainer, module, stage, before))])
         folder = run_folder(trainer)
         if not trainer.is_global_zero:
             return
-        curves = {f"{stage}/{name}": figure["mean"] for name, figure in figures.items()}
-        ends = [(name, end, f[end]) for name, f in figures.items() for end in ("low", "high")]
+        curves = {f"{stage}/{name}": found["mean"] for name, found in metrics.items()}
+        ends = [(name, end, f[end]) for name, f in metrics.items() for end in ("low", "high")]
         curves |= {f"interval/{stage}/{name}/{end}": value for name, end, value in ends if math.isfinite(value)}
         averages = self._averages(trainer, stage, rows)
         curves |= {f"{stage}/{name}/{tag}": value for name, tags in averages.items() for tag, value in tags.items()}
@@ -198,7 +198,7 @@ class Evaluate(L.Callback):
             "method": method,
             "step": 0 if before else self._steps(trainer, module),
             "seed": trainer.datamodule.seed,  # type: ignore[attr-defined]
-            "figures": figures,
+            "metrics": metrics,
             "averages": averages,
             "scores": {name: table(rows, i) for i, name in enumerate(self.names)},
         }
@@ -209,13 +209,13 @@ class Evaluate(L.Callback):
         self._draw(trainer, module, stage, folder / f"{'base' if before else stage}.png")
 
     def _averages(self, trainer: L.Trainer, stage: str, rows: Any) -> dict[str, dict[str, float]]:
-        """A benchmark's own figures by reward, where every one of its conditions was sampled."""
+        """A benchmark's own metrics by reward, where every one of its conditions was sampled."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         conditions = data.validation if stage == "validate" else data.test
         if conditions is None or {text for text, *_ in rows} != set(conditions.texts()):
             return {}
         found = {name: conditions.averages(condition_means(rows, i)) for i, name in enumerate(self.names)}
-        return {name: figures for name, figures in found.items() if figures}
+        return {name: metrics for name, metrics in found.items() if metrics}
 
     def _change(self, trainer: L.Trainer, module: SampledModule, stage: str, before: bool) -> float | None:
         """How far the first samples of this process are from the base's; None where nothing has been trained."""
@@ -228,7 +228,7 @@ class Evaluate(L.Callback):
             base = module.decoder.decode(module.sample_base(draws))
         return change(module.decoder, samples, base)
 
-    def _watch(self, trainer: L.Trainer, folder: Path, record: dict[str, Any], figures: dict[str, float]) -> None:
+    def _watch(self, trainer: L.Trainer, folder: Path, record: dict[str, Any], metrics: dict[str, float]) -> None:
         """Compares an evaluation with the base's, logs what it finds and warns."""
         base: dict[str, float] = {}
         found: list[Gap] = []
@@ -238,11 +238,11 @@ class Evaluate(L.Callback):
             same = [r for r in read_records(folder) if (r["stage"], r["method"]) == (record["stage"], "base")]
             if same and self.alarms.judges:
                 found = gaps(reward, record["scores"], same[-1]["scores"])
-        lines = raised(self.alarms, figures, base, found)
+        lines = raised(self.alarms, metrics, base, found)
         for logger in trainer.loggers:
-            logger.log_metrics(curves_of(figures, base, found, len(lines)), step=trainer.global_step)
+            logger.log_metrics(curves_of(metrics, base, found, len(lines)), step=trainer.global_step)
         where = {name: record[name] for name in ("stage", "method", "step")}
-        tell(folder, {**where, "figures": figures, "alarms": lines}, boards(trainer))
+        tell(folder, {**where, "metrics": metrics, "alarms": lines}, boards(trainer))
 
     @staticmethod
     def _steps(trainer: L.Trainer, module: SampledModule) -> int:

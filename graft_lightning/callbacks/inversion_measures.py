@@ -67,19 +67,19 @@ class HeldOutNoise(Measure):
         seed = hashed_seed("held-out noise", data.seed)
         x_0, seeds = _examples(self.examples, self.count, seed, corrected.device)
         found = invert.inversion.run(steps, x_0, seeds)
-        figures = (
+        metrics = (
             self._gain(corrected, invert, steps.levels[invert.inversion.start_level], found) if self.likelihood else {}
         )
-        figures["converged_held_out"] = over_samples(found.converged.double().tolist())
+        metrics["converged_held_out"] = over_samples(found.converged.double().tolist())
         data_trip = summary(from_data(steps, found), found.converged)
         error, back = self._from_noise(corrected, invert, steps, seed)
         for name, trip in (("data", data_trip), ("noise", summary(error, back.converged))):
-            figures |= {
+            metrics |= {
                 f"round_trip_{name}_{key}": without_interval(trip[key], len(x_0))
                 for key in ("median", "max", "inexact")
             }
-        figures["converged_from_noise"] = over_samples(back.converged.double().tolist())
-        return figures | self._distance(trainer, module, found.usable)
+        metrics["converged_from_noise"] = over_samples(back.converged.double().tolist())
+        return metrics | self._distance(trainer, module, found.usable)
 
     def _from_noise(
         self, corrected: CorrectedFlow, invert: Invert, steps: SamplerSteps, seed: int
@@ -107,20 +107,20 @@ class HeldOutNoise(Measure):
         if len(held_out) < 2:
             return {}
         _, data = both(trainer, module)
-        figures = {"norm_held_out": interval(norm_ratio(held_out).tolist())}
+        metrics = {"norm_held_out": interval(norm_ratio(held_out).tolist())}
         noises = {"held-out data": held_out}
         if data.converged is None and trainer.is_global_zero and (Path(data.pool) / "round-0000").is_dir():
             data.use(TrajectoryPool.open(data.pool, verify=False).round(0))
         if data.converged is not None:
             train = shown(data).to(held_out)
             gap = norm_gap(train, held_out)
-            figures["norm_train"] = interval(norm_ratio(train).tolist())
-            figures["norm_gap"] = without_interval(gap.z_score, len(held_out))
+            metrics["norm_train"] = interval(norm_ratio(train).tolist())
+            metrics["norm_gap"] = without_interval(gap.z_score, len(held_out))
             noises = {"training data": train, **noises}
         folder = run_folder(trainer)
         file = folder / "held_out_noise.png" if trainer.is_global_zero and folder.is_dir() else None
         log_figure(trainer, "invert/held_out", distance_figure(noises), file)
-        return figures
+        return metrics
 
 
 class RoundTrips(Measure):

@@ -46,7 +46,7 @@ class GraftTrainer(L.Trainer):
         continuations: int = 8,
         real: Examples | None = None,
     ) -> None:
-        """Finds the level at which the reward is decided, from a pool: E[Var(r | X_t)], and two hand-off figures.
+        """Finds the level at which the reward is decided, from a pool: E[Var(r | X_t)], and two hand-off metrics.
 
         Args:
             model: the module.

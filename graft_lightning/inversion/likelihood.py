@@ -52,7 +52,7 @@ class LikelihoodGain:
 
     @property
     def claim(self) -> str:
-        """What the figure is a likelihood of."""
+        """What the metric is a likelihood of."""
         condition = "" if self.share == 1 else f", given convergence ({self.share:.1%} of the samples)"
         if self.start:
             return f"gain at t = {self.start:g}{condition}"

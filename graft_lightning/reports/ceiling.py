@@ -32,11 +32,11 @@ def ceilings(folders: Iterable[Path], prefix: str = "") -> tuple[dict[str, dict[
         for name, means in record["rewards"].items():
             for row, key in ((ALL, "all"), (accepted, "accepted")):
                 rows.setdefault(row, {}).setdefault(name, {})[record["seed"]] = means[key]
-    figures = {
+    metrics = {
         row: {name: interval(list(values.values())) for name, values in columns.items()}
         for row, columns in rows.items()
     }
-    return figures, drawn
+    return metrics, drawn
 
 
 def _rule(record: dict[str, Any]) -> str:

@@ -49,7 +49,7 @@ def read_runs(folders: Iterable[Path]) -> list[Run]:
 
 
 def _run(folder: Path, record: dict[str, Any]) -> Run:
-    values = {name: figure["mean"] for name, figure in record["figures"].items()}
+    values = {name: metric["mean"] for name, metric in record["metrics"].items()}
     return Run(folder, record["method"], record["seed"], record["stage"], record["step"], values, record["scores"])
 
 
@@ -138,7 +138,7 @@ def _best(run: Run, n: int) -> Run | None:
 
 
 def curves(runs: Sequence[Run], metric: str, stage: str = "validate") -> dict[str, list[tuple[int, Interval]]]:
-    """Method -> (gradient steps, figure over seeds), in order of steps."""
+    """Method -> (gradient steps, metric over seeds), in order of steps."""
     points: dict[str, dict[int, list[float]]] = {}
     for run in runs:
         if run.stage == stage and metric in run.values:

@@ -58,7 +58,7 @@ def diagnose(
         collect: the collection's settings.
         states: stored states per kept level.
         continuations: of each state.
-        real: real data, for the figure "from real data"; left out by default.
+        real: real data, for the metric "from real data"; left out by default.
 
     Returns:
         What to print.

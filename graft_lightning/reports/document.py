@@ -32,7 +32,7 @@ def write_report(folders: Sequence[Path], out: Path, section: Mapping[str, Any])
             the table), ``claims`` (``{text, better, than: [...], metric}``), ``curves`` (heading -> ``{metric,
             runs}``), ``split`` (heading -> methods: several small tables in place of the one), ``paired`` (claims
             ``{lower or higher, than: [...], metric}`` on differences seed by seed), ``positive`` (claims ``{method,
-            metric}`` of a figure above 0), ``frontiers`` (heading -> ``{x, y, series: {label: [methods]}, level, scale,
+            metric}`` of a metric above 0), ``frontiers`` (heading -> ``{x, y, series: {label: [methods]}, level, scale,
             text}``), ``records`` (heading -> a `record_table`), ``images`` (heading -> file below the folders),
             ``outro``.
 
@@ -150,7 +150,7 @@ def tables(table: Table, metrics: Mapping[str, str], split: Mapping[str, Sequenc
 
 
 def draw_frontier(table: Table, wanted: Mapping[str, Any], metrics: Mapping[str, str], path: Path) -> None:
-    """One chart of quality against cost; ``level`` names the method whose figure is the floor."""
+    """One chart of quality against cost; ``level`` names the method whose metric is the floor."""
     axes = (wanted["x"], wanted["y"])
     level = wanted.get("level", "")
     floor = (level, table[level][axes[1]]["mean"]) if level in table else None
@@ -174,11 +174,11 @@ def markdown_table(table: Table, metrics: Mapping[str, str], first: str = "metho
     return lines
 
 
-def written(figure: Interval) -> str:
-    """A figure as text: three decimals, or two digits of what is smaller than a hundredth."""
-    places = ".3f" if not 0 < abs(figure["mean"]) < 0.01 else ".2g"
-    mean, low, high = (format(figure[name], places) for name in ("mean", "low", "high"))
-    return mean if figure["low"] != figure["low"] or low == high else f"{mean} [{low}, {high}]"
+def written(metric: Interval) -> str:
+    """A metric as text: three decimals, or two digits of what is smaller than a hundredth."""
+    places = ".3f" if not 0 < abs(metric["mean"]) < 0.01 else ".2g"
+    mean, low, high = (format(metric[name], places) for name in ("mean", "low", "high"))
+    return mean if metric["low"] != metric["low"] or low == high else f"{mean} [{low}, {high}]"
 
 
 def caption(runs: Sequence[Run], stage: str) -> str:
@@ -211,14 +211,14 @@ def both_intervals(
     """The first metric of every row with both intervals, where those of the table are over seeds.
 
     Args:
-        table: method -> metric -> figure over seeds.
+        table: method -> metric -> its mean over seeds.
         runs: what the table was made of.
         stage: which held-out conditions.
         metrics: labels; the first that is taken sample by sample counts.
         best_of_n: as in `compare`.
 
     Returns:
-        Lines of the report, and the figures over conditions by method and metric, under names that say so.
+        Lines of the report, and the means over conditions by method and metric, under names that say so.
     """
     over = compare_over_conditions(runs, stage, best_of_n)
     first = next((name for name in metrics if any(name in row for row in over.values())), None)
@@ -247,12 +247,12 @@ def choose(runs: Sequence[Run], wanted: Mapping[str, Any] | None) -> tuple[dict[
         return {}, []
     table = compare(runs, wanted["stage"])
     found = {method: table[method][wanted["metric"]] for method in wanted["among"] if method in table}
-    found = {method: figure for method, figure in found.items() if figure["mean"] == figure["mean"]}
+    found = {method: metric for method, metric in found.items() if metric["mean"] == metric["mean"]}
     if not found:
         return {}, []
     best = max(found, key=lambda method: found[method]["mean"])
-    figures = ", ".join(f"{method} {figure['mean']:.3f}" for method, figure in found.items())
-    return {wanted["name"]: best}, [f"Chosen on the conditions for choosing settings: **{best}** ({figures}).", ""]
+    metrics = ", ".join(f"{method} {metric['mean']:.3f}" for method, metric in found.items())
+    return {wanted["name"]: best}, [f"Chosen on the conditions for choosing settings: **{best}** ({metrics}).", ""]
 
 
 def verdicts(table: Table, claims: Iterable[Mapping[str, Any]], metrics: Mapping[str, str]) -> list[str]:
@@ -272,12 +272,12 @@ def verdicts(table: Table, claims: Iterable[Mapping[str, Any]], metrics: Mapping
 
 
 def ceiling_table(folders: Sequence[Path], prefix: str) -> tuple[list[str], dict[str, dict[str, Interval]]]:
-    """Lines about what one round of selection could reach at most, and its figures."""
+    """Lines about what one round of selection could reach at most, and its metrics."""
     found, drawn = ceilings(folders, prefix)
     if not found:
         return [], {}
     rewards = list(dict.fromkeys(name for row in found.values() for name in row))
-    shown = {row.removeprefix("one_round_ceiling: "): figures for row, figures in found.items()}
+    shown = {row.removeprefix("one_round_ceiling: "): metrics for row, metrics in found.items()}
     intro = f"Mean rewards of the pools, on the conditions that are trained on; {drawn} trajectories were drawn in all."
     table = markdown_table(shown, dict(zip(rewards, rewards, strict=True)), "accepted")
     return ["### One-round ceiling", "", intro, "", *table, ""], found

@@ -80,12 +80,12 @@ def positive_verdicts(
     """
     lines = []
     for claim in claims:
-        figure = table.get(claim["method"], {}).get(claim["metric"])
-        if figure is None:
+        metric = table.get(claim["method"], {}).get(claim["metric"])
+        if metric is None:
             continue
-        known = figure["low"] == figure["low"]
-        verdict = "one seed shows nothing" if not known else "**holds**" if figure["low"] > 0 else "**does not hold**"
-        ends = f" [{figure['low']:.4f}, {figure['high']:.4f}]" if known else ""
+        known = metric["low"] == metric["low"]
+        verdict = "one seed shows nothing" if not known else "**holds**" if metric["low"] > 0 else "**does not hold**"
+        ends = f" [{metric['low']:.4f}, {metric['high']:.4f}]" if known else ""
         label = metrics.get(claim["metric"], claim["metric"])
-        lines.append(f"- {claim['method']}, {label} above 0: {verdict}: {figure['mean']:.4f}{ends}.")
+        lines.append(f"- {claim['method']}, {label} above 0: {verdict}: {metric['mean']:.4f}{ends}.")
     return [*lines, ""] if lines else []

@@ -79,7 +79,7 @@ def test_a_run_shows_acceptance_losses_scores_and_pictures(tmp_path):
             if name == "Diversity" and key != "mean":
                 assert tag not in shown.Tags()["scalars"], "of all samples together there is no interval"
                 continue
-            wanted = {row["step"]: pytest.approx(row["figures"][name][key], rel=1e-5) for row in rows}
+            wanted = {row["step"]: pytest.approx(row["metrics"][name][key], rel=1e-5) for row in rows}
             assert scalars(shown, tag) == wanted, tag
 
     assert list(scalars(shown, "train/loss")) == list(range(10))

@@ -89,7 +89,7 @@ class Acceptance(ABC):
         return mean_over_resamples(self.sampled, rewards, keys)
 
     def diagnostics(self, rewards: Tensor) -> dict[str, float]:
-        """Further figures that belong into a report of this rule, by name."""
+        """Further metrics that belong into a report of this rule, by name."""
         return {}
 
     def _checked(self, rewards: Tensor, keys: Tensor | None, uniforms: Tensor) -> Tensor:

@@ -72,7 +72,7 @@ def test_a_flow_of_a_folder_is_trained_and_corrected(tmp_path, digits):
     fitted = run_lightning(["fit", *own, f"--model.init_args.reference.init_args.weights={weights}"])
     assert fitted.trainer.global_step == 2
     assert (weights / "config.json").is_file()
-    figures = last_record(tmp_path / "flow_training")["figures"]
+    figures = last_record(tmp_path / "flow_training")["metrics"]
     assert figures["FrechetDistance"]["mean"] > 0
     assert {"KernelDistance", "CloserToTraining"} <= figures.keys()
     assert figures["gigaflops"]["mean"] > 0
@@ -93,8 +93,8 @@ def test_a_flow_of_a_folder_is_trained_and_corrected(tmp_path, digits):
     run_lightning(["test", *own, checkpoint])
     record = last_record(folder)
     assert record["stage"] == "test"
-    assert record["figures"]["converged_held_out"]["mean"] == 1
-    assert "likelihood_gain" not in record["figures"]
+    assert record["metrics"]["converged_held_out"]["mean"] == 1
+    assert "likelihood_gain" not in record["metrics"]
     run_lightning(["predict", *own, checkpoint, "--data.init_args.predict_draws=5"])
     assert len(list((folder / "run/samples").glob("*.png"))) == 5
 

@@ -32,7 +32,7 @@ def export(
         tuned: the fine-tuned reference.
         draws: the samples that `verify` will draw again.
         folder: of the export; made if absent.
-        run: the run's folder, whose figures the model card shows.
+        run: the run's folder, whose metrics the model card shows.
         merge: write a whole pipeline with merged weights too; by default where the fine-tuned model makes every step.
 
     Returns:
