@@ -21,7 +21,7 @@ class Alarms:
     Args:
         on: False watches nothing.
         diversity: least distance between samples of one condition, as a share of the base's.
-        blank: greatest share of pictures of one colour, and of samples with values that are not finite, above the
+        blank: greatest share of images of one colour, and of samples with values that are not finite, above the
             base's.
         duplicates: greatest share of samples that repeat another, above the base's.
         change: least relative distance from the base's samples of the same seeds; below it, fine-tuning has no effect.

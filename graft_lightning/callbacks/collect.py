@@ -11,7 +11,7 @@ from typing import Any
 import lightning as L
 import torch
 
-from graft_lightning.callbacks.figures import accepted_figure, log_figure, log_pictures
+from graft_lightning.callbacks.figures import accepted_figure, log_figure, log_samples
 from graft_lightning.callbacks.ranks import ranks_of
 from graft_lightning.datamodules.accepted import AcceptedTrajectories
 from graft_lightning.identity import digest
@@ -243,7 +243,7 @@ class Collect(L.Callback):
         if selection.not_finite:
             log.warning("%d rewards are NaN or infinite; these trajectories are never accepted", selection.not_finite)
         self._record(folder, opened, selection, data, drawn)
-        log_pictures(trainer, module, opened, selection, folder)
+        log_samples(trainer, module, opened, selection, folder)
         if trainer.logger is None:
             return
         figures: dict[str, Any] = {

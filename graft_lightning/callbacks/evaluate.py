@@ -18,13 +18,13 @@ from graft_lightning.callbacks.alarms import (
     raised,
     tell,
 )
-from graft_lightning.callbacks.figures import PICTURES, boards, log_layout, log_sheet, sheet_of
+from graft_lightning.callbacks.figures import SAMPLES_SHOWN, boards, log_layout, log_sheet, sheet_of
 from graft_lightning.callbacks.measures import Measure
 from graft_lightning.callbacks.sample_facts import Facts, change, facts_of
 from graft_lightning.modules.sampled import SampledModule
 from graft_lightning.rejection.reward import Reward, score
 from graft_lightning.runs import EVALUATIONS, append_record, read_records, retire_records, run_folder
-from graft_lightning.statistics import Figure, finite_mean, over_conditions, without_interval
+from graft_lightning.statistics import Interval, finite_mean, over_conditions, without_interval
 from graft_lightning.types import Draws, SettingsError, concatenate, on_device, take
 
 BASE_SAMPLES = 2
@@ -64,8 +64,8 @@ class Evaluate(L.Callback):
         self._first: tuple[Draws, Any] | None = None
         self._base_first: Any = None
         self._rows: list[tuple[str, int, list[float]]] = []
-        self._pictures: list[tuple[str, Any]] = []
-        self._base_pictures: list[tuple[str, Any]] = []
+        self._shown: list[tuple[str, Any]] = []
+        self._base_shown: list[tuple[str, Any]] = []
 
     @property
     def names(self) -> list[str]:
@@ -105,10 +105,10 @@ class Evaluate(L.Callback):
         self._reset(pl_module)
         for number, draws in enumerate(loader):
             if number and (recorded or trainer.fast_dev_run):  # type: ignore[attr-defined]
-                break  # only the pictures are needed again, or only a trial
+                break  # only the images are needed again, or only a trial
             self._take(pl_module, draws, pl_module.decoder.decode(pl_module.sample_base(draws)))
         pl_module.train()
-        self._base_pictures = self._pictures
+        self._base_shown = self._shown
         self._base_first = self._first[1] if self._first else None
         if not recorded:
             self._finish(trainer, pl_module, "validate", "base", before=True)
@@ -139,7 +139,7 @@ class Evaluate(L.Callback):
     # ---- work
 
     def _reset(self, module: L.LightningModule) -> None:
-        self._rows, self._pictures, self._facts, self._first = [], [], [], None
+        self._rows, self._shown, self._facts, self._first = [], [], [], None
         for reward in self.rewards:
             reward.to(module.device)
         for metric in self.metrics:
@@ -164,8 +164,8 @@ class Evaluate(L.Callback):
             self._facts += facts_of(module.decoder, samples, draws.conditions, draws.draw.tolist())
         shown = draws.draw == 0 if any(draws.conditions) else draws.draw >= 0  # one a condition, where there is any
         for i in shown.nonzero().squeeze(1).tolist():
-            if len(self._pictures) < PICTURES:
-                self._pictures.append((draws.conditions[i], on_device(take(samples, slice(i, i + 1)), "cpu")))
+            if len(self._shown) < SAMPLES_SHOWN:
+                self._shown.append((draws.conditions[i], on_device(take(samples, slice(i, i + 1)), "cpu")))
 
     def _finish(self, trainer: L.Trainer, module: SampledModule, stage: str, method: str, before: bool = False) -> None:
         """Gathers, logs and records one evaluation, ``before`` the fit or in one of Lightning's loops. Collective."""
@@ -249,13 +249,13 @@ class Evaluate(L.Callback):
         return trainer.global_step or int(getattr(module, "trained_steps", 0))
 
     def _draw(self, trainer: L.Trainer, module: SampledModule, stage: str, file: Path) -> None:
-        if not self._pictures:
+        if not self._shown:
             return
-        texts, samples = zip(*self._pictures, strict=True)
+        texts, samples = zip(*self._shown, strict=True)
         log_sheet(trainer, f"{stage}/samples", sheet_of(module, concatenate(samples), texts), file)
-        if self._base_pictures and self._base_pictures is not self._pictures:
-            pairs = zip(self._base_pictures, self._pictures, strict=False)
-            both = [picture for (_, before), (_, after) in pairs for picture in (before, after)]
+        if self._base_shown and self._base_shown is not self._shown:
+            pairs = zip(self._base_shown, self._shown, strict=False)
+            both = [image for (_, before), (_, after) in pairs for image in (before, after)]
             captions = [f"{when}: {text}" for text in texts for when in ("base", "now")][: len(both)]
             log_sheet(trainer, f"{stage}/base_and_now", sheet_of(module, concatenate(both), captions))
 
@@ -268,7 +268,7 @@ def condition_means(rows: Sequence[tuple[str, int, list[float]]], column: int) -
     return {text: finite_mean(values) for text, values in scores.items()}
 
 
-def summarise(rows: Sequence[tuple[str, int, list[float]]], column: int) -> Figure:
+def summarise(rows: Sequence[tuple[str, int, list[float]]], column: int) -> Interval:
     """Mean over conditions of the mean score with its 95 % interval (`over_conditions`)."""
     scores: dict[str, list[float]] = {}
     for text, _, values in rows:

@@ -16,7 +16,7 @@ from graft_lightning.callbacks.invert import Invert, both, shown
 from graft_lightning.callbacks.measures import Measure
 from graft_lightning.domains.base import Examples
 from graft_lightning.inversion.distance import norm_gap, norm_ratio
-from graft_lightning.inversion.invert import invert_state
+from graft_lightning.inversion.inverted_state import invert_state
 from graft_lightning.inversion.likelihood import likelihood_gain
 from graft_lightning.inversion.result import Inversion, concatenate
 from graft_lightning.inversion.round_trip import from_data, from_noise, summary
@@ -29,7 +29,7 @@ from graft_lightning.processes.noise import Noise, hashed_seed, trajectory_seeds
 from graft_lightning.processes.samplers import Sampler
 from graft_lightning.rejection.pool import TrajectoryPool
 from graft_lightning.runs import run_folder
-from graft_lightning.statistics import Figure, interval, over_samples, without_interval
+from graft_lightning.statistics import Interval, interval, over_samples, without_interval
 from graft_lightning.types import SettingsError
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class HeldOutNoise(Measure):
         self.examples, self.count, self.noises, self.likelihood = examples, count, noises, likelihood
 
     @torch.no_grad()
-    def __call__(self, trainer: L.Trainer, module: SampledModule) -> dict[str, Figure]:
+    def __call__(self, trainer: L.Trainer, module: SampledModule) -> dict[str, Interval]:
         corrected, data = both(trainer, module)
         invert = next((c for c in trainer.callbacks if isinstance(c, Invert)), None)  # type: ignore[attr-defined]
         if invert is None:
@@ -93,7 +93,7 @@ class HeldOutNoise(Measure):
         return torch.cat([error for error, _ in trips]), concatenate([back for _, back in trips])
 
     @staticmethod
-    def _gain(corrected: CorrectedFlow, invert: Invert, start: float, found: Inversion) -> dict[str, Figure]:
+    def _gain(corrected: CorrectedFlow, invert: Invert, start: float, found: Inversion) -> dict[str, Interval]:
         density, known = corrected.log_density(found.noise.float())
         gain = likelihood_gain(density, found.noise, found.converged & known, start, invert.inversion.perturbation > 0)
         log.info("likelihood_gain is the %s", gain.claim)
@@ -102,7 +102,7 @@ class HeldOutNoise(Measure):
             "known_held_out": over_samples(gain.gain.isfinite().double().tolist()),
         }
 
-    def _distance(self, trainer: L.Trainer, module: SampledModule, held_out: Tensor) -> dict[str, Figure]:
+    def _distance(self, trainer: L.Trainer, module: SampledModule, held_out: Tensor) -> dict[str, Interval]:
         """The noise of held-out data, and of training data where their pool is there, against N(0, I)."""
         if len(held_out) < 2:
             return {}
@@ -146,7 +146,7 @@ class RoundTrips(Measure):
         self.start_levels, self.count = list(start_levels), count
 
     @torch.no_grad()
-    def __call__(self, trainer: L.Trainer, module: SampledModule) -> dict[str, Figure]:
+    def __call__(self, trainer: L.Trainer, module: SampledModule) -> dict[str, Interval]:
         folder = run_folder(trainer)
         rows = [
             self._row(module, sampler, level, solver)

@@ -40,7 +40,7 @@ class Invert(L.Callback):
 
     Args:
         start_level: m; the inversion begins at t_m from the data noised analytically. The first steps contract badly:
-            m = 1 or 2 is what makes it work with few steps, and every statement is then about the law at t_m.
+            m = 1 or 2 is what makes it work with few steps, and every statement is then about the distribution at t_m.
         perturbation: standard deviation of noise added to the data.
         solver: of each step; `Automatic` by default.
         batch_size: data inverted at a time, and stored together.

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from graft_lightning.inversion.contraction import lipschitz
 from graft_lightning.inversion.differential import jacobian
-from graft_lightning.inversion.invert import invert_state
+from graft_lightning.inversion.inverted_state import invert_state
 from graft_lightning.inversion.solvers import Solver
 from graft_lightning.inversion.steps import FlowSteps
 from graft_lightning.processes.noise import Noise, derived_seeds

@@ -53,7 +53,6 @@ class DenoisingModule(SampledModule):
         self.objective = objective or Objective()
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
-        self.views: Views | None = None
         self._fingerprint: dict[str, Any] | None = None
 
     @property
@@ -163,7 +162,7 @@ class DenoisingModule(SampledModule):
             reference.encode(draws.conditions, self.device),
             Noise(draws.seeds, self.device),
             reference.shape(draws.conditions),
-            carried=reference.carried(draws.conditions, self.device),
+            static=reference.static_fields(draws.conditions, self.device),
         )
         return trajectory.x_0
 
@@ -171,8 +170,8 @@ class DenoisingModule(SampledModule):
         calls = evaluations_of(self.reference)
         return [Stage("network", self.reference, calls, calls, lambda: self.opened().frozen, trained=True)]
 
-    def skeleton_views(self) -> Views | None:
-        return open_views(self.reference, self.reference.skeleton(), guidance="absorbed", copies=False)
+    def meta_views(self) -> Views | None:
+        return open_views(self.reference, self.reference.meta_network(), guidance="absorbed", copies=False)
 
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer([p for p in self.network.parameters() if p.requires_grad])

@@ -17,7 +17,7 @@ class PGraft(DenoisingModule):
     Args:
         handoff: N_I / N, the share of the sampler's steps, counted from the data, that the reference keeps; 0 is GRAFT.
         states: "x_s" trains on the stored intermediate states; "x_0" keeps decision and levels but noises the accepted
-            x_0: the same law if the reference's trajectories obeyed Eq. 1 exactly, with less variance.
+            x_0: the same distribution if the reference's trajectories obeyed Eq. 1 exactly, with less variance.
         reverse: RP-GRAFT: the fine-tuned model has the levels at and below s, trained on x_0, the reference those
             above.
         guidance: "composed" trains and samples the guided combination, "absorbed" the conditional output alone.
@@ -66,8 +66,8 @@ class PGraft(DenoisingModule):
             views.trainable.origin = self.handoff_level
         return views
 
-    def skeleton_views(self) -> Views:
-        return open_views(self.reference, self.reference.skeleton(), self.lora, self.guidance)
+    def meta_views(self) -> Views:
+        return open_views(self.reference, self.reference.meta_network(), self.lora, self.guidance)
 
     def stages(self) -> list[Stage]:
         reference, s, tuned = self.reference, self.handoff_level, 0

@@ -30,6 +30,7 @@ class SampledModule(L.LightningModule):
 
     def __init__(self) -> None:
         super().__init__()
+        self.views: Views | None = None  # of what is trained; none before the networks are built
         self.trained_steps = 0
 
     @property
@@ -58,7 +59,7 @@ class SampledModule(L.LightningModule):
         """The networks that a sample goes through, in their order; none where nothing is computed."""
         return []
 
-    def skeleton_views(self) -> Views | None:
+    def meta_views(self) -> Views | None:
         """The views that training would open, without weights; None where no network is trained."""
         return None
 

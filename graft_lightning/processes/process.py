@@ -60,15 +60,15 @@ class Process:
             raise TypeError("this needs a Gaussian process on a tensor state")
         return self.paths[FIELD]
 
-    def prior(self, shape: Shape | Mapping[str, Shape], noise: Noise, carried: StateLike | None = None) -> Any:
+    def prior(self, shape: Shape | Mapping[str, Shape], noise: Noise, static: StateLike | None = None) -> Any:
         """A draw at t = T: a tensor, or fields.
 
         Args:
             shape: of one sample, by field for mixed states.
             noise: one stream per sample.
-            carried: fields without path (a mask), taken over.
+            static: fields without path (a mask), taken over.
         """
-        along: State = {} if carried is None else as_state(carried)
+        along: State = {} if static is None else as_state(static)
         shapes = shape if isinstance(shape, Mapping) else {FIELD: tuple(shape)}
         mask = along.get(MASK)
         fields = {name: path.prior(shapes[name], noise, mask) for name, path in self.paths.items()}

@@ -88,7 +88,7 @@ class Sampler(ABC):
         noise: Noise,
         shape: Shape | Mapping[str, Shape],
         keep: Collection[float] = (),
-        carried: StateLike | None = None,
+        static: StateLike | None = None,
     ) -> Trajectory:
         """Whole trajectories from pure noise.
 
@@ -99,9 +99,9 @@ class Sampler(ABC):
             noise: one stream per sample.
             shape: of one sample, by field for mixed states.
             keep: levels whose states are kept; they must lie on the grid.
-            carried: fields without path (a mask), for mixed states.
+            static: fields without path (a mask), for mixed states.
         """
-        start = process.prior(shape, noise, carried)
+        start = process.prior(shape, noise, static)
         return self.resume(denoiser, process, condition, noise, start, self.levels(process)[-1], keep)
 
     def resume(

@@ -175,7 +175,7 @@ class FromTable(TableSchedule):
 
 
 class RectifiedFlow(Schedule):
-    """The straight path of flow matching (arXiv 2209.03003): alpha_t = 1 - t, sigma_t = t, t in [0, 1]."""
+    """The linear path of flow matching (arXiv 2209.03003): alpha_t = 1 - t, sigma_t = t, t in [0, 1]."""
 
     t_max = 1.0
     discrete = False
@@ -193,7 +193,7 @@ class Trigonometric(Schedule):
     """The variance-preserving path alpha_t = cos(pi t / 2), sigma_t = sin(pi t / 2), t in [0, 1].
 
     Its velocity dx/dt is pi / 2 times the v-prediction. Between N(0, I) and N(0, I) that velocity is zero, where the
-    straight path's is not: a few steps along this path keep the norm of what is nearly standard normal noise.
+    linear path's is not: a few steps along this path keep the norm of what is nearly standard normal noise.
     """
 
     t_max = 1.0

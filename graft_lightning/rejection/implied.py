@@ -149,7 +149,7 @@ def _effective(weight: Tensor) -> Tensor:
 
 
 def _divergence(weight: Tensor, finite: Tensor) -> Tensor:
-    """KL of the normalised weights from the uniform law on the finite draws, per group, in nats."""
+    """KL of the normalised weights from the uniform distribution on the finite draws, per group, in nats."""
     share = weight / weight.sum(-1, keepdim=True)
     return torch.xlogy(share, share * finite.sum(-1, keepdim=True)).sum(-1)
 

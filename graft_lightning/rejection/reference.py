@@ -80,7 +80,7 @@ class Reference(Codec, ABC):
             FileNotFoundError: if the weights are absent; says where they come from.
         """
 
-    def skeleton(self) -> nn.Module:
+    def meta_network(self) -> nn.Module:
         """The network without weights (on torch's meta device): what counts parameters where weights are absent."""
         with torch.device("meta"):
             return self.build(pretrained=False)
@@ -119,7 +119,7 @@ class Reference(Codec, ABC):
         """The parts of a network that are sharded one by one (FSDP); its lists of layers by default."""
         return [layer for module in network.modules() if isinstance(module, nn.ModuleList) for layer in module]
 
-    def carried(self, conditions: Sequence[str], device: torch.device | str) -> StateLike | None:
+    def static_fields(self, conditions: Sequence[str], device: torch.device | str) -> StateLike | None:
         """Fields of the state that are not diffused (a mask), as the conditions ask for them; none by default."""
         return None
 
@@ -143,7 +143,7 @@ class Reference(Codec, ABC):
         save_file(weights, path, {key: str(value) for key, value in provenance.items()})
 
     def fingerprint(self, network: nn.Module) -> dict[str, Any]:
-        """What identifies the law of its samples: class, weights, process, sampler, guidance; adapters are left out."""
+        """What identifies the distribution of its samples: class, weights, process, sampler, guidance; no adapters."""
         weights = [value for name, value in network.state_dict().items() if ".lora_" not in name]
         return {
             "reference": f"{type(self).__module__}.{type(self).__qualname__}",

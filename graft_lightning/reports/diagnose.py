@@ -18,7 +18,7 @@ from graft_lightning.datamodules.accepted import AcceptedTrajectories
 from graft_lightning.domains.base import Examples
 from graft_lightning.modules.graft import PGraft
 from graft_lightning.processes.noise import Noise, derived_seeds
-from graft_lightning.rejection.handoff import (
+from graft_lightning.rejection.decided_level import (
     Estimate,
     Recommendation,
     continue_from,

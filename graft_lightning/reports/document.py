@@ -1,4 +1,4 @@
-"""The report: report.md with tables and pictures, and report.json for machines."""
+"""The report: report.md with tables and images, and report.json for machines."""
 
 import datetime
 import json
@@ -16,9 +16,9 @@ from graft_lightning.reports.charts import bars, frontier, learning_curves
 from graft_lightning.reports.comparison import FEW, Run, compare, compare_over_conditions, curves, read_runs
 from graft_lightning.reports.paired import paired_verdicts, positive_verdicts
 from graft_lightning.reports.records import record_table
-from graft_lightning.statistics import Figure
+from graft_lightning.statistics import Interval
 
-Table = Mapping[str, Mapping[str, Figure]]
+Table = Mapping[str, Mapping[str, Interval]]
 
 
 def write_report(folders: Sequence[Path], out: Path, section: Mapping[str, Any]) -> Path:
@@ -33,7 +33,7 @@ def write_report(folders: Sequence[Path], out: Path, section: Mapping[str, Any])
             runs}``), ``split`` (heading -> methods: several small tables in place of the one), ``paired`` (claims
             ``{lower or higher, than: [...], metric}`` on differences seed by seed), ``positive`` (claims ``{method,
             metric}`` of a figure above 0), ``frontiers`` (heading -> ``{x, y, series: {label: [methods]}, level, scale,
-            text}``), ``records`` (heading -> a `record_table`), ``pictures`` (heading -> file below the folders),
+            text}``), ``records`` (heading -> a `record_table`), ``images`` (heading -> file below the folders),
             ``outro``.
 
     Returns:
@@ -62,13 +62,13 @@ def write_report(folders: Sequence[Path], out: Path, section: Mapping[str, Any])
         lines += [f"## {heading}", "", *tables(found, metrics, section.get("split")), "", caption(chosen, stage), ""]
         lines += told_both
         if not section.get("split"):
-            picture = f"comparison{number or ''}.png"
-            bars(found, first, metrics[first], out / picture)
-            lines += [f"![{metrics[first]} by method]({picture})", ""]
+            image = f"comparison{number or ''}.png"
+            bars(found, first, metrics[first], out / image)
+            lines += [f"![{metrics[first]} by method]({image})", ""]
         for place, (name, wanted) in enumerate(section.get("frontiers", {}).items()):
-            picture = f"frontier{number or ''}{place}.png"
-            lines += [f"### {name}", "", wanted.get("text", "").strip(), "", f"![{name}]({picture})", ""]
-            draw_frontier(found, wanted, metrics, out / picture)
+            image = f"frontier{number or ''}{place}.png"
+            lines += [f"### {name}", "", wanted.get("text", "").strip(), "", f"![{name}]({image})", ""]
+            draw_frontier(found, wanted, metrics, out / image)
         if number == 0:
             chosen_method, told = choose(chosen, section.get("choose"))
             claims = [
@@ -91,10 +91,10 @@ def write_report(folders: Sequence[Path], out: Path, section: Mapping[str, Any])
         named = [_named_by_folder(run, wanted["runs"]) for run in chosen]
         points = curves(named, wanted["metric"], wanted.get("stage", "validate"))
         if points:
-            picture = f"curves{number}.png"
-            learning_curves(points, metrics.get(wanted["metric"], wanted["metric"]), out / picture)
+            image = f"curves{number}.png"
+            learning_curves(points, metrics.get(wanted["metric"], wanted["metric"]), out / image)
             report.setdefault("curves", {})[heading] = {m: [{"step": s, **f} for s, f in p] for m, p in points.items()}
-            lines += [f"## {heading}", "", wanted.get("text", "").strip(), "", f"![{heading}]({picture})", ""]
+            lines += [f"## {heading}", "", wanted.get("text", "").strip(), "", f"![{heading}]({image})", ""]
     for heading, wanted in section.get("records", {}).items():
         table, rows = record_table(folders, wanted)
         if table:
@@ -104,7 +104,7 @@ def write_report(folders: Sequence[Path], out: Path, section: Mapping[str, Any])
     if raised:
         report["alarms"] = raised
         lines += ["## Alarms", "", *(f"- {where}: {what}" for where, found in raised.items() for what in found), ""]
-    lines += pictures(folders, section.get("pictures", {}), out)
+    lines += images(folders, section.get("images", {}), out)
     lines += [section.get("outro", "").strip(), ""]
     (out / "report.json").write_text(json.dumps(_without_nan(report), indent=1) + "\n", encoding="utf-8")
     (out / "report.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
@@ -158,7 +158,7 @@ def draw_frontier(table: Table, wanted: Mapping[str, Any], metrics: Mapping[str,
     frontier(table, wanted["series"], axes, labels, path, floor, wanted.get("scale", "log"))
 
 
-def ordered(table: Table, order: Sequence[str]) -> dict[str, Mapping[str, Figure]]:
+def ordered(table: Table, order: Sequence[str]) -> dict[str, Mapping[str, Interval]]:
     """The rows in the given order; others follow."""
     names = [name for name in order if name in table] + [name for name in table if name not in order]
     return {name: table[name] for name in names}
@@ -174,7 +174,7 @@ def markdown_table(table: Table, metrics: Mapping[str, str], first: str = "metho
     return lines
 
 
-def written(figure: Figure) -> str:
+def written(figure: Interval) -> str:
     """A figure as text: three decimals, or two digits of what is smaller than a hundredth."""
     places = ".3f" if not 0 < abs(figure["mean"]) < 0.01 else ".2g"
     mean, low, high = (format(figure[name], places) for name in ("mean", "low", "high"))
@@ -207,7 +207,7 @@ def _count(number: int, of_what: str) -> str:
 
 def both_intervals(
     table: Table, runs: Sequence[Run], stage: str, metrics: Mapping[str, str], best_of_n: Sequence[int] = ()
-) -> tuple[list[str], dict[str, dict[str, Figure]]]:
+) -> tuple[list[str], dict[str, dict[str, Interval]]]:
     """The first metric of every row with both intervals, where those of the table are over seeds.
 
     Args:
@@ -271,7 +271,7 @@ def verdicts(table: Table, claims: Iterable[Mapping[str, Any]], metrics: Mapping
     return [*lines, ""] if lines else []
 
 
-def ceiling_table(folders: Sequence[Path], prefix: str) -> tuple[list[str], dict[str, dict[str, Figure]]]:
+def ceiling_table(folders: Sequence[Path], prefix: str) -> tuple[list[str], dict[str, dict[str, Interval]]]:
     """Lines about what one round of selection could reach at most, and its figures."""
     found, drawn = ceilings(folders, prefix)
     if not found:
@@ -283,8 +283,8 @@ def ceiling_table(folders: Sequence[Path], prefix: str) -> tuple[list[str], dict
     return ["### One-round ceiling", "", intro, "", *table, ""], found
 
 
-def pictures(folders: Iterable[Path], wanted: Mapping[str, str], out: Path) -> list[str]:
-    """Pictures of runs, copied beside the report."""
+def images(folders: Iterable[Path], wanted: Mapping[str, str], out: Path) -> list[str]:
+    """Images of runs, copied beside the report."""
     lines: list[str] = []
     for number, (heading, pattern) in enumerate(wanted.items()):
         found = next((file for folder in folders for file in sorted(folder.glob(pattern))), None)

@@ -4,12 +4,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from graft_lightning.reports.comparison import Run, last_runs
-from graft_lightning.statistics import Figure, interval
+from graft_lightning.statistics import Interval, interval
 
 COST = "gigaflops"
 
 
-def differences(runs: Sequence[Run], method: str, other: str, metric: str, stage: str) -> Figure:
+def differences(runs: Sequence[Run], method: str, other: str, metric: str, stage: str) -> Interval:
     """``method`` less ``other``, over the seeds that both have.
 
     Args:
@@ -69,7 +69,7 @@ def paired_verdicts(
 
 
 def positive_verdicts(
-    table: Mapping[str, Mapping[str, Figure]], claims: Iterable[Mapping[str, str]], metrics: Mapping[str, str]
+    table: Mapping[str, Mapping[str, Interval]], claims: Iterable[Mapping[str, str]], metrics: Mapping[str, str]
 ) -> list[str]:
     """Every claim that a metric of a method lies above zero, held against its interval.
 

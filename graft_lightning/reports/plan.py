@@ -201,7 +201,7 @@ def _memory(module: Any, data: Any, work: Work, averaged: bool, measured: bool) 
     """What training keeps in memory and leaves on disk; activations only where the networks could be built."""
     if not module.trains:
         return _memory_of_closed_form(module, work)
-    views = module.views or module.skeleton_views()
+    views = module.views or module.meta_views()
     if views is None:
         return []
     memory = memory_of(module, views, averaged)
@@ -258,7 +258,7 @@ def _memory_of_closed_form(module: SampledModule, work: Work) -> list[str]:
     lines = [f"  parameters       {listed}, none of them trained"]
     if work.inverting is None:
         return lines
-    frozen = sum(size_of(stage.reference.skeleton().parameters()) for stage in stages)
+    frozen = sum(size_of(stage.reference.meta_network().parameters()) for stage in stages)
     fitted, noise = module.closed_form_bytes(work.inverting.samples)
     return [
         *lines,
@@ -270,7 +270,7 @@ def _memory_of_closed_form(module: SampledModule, work: Work) -> list[str]:
 
 def parameters(reference: Reference) -> int:
     """Weights of a reference's network."""
-    return sum(p.numel() for p in reference.skeleton().parameters())
+    return sum(p.numel() for p in reference.meta_network().parameters())
 
 
 def readable(count: float, unit: str = "B") -> str:

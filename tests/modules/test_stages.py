@@ -68,7 +68,7 @@ def test_what_is_only_sampled_inherits_no_training():
     for module in (GaussianNoise(flow=DigitFlow()), RealData(TinyReference(), examples=None)):
         assert not isinstance(module, DenoisingModule)
         assert not module.trains
-        assert module.skeleton_views() is None
+        assert module.meta_views() is None
     assert RealData(TinyReference(), examples=None).stages() == []
 
 

@@ -178,7 +178,7 @@ class KernelDistance(_OfRows):
     """
 
     def compute(self) -> Tensor:
-        """The distance, a scalar; about 0, and sometimes below, for equal laws."""
+        """The distance, a scalar; about 0, and sometimes below, for equal distributions."""
         found, real = self._of_samples().double(), self._of_real().double()
         if min(len(found), len(real)) < 2:
             return torch.tensor(torch.nan, dtype=torch.float64, device=self.device)

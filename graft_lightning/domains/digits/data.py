@@ -1,4 +1,4 @@
-"""Pictures of two handwritten digits, made from the 8 x 8 digits that come with scikit-learn.
+"""Images of two handwritten digits, made from the 8 x 8 digits that come with scikit-learn.
 
 A picture is a 16 x 16 canvas with one digit in each of two slots: side by side (left, right) or one above the other
 (top, bottom). The real digits are split once into thirds that never meet: the generative model is pre-trained on

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from graft_lightning.domains.base import Examples, PictureFlow
+from graft_lightning.domains.base import Examples, UnconditionalFlow
 from graft_lightning.domains.base.times import fourier
 from graft_lightning.domains.base.weights import load_weights, save_weights
 from graft_lightning.domains.digits.classifier import DigitClassifier, default_classifier
@@ -55,7 +55,7 @@ class StraightPath(nn.Module):
         return self.network(x_t, t) + straight.reshape(x_t.shape)
 
 
-class DigitFlow(PictureFlow):
+class DigitFlow(UnconditionalFlow):
     """A flow of single digits; with another path or a narrower network also the corrector of its noise.
 
     Args:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from graft_lightning.domains.base import PictureReference, contact_sheet
+from graft_lightning.domains.base import ImageReference, contact_sheet
 from graft_lightning.domains.text_to_image.embeddings import EmbeddingStore
 from graft_lightning.domains.text_to_image.pipelines import Family, family_of
 from graft_lightning.domains.text_to_image.pipelines.base import Condition
@@ -30,7 +30,7 @@ SHEET_SIDE = 192
 """Largest width of one image on a contact sheet."""
 
 
-class DiffusersReference(PictureReference):
+class DiffusersReference(ImageReference):
     """Stable Diffusion 1.x, 2.x, XL, 3.x and what was fine-tuned from them.
 
     States are latents of the pipeline's VAE. Process, grid and output type come from the pipeline's own scheduler
@@ -207,7 +207,7 @@ class DiffusersReference(PictureReference):
     def _is_null(self, conditions: Sequence[str]) -> bool:
         return self.guidance_scale != 1 and list(conditions) == [""]
 
-    def carried(self, conditions: Sequence[str], device: torch.device | str) -> None:
+    def static_fields(self, conditions: Sequence[str], device: torch.device | str) -> None:
         """Nothing.
 
         Raises:
@@ -274,7 +274,7 @@ class DiffusersReference(PictureReference):
 
     def _stand_ins(self) -> dict[str, Any]:
         """Where T5 is left out, the pipeline asks its transformer for the dimension of the zeros that replace it."""
-        return {self.family.network: self.skeleton()} if self.absent else {}
+        return {self.family.network: self.meta_network()} if self.absent else {}
 
     def decode(self, x_0: Tensor) -> Tensor:
         """Images ``(batch, 3, height, width)`` in [0, 1], float32, clamped as the pipeline clamps them."""

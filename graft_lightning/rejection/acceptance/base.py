@@ -81,8 +81,8 @@ class Acceptance(ABC):
     def expected(self, rewards: Tensor, keys: Tensor | None = None) -> Tensor:
         """E[A | x] of every draw if its group's own finite draws were the reference, float64 ``(groups, draws)``.
 
-        Eq. 5 with the empirical law of the group in place of the reference. Rules with a closed form use it; the others
-        average A over bootstrap groups.
+        Eq. 5 with the empirical distribution of the group in place of the reference. Rules with a closed form use it;
+        the others average A over bootstrap groups.
         """
         if self.pointwise:
             return self.probability(rewards, keys)

@@ -1,4 +1,4 @@
-"""Flow and corrector of the pictures in a folder, by the files that users run, a few steps long."""
+"""Flow and corrector of the images in a folder, by the files that users run, a few steps long."""
 
 import json
 from pathlib import Path
@@ -52,7 +52,7 @@ def line(file, folder, digits):
 
 
 def moved(settings, digits):
-    """Settings whose pictures are those of the folder."""
+    """Settings whose images are those of the folder."""
     if isinstance(settings, list):
         return [moved(value, digits) for value in settings]
     if not isinstance(settings, dict):

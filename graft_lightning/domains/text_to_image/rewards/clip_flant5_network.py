@@ -61,8 +61,8 @@ class CLIPFlanT5(nn.Module):
         """Logits ``(batch, labels, vocabulary)`` of the labels.
 
         Args:
-            pixels: preprocessed pictures.
-            before: token ids of the text before each picture.
+            pixels: preprocessed images.
+            before: token ids of the text before each image.
             after: token ids of the text after it.
             labels: token ids of the answer, ``(batch, labels)``.
         """

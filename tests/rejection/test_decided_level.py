@@ -12,7 +12,7 @@ from graft_lightning.processes.noise import Noise
 from graft_lightning.processes.paths import CategoricalPath, CentredGaussianPath, GaussianPath
 from graft_lightning.processes.process import Process
 from graft_lightning.processes.schedules import Cosine, RectifiedFlow, Trigonometric
-from graft_lightning.rejection.handoff import (
+from graft_lightning.rejection.decided_level import (
     Estimate,
     continue_from,
     crossing,
