@@ -12,6 +12,8 @@ import torch
 from diffusers import DDPMScheduler
 
 from graft_lightning import api
+from graft_lightning.rejection import acceptance
+from graft_lightning.rejection.pool import PoolMismatch
 from graft_lightning.statistics import interval
 from graft_lightning.types import SettingsError
 from tests.fakes import CONDITIONS, LinearReward, TinyReference
@@ -34,6 +36,10 @@ def test_what_its_docstring_names_is_there():
     named = re.findall(r"`(\w+)`", api.__doc__)
     assert len(named) > 20
     assert set(named) <= set(api.__all__)
+
+
+def test_every_rule_is_there():
+    assert set(acceptance.__all__) - {"Decision"} <= set(api.__all__)
 
 
 @pytest.mark.parametrize("name", api.__all__)
@@ -82,11 +88,9 @@ def test_the_script_of_the_readme_raises_its_reward(tmp_path, monkeypatch, capsy
     source.write_text(script())
     exec(compile(script(), str(source), "exec"), names)
     before, after = (float(value) for value in re.findall(r": (-?[\d.]+)", capsys.readouterr().out))
-    model, views, s = names["model"], names["views"], names["s"]
-    ends = [
-        api.sample(model, [""] * 2000, denoiser=denoiser)[:, 0]
-        for denoiser in (views.frozen, api.Stitched(views.trainable, views.frozen, s))
-    ]
+    model, views = names["model"], names["views"]
+    assert names["stream"].level == 0.25
+    ends = [api.sample(model, [""] * 2000, denoiser=one)[:, 0] for one in (views.frozen, names["tuned"])]
     torch.testing.assert_close(torch.tensor([before, after]), torch.stack([x.mean() for x in ends]))
     gain = interval((ends[1] - ends[0]).tolist())
     assert gain["low"] > 0.5
@@ -171,6 +175,26 @@ def test_a_checkpoint_that_is_none_is_refused(tmp_path, what):
     assert not touched.exists()
 
 
+def test_a_reward_of_another_function_is_refused_by_the_pool(tmp_path):
+    """Of the same name and captured value, or not: scores of two are never mixed."""
+
+    def rewards():
+        for scale in (1.0, 1.0, 2.0):
+
+            def scaled(samples, conditions, by=scale):
+                return by * samples[:, 0]
+
+            yield api.CallableReward(scaled)
+
+    model = TinyReference(api.DDIM(4))
+    views = api.open_views(model, model.build())
+    first, same, other = (api.Collection(model, [r], tmp_path, CONDITIONS, draws=4) for r in rewards())
+    identity = model.fingerprint(views.original)
+    assert [one.fill(views.frozen, identity).drawn for one in (first, same)] == [8, 0]
+    with pytest.raises(PoolMismatch, match="function"):
+        other.fill(views.frozen, identity)
+
+
 class TestSample:
     def test_neither_batch_nor_dropout_nor_gradient(self):
         model = TinyReference(api.DDPM(4), dropout=0.9)
@@ -186,6 +210,21 @@ class TestSample:
         torch.testing.assert_close(api.sample(model, texts[:3], 3, denoiser), x[:3])
         assert not torch.isclose(api.sample(model, texts, 4, denoiser), x).any()
         assert len({tuple(row) for row in x.tolist()}) == len(texts)
+
+    def test_static_fields_are_carried_along(self):
+        """A mask by condition: padding stays zero, real points arrive."""
+
+        class Masked(api.OwnModel):
+            def static_fields(self, conditions, device):
+                return {"mask": torch.tensor([[True] * int(n) + [False] * (3 - int(n)) for n in conditions])}
+
+        velocity = lambda network, x, t, c: {"where": (x["where"] - 7) / t.float()[:, None, None]}  # noqa: E731
+        process = api.Process({"where": api.GaussianPath(api.RectifiedFlow())})
+        shape, output = {"where": (3, 2)}, {"where": "flow"}
+        model = Masked(torch.nn.Identity(), api.Euler(4), shape, output, process, call=velocity)
+        found = api.sample(model, ["1", "3", "2"], denoiser=api.open_views(model, model.build()).frozen, batch_size=2)
+        assert found["mask"].sum(1).tolist() == [1, 3, 2]
+        torch.testing.assert_close(found["where"][found["mask"]], torch.full((6, 2), 7.0), atol=1e-5, rtol=0)
 
     def test_no_seed_is_that_of_a_pool(self, tmp_path):
         model = TinyReference(api.DDIM(4))

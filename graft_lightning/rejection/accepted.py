@@ -70,6 +70,7 @@ class AcceptedStream(Stream):
 
     Attributes:
         selection: what was accepted.
+        level: of the streamed states, where training begins and a stitched model hands off; 0 of x_0.
 
     Args:
         pool_round: a complete round.
@@ -107,7 +108,9 @@ class AcceptedStream(Stream):
             for indices, weights in zip(self.selection.members, self.selection.weights, strict=True)
         ]
         self._round = pool_round
-        self._field = "x_0" if state == "x_0" or state == 0 else f"states/{state}"
+        stored = None if state == "x_0" or state == 0 else state
+        self.level = 0.0 if stored is None else pool_round.kept_levels[stored].t
+        self._field = "x_0" if stored is None else f"states/{stored}"
         self._shuffles: dict[tuple[str, int, int], Shuffles] = {}
 
     def read(self, positions: Sequence[int]) -> Batch:

@@ -85,7 +85,7 @@ def _states(reference: Reference, denoiser: Denoiser, draws: Draws) -> StateLike
         reference.encode(texts, device),
         Noise(draws.seeds, device),
         reference.shape(texts),
-        carried=reference.carried(texts, device),
+        static=reference.static_fields(texts, device),
     )
     return trajectory.x_0
 

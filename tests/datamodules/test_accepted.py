@@ -115,6 +115,11 @@ def test_a_loop_of_ones_own_sees_the_batches_of_lightning(filled):
     assert len({tuple(batch.seeds.tolist()) for batch in ours}) == 6
 
 
+@pytest.mark.parametrize(("state", "level"), [(2, 0.2), (4, 0.4), ("x_0", 0.0), (0, 0.0)])
+def test_a_stream_says_the_level_of_its_states(filled, state, level):
+    assert AcceptedStream(filled, TopK(3), "score", state).level == level
+
+
 @pytest.mark.parametrize("state", [3, "x_1", "2"])
 def test_states_that_were_not_kept_are_refused(filled, state):
     with pytest.raises(ValueError, match=r"state=.* is not kept in the round; kept are \[2, 4\]"):
