@@ -14,6 +14,10 @@ from graft_lightning.types import Draws, SettingsError, StateLike
 class PGraft(DenoisingModule):
     """P-GRAFT: trains the levels above the hand-off s on accepted x_s; the reference finishes what it starts.
 
+    With a stochastic sampler (DDPM, DDIM at eta > 0) the reference finishes with fresh noise: samples follow
+    p(x_0) E[E[A | X_s] | X_0 = x_0], which keeps only the part of the tilt that x_s decides. With a deterministic one,
+    of states whose fields are all continuous, x_s ends at its own x_0 and nothing is lost.
+
     Args:
         handoff: N_I / N, the share of the sampler's steps, counted from the data, that the reference keeps; 0 is GRAFT.
         states: "x_s" trains on the stored intermediate states; "x_0" keeps decision and levels but noises the accepted
