@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from lightning.pytorch.utilities.seed import isolate_rng
 
 from graft_lightning.cli.exporting import built, load
 from graft_lightning.modules.sampled import SampledModule
@@ -42,8 +43,9 @@ def open_run(
         path, checkpoint = _run_of(path), path
     if not path.is_dir() or (checkpoint is not None and not Path(checkpoint).exists()):
         raise FileNotFoundError(f"{checkpoint or path} is absent; `fit` leaves a folder, and checkpoints below it")
-    opened = built(path)[0] if module is None else module
-    load(opened, newest_checkpoint(path) if checkpoint is None else Path(checkpoint))
+    with isolate_rng():  # a run begins by seeding everything; the random numbers of who opens it go on as they were
+        opened = built(path)[0] if module is None else module
+        load(opened, newest_checkpoint(path) if checkpoint is None else Path(checkpoint))
     found: SampledModule = opened.to(device).eval()
     return found
 
