@@ -12,7 +12,6 @@ from graft_lightning import domains
 from graft_lightning.cli.lightning import GraftCLI
 from graft_lightning.datamodules.evaluation import draws_of
 from graft_lightning.domains.base import Texts
-from graft_lightning.modules.graft import PGraft
 from graft_lightning.rejection.pool import PoolError
 from graft_lightning.runs import CONFIG, newest_checkpoint
 from graft_lightning.types import SettingsError
@@ -54,7 +53,7 @@ def export_run(
     module, data = built(run)
     reference = type(getattr(module, "reference", None))
     exporter = domains.offered_beside(reference, "export")
-    if not isinstance(module, PGraft) or exporter is None:
+    if not getattr(module, "collects", False) or exporter is None:
         raise SettingsError(
             f"{run} holds a {type(module).__name__} of a {reference.__name__}; exported are PGraft and Graft of the "
             f"references of {', '.join(domains.offering('export'))}"

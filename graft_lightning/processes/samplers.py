@@ -28,9 +28,11 @@ class Sampler(ABC):
 
     Attributes:
         order: of a solver of the probability-flow equation.
+        is_ddim: whether every step is DDIM's, which schedulers of diffusers repeat.
     """
 
     order: int = 1
+    is_ddim: bool = False
 
     def __init__(self, steps: int = 50, grid: Grid | None = None, clip_sample: float | None = None) -> None:
         if steps < 1:
@@ -163,6 +165,8 @@ class DDIM(Sampler):
         clip_sample: bound of |x_0|.
     """
 
+    is_ddim = True
+
     def __init__(
         self, steps: int = 50, eta: float = 0.0, grid: Grid | None = None, clip_sample: float | None = None
     ) -> None:
@@ -227,6 +231,7 @@ class Heun(Euler):
     """
 
     order = 2
+    is_ddim = False
 
     def evaluations(self, within: bool) -> int:
         return 2 if within else 1
