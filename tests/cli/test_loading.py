@@ -8,7 +8,7 @@ import torch
 
 from graft_lightning import api
 from graft_lightning.types import SettingsError
-from tests.fakes import CONDITIONS, TinyReference
+from tests.fakes import CONDITIONS, GaussianReference, TinyReference
 from tests.runs import HELD_OUT, launch
 
 
@@ -63,6 +63,9 @@ def test_lightning_trains_what_was_built_in_python(tmp_path):
         api.open_run(checkpoint)
     other = api.PGraft(reference=TinyReference(api.DDIM(4)), handoff=0.5)
     with pytest.raises(SettingsError, match="hand-off level"):
+        api.open_run(checkpoint, module=other)
+    other = api.PGraft(reference=GaussianReference(api.DDIM(4)), handoff=0.25)
+    with pytest.raises(SettingsError, match=r"\.ckpt does not fit this PGraft"):
         api.open_run(checkpoint, module=other)
 
 
