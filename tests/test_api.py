@@ -1,5 +1,6 @@
 """The flat library surface: complete, light, and enough for the script that the README shows."""
 
+import doctest
 import re
 import subprocess
 import sys
@@ -9,8 +10,8 @@ import pytest
 import torch
 
 from graft_lightning import api
+from graft_lightning.rejection import acceptance
 from graft_lightning.statistics import interval
-from tests.runs import HELD_OUT, launch
 
 README = Path(__file__).parents[1] / "README.md"
 HEAVY = {"lightning", "torch", "diffusers", "transformers", "peft", "rdkit", "matplotlib", "sklearn"}
@@ -23,6 +24,33 @@ def test_every_name_is_there_and_listed():
         assert getattr(api, name).__doc__
     with pytest.raises(AttributeError, match=r"no 'TopL'; it has .*TopK"):
         _ = api.TopL
+
+
+def test_what_its_docstring_names_is_there():
+    named = re.findall(r"`(\w+)`", api.__doc__)
+    assert len(named) > 20
+    assert set(named) <= set(api.__all__)
+
+
+def test_every_rule_is_there():
+    assert set(acceptance.__all__) - {"Decision"} <= set(api.__all__)
+
+
+@pytest.mark.parametrize("name", api.__all__)
+def test_docstring_examples_import_and_run(name):
+    """Whatever an example imports from here is here, also where the example itself is not run."""
+    found = doctest.DocTestFinder(recurse=False).find(getattr(api, name), name, globs={})
+    sources = [f"from graft_lightning.api import {name}", *(e.source for t in found for e in t.examples)]
+    for source in sources:
+        if source.startswith("from graft_lightning"):
+            exec(source, {})
+    runner = doctest.DocTestRunner(verbose=False)
+    assert sum(runner.run(test).failed for test in found) == 0
+
+
+def test_there_are_examples():
+    examples = [name for name in api.__all__ if ">>> from graft_lightning.api import" in getattr(api, name).__doc__]
+    assert set(examples) >= {"OwnModel", "open_run", "sample"}
 
 
 def test_importing_it_loads_nothing():
@@ -54,68 +82,15 @@ def test_the_script_of_the_readme_raises_its_reward(tmp_path, monkeypatch, capsy
     source.write_text(script())
     exec(compile(script(), str(source), "exec"), names)
     before, after = (float(value) for value in re.findall(r": (-?[\d.]+)", capsys.readouterr().out))
-    assert after > before + 0.5
-    model, views, seeds = names["model"], names["views"], names["seeds"]
-    ends = [
-        model.sampler.sample(one, model.process, model.encode([""] * 2000, "cpu"), api.Noise(seeds), (2,)).x_0[:, 0]
-        for one in (views.trainable, views.frozen)
-    ]
-    assert interval((ends[0] - ends[1]).tolist())["low"] > 0.5
-    print_of = model.fingerprint(views.original)
-    assert names["collection"].fill(views.frozen, print_of).drawn == 0
+    model, views = names["model"], names["views"]
+    assert names["stream"].level == 0.25
+    ends = [api.sample(model, [""] * 2000, denoiser=one)[:, 0] for one in (views.frozen, names["tuned"])]
+    torch.testing.assert_close(torch.tensor([before, after]), torch.stack([x.mean() for x in ends]))
+    gain = interval((ends[1] - ends[0]).tolist())
+    assert gain["low"] > 0.5
+    assert names["pool"].fill(views.frozen, model.fingerprint(views.original)).drawn == 0
 
 
 def test_the_script_is_short():
     lines = [line for line in script().splitlines() if line.strip() and not line.lstrip().startswith("#")]
     assert len(lines) <= 30
-
-
-def test_a_run_is_opened_and_sampled(tmp_path):
-    """The module of a run's folder is the one that was trained: it gives its samples."""
-    cli = launch("fit", tmp_path, {"trainer.max_steps": 3, "trainer.limit_val_batches": 0, "evaluate.baseline": False})
-    opened = api.open_run(tmp_path / "run")
-    assert opened.method == "pgraft@0.25"
-    cli.model.eval()
-    expected = api.sample(cli.model, HELD_OUT, seed=5)
-    torch.testing.assert_close(api.sample(opened, HELD_OUT, seed=5), expected)
-    assert (api.sample(opened, HELD_OUT, seed=6) - expected).abs().max() > 0.01
-
-
-class TestOwnModel:
-    def test_its_conventions_are_kept(self):
-        """The exact flow of a point: velocity eps - x_0 = (x_t - a) / t, at float64 levels, t = 1 pure noise."""
-        seen = []
-
-        class Exact(torch.nn.Module):
-            def forward(self, x_t, t, condition):
-                seen.append((t.dtype, t.tolist()))
-                return (x_t - condition) / t[:, None]
-
-        points = {"": 0.0, "a": 2.0, "b": -3.0}
-        model = api.OwnModel(Exact(), api.Euler(4), (2,), encode=lambda c: torch.tensor([[points[x]] * 2 for x in c]))
-        condition = model.encode(["a", "b"], "cpu")
-        views = api.open_views(model, model.build())
-        x_0 = model.sampler.sample(views.frozen, model.process, condition, api.Noise(torch.arange(2)), (2,)).x_0
-        torch.testing.assert_close(x_0, condition, atol=1e-5, rtol=0)
-        assert [levels for _, levels in seen] == [[1.0, 1.0], [0.75, 0.75], [0.5, 0.5], [0.25, 0.25]]
-        assert {dtype for dtype, _ in seen} == {torch.float64}
-
-    def test_the_network_is_copied(self):
-        network = torch.nn.Linear(2, 2)
-        model = api.OwnModel(network, api.Euler(4), (2,))
-        built, fresh = model.build(), model.build(pretrained=False)
-        assert torch.equal(built.weight, network.weight)
-        assert built.weight is not network.weight
-        assert not torch.equal(fresh.weight, network.weight)
-
-    def test_other_processes_and_decoders(self):
-        model = api.OwnModel(
-            torch.nn.Identity(),
-            api.DDIM(4),
-            (2,),
-            "epsilon",
-            api.GaussianPath(api.Cosine()),
-            decode=lambda x: x.sign(),
-        )
-        assert model.process.t_max == 1000
-        assert model.decode(torch.tensor([[-3.0, 2.0]])).tolist() == [[-1.0, 1.0]]
