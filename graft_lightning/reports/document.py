@@ -33,7 +33,7 @@ def write_report(folders: Sequence[Path], out: Path, section: Mapping[str, Any])
             runs}``), ``split`` (heading -> methods: several small tables in place of the one), ``paired`` (claims
             ``{lower or higher, than: [...], metric}`` on differences seed by seed), ``positive`` (claims ``{method,
             metric}`` of a metric above 0), ``frontiers`` (heading -> ``{x, y, series: {label: [methods]}, level, scale,
-            text}``), ``records`` (heading -> a `record_table`), ``images`` (heading -> file below the folders),
+            text}``), ``records`` (heading -> a `record_table`), ``sheets`` (heading -> file below the folders),
             ``outro``.
 
     Returns:
@@ -104,7 +104,7 @@ def write_report(folders: Sequence[Path], out: Path, section: Mapping[str, Any])
     if raised:
         report["alarms"] = raised
         lines += ["## Alarms", "", *(f"- {where}: {what}" for where, found in raised.items() for what in found), ""]
-    lines += images(folders, section.get("images", {}), out)
+    lines += images(folders, section.get("sheets", {}), out)
     lines += [section.get("outro", "").strip(), ""]
     (out / "report.json").write_text(json.dumps(_without_nan(report), indent=1) + "\n", encoding="utf-8")
     (out / "report.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
