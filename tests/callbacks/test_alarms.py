@@ -208,8 +208,8 @@ def test_a_judge_that_falls_while_the_reward_rises_is_told_and_shown(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     judges = [{"class_path": "tests.runs.Ink"}, {"class_path": "tests.callbacks.test_alarms.Darkness"}]
-    launch("fit", tmp_path, {"evaluate.rewards": judges, "data.eval_draws": 16, "trainer.max_steps": 100})
-    last = records(tmp_path)["validate", "pgraft@0.25", 100]
+    launch("fit", tmp_path, {"evaluate.rewards": judges, "data.eval_draws": 16, "trainer.max_steps": 60})
+    last = records(tmp_path)["validate", "pgraft@0.25", 60]
     scores = {name: f["mean"] for name, f in read_records(tmp_path / "run")[-1]["metrics"].items()}
     assert scores["Ink"] > read_records(tmp_path / "run")[0]["metrics"]["Ink"]["mean"], "the case is not constructed"
     assert "gap/Darkness" in last["alarms"]
