@@ -55,12 +55,14 @@ class Reference(Codec, ABC):
         output: the network's output type, or one by field: "epsilon", "sample" (x_0), "v_prediction", "flow"
             (eps - x_0), or "logits" of a categorical field.
         lora_targets: names of the layers that `LoRA` adapts by default.
+        compile: whether a module compiles the network (``torch.compile``) once it is built; not, by default.
         beside: names of the models that encode and decode beside the network; a plan says that it leaves out their
             memory.
     """
 
     output: Output | dict[str, Output]
     lora_targets: tuple[str, ...] = ()
+    compile: bool = False
     beside: tuple[str, ...] = ()
 
     def __init__(self, sampler: Sampler, guidance_scale: float = 1.0) -> None:
