@@ -174,7 +174,8 @@ class DiffusersReference(PictureReference):
                 raise SettingsError(f"attention_slicing: {self.family.network_class} has none; set it to false")
             network.set_attention_slice("auto")
         if self.channels_last:
-            nn.Module.to(network, memory_format=torch.channels_last)
+            layout: dict[str, Any] = {"memory_format": torch.channels_last}
+            network.to(**layout)
         return network.eval()
 
     def _pretrained(self) -> Any:
