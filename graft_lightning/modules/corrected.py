@@ -62,6 +62,8 @@ class CorrectedFlow(SampledModule):
     def configure_model(self) -> None:
         if not self._frozen:
             self._frozen.append(self.flow.build().requires_grad_(False).eval())
+            if self.flow.compile:
+                self._frozen[0].compile()
         super().configure_model()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from graft_lightning.processes.grids import Grid, Uniform
@@ -104,8 +105,14 @@ class Process:
         """
         state = as_state(x_s)
         first = next(iter(state.values()))
-        levels = t if isinstance(t, Tensor) else first.new_full((len(first),), t, dtype=first.dtype).double()
-        if bool((levels < s).any()) or bool((levels > self.t_max).any()) or s < 0:
-            raise ValueError(f"a kernel goes towards noise, within [0, {self.t_max:g}]: s={s}, t={levels.tolist()}")
+        if isinstance(t, Tensor):
+            levels = t
+            within = s >= 0 and bool(((t >= s) & (t <= self.t_max)).all())
+        else:  # a level that the host knows need not be read back
+            levels = torch.full((len(first),), t, dtype=torch.float64, device=first.device)
+            within = 0 <= s <= t <= self.t_max
+        if not within:
+            asked = t.tolist() if isinstance(t, Tensor) else t
+            raise ValueError(f"a kernel goes towards noise, within [0, {self.t_max:g}]: s={s}, t={asked}")
         noised = self.noised(state, s, levels.to(first.device), noise)
         return bare({**state, **{name: found.x_t for name, found in noised.items()}})

@@ -104,7 +104,7 @@ class OwnModel(Reference):
                     reset()
         return network
 
-    def skeleton(self) -> nn.Module:
+    def meta_network(self) -> nn.Module:
         return copy.deepcopy(self._network).to("meta")
 
     def denoise(self, network: nn.Module, x_t: Any, t: Tensor, condition: Any) -> Any:

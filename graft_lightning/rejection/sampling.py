@@ -49,7 +49,7 @@ def sample(
 
     Example:
         >>> from graft_lightning.api import open_run, sample
-        >>> pictures = sample(open_run("runs/demo/pgraft"), ["a three above a five"])  # doctest: +SKIP
+        >>> images = sample(open_run("runs/demo/pgraft"), ["a three above a five"])  # doctest: +SKIP
     """
     states: Callable[[Draws], StateLike]
     if isinstance(model, Reference):

@@ -100,7 +100,7 @@ def test_the_network_is_copied():
     assert torch.equal(built.weight, network.weight)
     assert built.weight is not network.weight
     assert not torch.equal(fresh.weight, network.weight)
-    assert model.skeleton().weight.is_meta
+    assert model.meta_network().weight.is_meta
     api.open_views(model, model.build())
     assert network.weight.requires_grad
     assert not network.weight.is_meta
