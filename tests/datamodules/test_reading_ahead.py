@@ -7,7 +7,7 @@ from itertools import islice
 import pytest
 
 from graft_lightning.datamodules.stream import StreamLoader
-from graft_lightning.domains.base.shuffles import Shuffles
+from graft_lightning.shuffles import Shuffles
 
 
 class Reader:
