@@ -125,8 +125,8 @@ def _of_the_sampler(module: PGraft) -> str:
             "every sampler draws classes" if classes else "a deterministic one (DDIM with eta 0, Euler) keeps all of it"
         )
         return (
-            f"{name} finishes x_s with fresh noise: of the tilt A only E[E[A | X_s] | X_0] is left, which attainable "
-            f"measures; {other}."
+            f"{name} finishes x_s with fresh noise: of the tilt E[A | X_0] only E[E[A | X_s] | X_0] is left, which "
+            f"attainable measures; {other}."
         )
     kept = f"{name} is deterministic: x_0 is a function of x_s, and accepted x_s keep the whole tilt."
     if module.states == "x_0":

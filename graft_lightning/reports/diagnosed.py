@@ -17,16 +17,17 @@ def text_of(found: dict[str, Any], folder: Path, advice: str) -> str:
         folder: of the files.
         advice: the recommendation in words.
     """
+    reward, ode = found["reward"], found["deterministic"]
+    title = "What a hand-off leaves to learn, and can reach" if ode else "Where the reward is decided"
     columns = [name for name in found["levels"][0] if isinstance(found["levels"][0][name], dict)]
     lines = [
-        "Where the reward is decided, level by level (N_I / N counted from the data):",
+        f"{title}, level by level (N_I / N counted from the data):",
         "",
         f"  {'N_I/N':>6} {'t':>8}  " + "  ".join(f"{name:>22}" for name in columns),
     ]
     for level in found["levels"]:
         cells = [f"{level[name]['mean']:.3f} ± {level[name]['high'] - level[name]['mean']:.3f}" for name in columns]
         lines.append(f"  {level['fraction']:6.3f} {level['t']:8.4g}  " + "  ".join(f"{cell:>22}" for cell in cells))
-    reward, ode = found["reward"], found["deterministic"]
     finished = "as they were stored" if ode and found["states"] == "x_s" else "afresh"
     accepted = "accepted x_0, noised to t," if ode and found["states"] == "x_0" else "accepted states"
     lines += [

@@ -153,7 +153,7 @@ def test_a_sampler_that_draws_says_what_it_forgets(tmp_path, capsys):
     assert found["recommended"]["by"] == "open variance"
     assert all(level["open_variance"]["mean"] > 0 for level in found["levels"])
     printed = capsys.readouterr().out
-    assert "DDIM finishes x_s with fresh noise: of the tilt A only E[E[A | X_s] | X_0] is left" in printed
+    assert "DDIM finishes x_s with fresh noise: of the tilt E[A | X_0] only E[E[A | X_s] | X_0] is left" in printed
     assert "a deterministic one (DDIM with eta 0, Euler) keeps all of it" in printed
 
 
