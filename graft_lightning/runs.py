@@ -1,7 +1,7 @@
 """The folder of a run: its records, its newest checkpoint, its mark of completion. No torch.
 
 <run>/config.yaml         what was asked for
-<run>/evaluation.jsonl    figures of every evaluation, one JSON object a line
+<run>/evaluation.jsonl    metrics of every evaluation, one JSON object a line
 <run>/alarms.jsonl        what was watched in each, and the alarms that it raised
 <run>/collected.json      of the first round: the acceptance rule, counts, rewards before and after
 <run>/checkpoints/*.ckpt

@@ -12,14 +12,14 @@ References:
 import math
 from collections.abc import Sequence
 
-Figure = dict[str, float]
+Interval = dict[str, float]
 """``{mean, low, high, n}``: a mean with its 95 % interval over n independent values."""
 
 UPPER = 0.975
 """The probability below the upper end of a 95 % interval."""
 
 
-def interval(values: Sequence[float]) -> Figure:
+def interval(values: Sequence[float]) -> Interval:
     """Mean and 95 % interval (Student's t) of independent values; the interval of a single value is NaN.
 
     Values that are not finite are left out.
@@ -42,7 +42,7 @@ def student_quantile(count: int) -> float:
     return float(stdtrit(count - 1, UPPER))
 
 
-def wilson(values: Sequence[float]) -> Figure:
+def wilson(values: Sequence[float]) -> Interval:
     """Mean and 95 % interval (Wilson) of independent values that are 0 or 1; the interval of a single value is NaN.
 
     Values that are not finite are left out.
@@ -61,12 +61,12 @@ def wilson(values: Sequence[float]) -> Figure:
             "n": count}  # fmt: skip
 
 
-def over_samples(values: Sequence[float]) -> Figure:
+def over_samples(values: Sequence[float]) -> Interval:
     """`wilson` of scores that are all 0 or 1, `interval` of others; ``n`` counts those that are finite."""
     return wilson(values) if _binary(values) else interval(values)
 
 
-def over_conditions(table: Sequence[Sequence[float]]) -> Figure:
+def over_conditions(table: Sequence[Sequence[float]]) -> Interval:
     """Mean over conditions of the mean score, with its interval from the spread between conditions.
 
     Of a single condition the interval is over its samples. Scores that are not finite are left out, and conditions of
@@ -76,7 +76,7 @@ def over_conditions(table: Sequence[Sequence[float]]) -> Figure:
         table: scores by condition and draw; rows may differ in length.
 
     Returns:
-        The figure; ``n`` counts conditions, or the samples of the only one.
+        The metric; ``n`` counts conditions, or the samples of the only one.
     """
     rows = [[score for score in row if math.isfinite(score)] for row in table]
     rows = [row for row in rows if row]
@@ -87,7 +87,7 @@ def over_conditions(table: Sequence[Sequence[float]]) -> Figure:
     return wilson(means) if agreed else interval(means)
 
 
-def without_interval(value: float, count: int = 1) -> Figure:
+def without_interval(value: float, count: int = 1) -> Interval:
     """A value of which no interval is known: its ends are NaN.
 
     Args:

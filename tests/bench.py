@@ -149,7 +149,7 @@ def molecules(count: int = 1000) -> tuple[float, dict[str, float]]:
             Noise(torch.arange(first, first + len(some))),
             reference.shape(some),
             (),
-            reference.carried(some, "cpu"),
+            reference.static_fields(some, "cpu"),
         )
         parts.append(reference.decode(found.x_0))
     sampled = time.perf_counter() - start

@@ -29,7 +29,7 @@ STEPS, DRAWS = 8, 4
 
 
 class Ink(Reward):
-    """Mean brightness: cheap, different for every picture, the same on every machine. Counts what it has scored."""
+    """Mean brightness: cheap, different for every image, the same on every machine. Counts what it has scored."""
 
     def __init__(self) -> None:
         self._scored = 0
@@ -40,7 +40,7 @@ class Ink(Reward):
 
 
 class Failing(Ink):
-    """NaN for about a third of the pictures."""
+    """NaN for about a third of the images."""
 
     def __call__(self, samples: Tensor, conditions: Sequence[str]) -> Tensor:
         ink = super().__call__(samples, conditions)
@@ -48,7 +48,7 @@ class Failing(Ink):
 
 
 class Indifferent(Ink):
-    """The same for every picture of pairs of ones."""
+    """The same for every image of pairs of ones."""
 
     def __call__(self, samples: Tensor, conditions: Sequence[str]) -> Tensor:
         same = torch.tensor(["ones" in text for text in conditions])
@@ -56,7 +56,7 @@ class Indifferent(Ink):
 
 
 class WrongShape(Ink):
-    """One row a picture, where one number is asked for."""
+    """One row a image, where one number is asked for."""
 
     def __call__(self, samples: Tensor, conditions: Sequence[str]) -> Tensor:
         return super().__call__(samples, conditions).unsqueeze(1)

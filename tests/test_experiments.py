@@ -237,7 +237,7 @@ def test_an_experiment_runs(file, tmp_path, monkeypatch):
     assert fitted.trainer.global_step == 2
     records = [json.loads(row) for row in (tmp_path / "run/evaluation.jsonl").read_text().splitlines()]
     assert {row["method"] for row in records} == {fitted.model.method, *(["base"] if "collect" in text else [])}
-    assert all(figure["n"] > 0 for row in records for figure in row["figures"].values())
+    assert all(figure["n"] > 0 for row in records for figure in row["metrics"].values())
     if "collect" in text:
         assert TrajectoryPool.open(tmp_path / "pool").statistics()["trajectories"] == 30
     run_lightning(["test", *line, f"--ckpt_path={tmp_path}/run/checkpoints/last.ckpt"])
@@ -272,10 +272,10 @@ def test_a_flow_is_trained_and_corrected(tmp_path):
         last = json.loads((folder / "evaluation.jsonl").read_text().splitlines()[-1])
         assert (last["stage"], last["method"]) == ("test", tested.model.method)
         named = {metric["class_path"].rsplit(".", 1)[-1] for metric in TEXTS[file]["evaluate"]["metrics"]}
-        assert named <= last["figures"].keys()
-        assert last["figures"]["FrechetDistance"]["mean"] > 0
-        assert last["figures"]["known_held_out"]["mean"] > 0.9
-        assert last["figures"]["round_trip_data_median"]["mean"] < 1e-4
+        assert named <= last["metrics"].keys()
+        assert last["metrics"]["FrechetDistance"]["mean"] > 0
+        assert last["metrics"]["known_held_out"]["mean"] > 0.9
+        assert last["metrics"]["round_trip_data_median"]["mean"] < 1e-4
         run_lightning(["predict", f"--config={file}", *own, checkpoint])
         assert len(list((folder / "samples").glob("*.png"))) == 64
     assert TrajectoryPool.open(tmp_path / "pool").statistics()["trajectories"] == 24

@@ -21,7 +21,7 @@ class Alarms:
     Args:
         on: False watches nothing.
         diversity: least distance between samples of one condition, as a share of the base's.
-        blank: greatest share of pictures of one colour, and of samples with values that are not finite, above the
+        blank: greatest share of images of one colour, and of samples with values that are not finite, above the
             base's.
         duplicates: greatest share of samples that repeat another, above the base's.
         change: least relative distance from the base's samples of the same seeds; below it, fine-tuning has no effect.
@@ -49,43 +49,43 @@ def figures_of(rows: Sequence[Facts], change: float | None) -> dict[str, float]:
     """
     if not rows:
         return {}
-    figures = {"blank": blank_share(rows), "duplicates": duplicate_share(rows)}
+    metrics = {"blank": blank_share(rows), "duplicates": duplicate_share(rows)}
     spread = diversity(rows)
     if spread is not None:
-        figures["diversity"] = spread
+        metrics["diversity"] = spread
     if change is not None:
-        figures["change"] = change
-    return figures
+        metrics["change"] = change
+    return metrics
 
 
 def raised(
-    limits: Alarms, figures: Mapping[str, float], base: Mapping[str, float], gaps: Sequence["Gap"]
+    limits: Alarms, metrics: Mapping[str, float], base: Mapping[str, float], gaps: Sequence["Gap"]
 ) -> dict[str, str]:
     """The alarms of one evaluation: name -> one line.
 
     Args:
         limits: when they are raised.
-        figures: of this evaluation.
-        base: figures of the base; empty where unknown, and shares are then measured from zero.
+        metrics: of this evaluation.
+        base: metrics of the base; empty where unknown, and shares are then measured from zero.
         gaps: of every judge.
     """
     lines = {}
     for name, of_what in (("blank", "of one colour or not finite"), ("duplicates", "repetitions of another")):
-        share, before = figures.get(name, 0.0), base.get(name, 0.0)
+        share, before = metrics.get(name, 0.0), base.get(name, 0.0)
         if share > before + getattr(limits, name):
             compared = f", of the base's {before:.1%}" if base else ""
             lines[name] = f"{share:.1%} of the samples are {of_what}{compared}"
-    if "diversity" in figures and base.get("diversity", 0.0) > 0:
-        share = figures["diversity"] / base["diversity"]
+    if "diversity" in metrics and base.get("diversity", 0.0) > 0:
+        share = metrics["diversity"] / base["diversity"]
         if share < limits.diversity:
             lines["diversity"] = (
-                f"samples of one condition are {share:.0%} as far apart as the base's ({figures['diversity']:.3g}, "
+                f"samples of one condition are {share:.0%} as far apart as the base's ({metrics['diversity']:.3g}, "
                 f"the base {base['diversity']:.3g})"
             )
-    if figures.get("change", math.inf) <= limits.change:
+    if metrics.get("change", math.inf) <= limits.change:
         lines["change"] = (
             f"fine-tuning has no effect: the same seeds give the base's samples, "
-            f"to {figures['change']:.1e} of their size"
+            f"to {metrics['change']:.1e} of their size"
         )
     for gap in gaps:
         if gap.alarming:
@@ -169,11 +169,11 @@ def _ends(values: Sequence[float]) -> tuple[float, float, float]:
     return figure["mean"], figure["low"], figure["high"]
 
 
-def curves_of(figures: Mapping[str, float], base: Mapping[str, float], found: Sequence[Gap], count: int) -> Any:
+def curves_of(metrics: Mapping[str, float], base: Mapping[str, float], found: Sequence[Gap], count: int) -> Any:
     """Scalars for loggers, by tag."""
-    curves = {f"alarms/{name}": value for name, value in figures.items() if name != "diversity"}
-    if "diversity" in figures and base.get("diversity"):
-        curves["alarms/diversity_share"] = figures["diversity"] / base["diversity"]
+    curves = {f"alarms/{name}": value for name, value in metrics.items() if name != "diversity"}
+    if "diversity" in metrics and base.get("diversity"):
+        curves["alarms/diversity_share"] = metrics["diversity"] / base["diversity"]
     for gap in found:
         for end, value in zip(("mean", "low", "high"), gap.behind, strict=True):
             curves[f"alarms/gap/{gap.judge}/{end}"] = value
@@ -185,7 +185,7 @@ def tell(folder: Path, record: Mapping[str, Any], loggers: Sequence[Any] = ()) -
 
     Args:
         folder: of the run.
-        record: stage, method, step, figures and alarms.
+        record: stage, method, step, metrics and alarms.
         loggers: of the trainer's TensorBoards.
     """
     append_record(folder, ALARMS, record)
@@ -199,5 +199,5 @@ def tell(folder: Path, record: Mapping[str, Any], loggers: Sequence[Any] = ()) -
 
 def base_figures(folder: Path) -> dict[str, float]:
     """What was watched of the base in this run, in whatever stage; empty where it was not evaluated."""
-    found = [record["figures"] for record in read_records(folder, ALARMS) if record["method"] == "base"]
+    found = [record["metrics"] for record in read_records(folder, ALARMS) if record["method"] == "base"]
     return dict(found[-1]) if found else {}

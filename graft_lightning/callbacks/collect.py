@@ -11,7 +11,7 @@ from typing import Any
 import lightning as L
 import torch
 
-from graft_lightning.callbacks.figures import accepted_figure, log_figure, log_pictures
+from graft_lightning.callbacks.figures import accepted_figure, log_figure, log_samples
 from graft_lightning.callbacks.ranks import ranks_of
 from graft_lightning.datamodules.accepted import AcceptedTrajectories
 from graft_lightning.identity import digest
@@ -243,10 +243,10 @@ class Collect(L.Callback):
         if selection.not_finite:
             log.warning("%d rewards are NaN or infinite; these trajectories are never accepted", selection.not_finite)
         self._record(folder, opened, selection, data, drawn)
-        log_pictures(trainer, module, opened, selection, folder)
+        log_samples(trainer, module, opened, selection, folder)
         if trainer.logger is None:
             return
-        figures: dict[str, Any] = {
+        metrics: dict[str, Any] = {
             "collect/reward_of_all": before,
             "collect/reward_of_accepted": after,
             "collect/acceptance_rate": selection.acceptance_rate,
@@ -258,7 +258,7 @@ class Collect(L.Callback):
             "collect/kl": rule.kl,
             **{f"collect/{name}": value for name, value in rule.diagnostics.items()},
         }
-        trainer.logger.log_metrics(figures, step=trainer.global_step)
+        trainer.logger.log_metrics(metrics, step=trainer.global_step)
         log_figure(trainer, "collect/acceptance", accepted_figure(selection, opened.conditions))
 
     def _record(
@@ -290,7 +290,7 @@ class Collect(L.Callback):
 
 
 def _implied(selection: Selection) -> dict[str, float]:
-    """What the rule implies, single figures; those that do not exist are left out, as JSON has no NaN."""
+    """What the rule implies, single metrics; those that do not exist are left out, as JSON has no NaN."""
     return {name: value for name, value in selection.implied.scalars().items() if math.isfinite(value)}
 
 

@@ -18,13 +18,13 @@ from graft_lightning.callbacks.alarms import (
     raised,
     tell,
 )
-from graft_lightning.callbacks.figures import PICTURES, boards, log_layout, log_sheet, sheet_of
+from graft_lightning.callbacks.figures import SAMPLES_SHOWN, boards, log_layout, log_sheet, sheet_of
 from graft_lightning.callbacks.measures import Measure
 from graft_lightning.callbacks.sample_facts import Facts, change, facts_of
 from graft_lightning.modules.sampled import SampledModule
 from graft_lightning.rejection.reward import Reward, score
 from graft_lightning.runs import EVALUATIONS, append_record, read_records, retire_records, run_folder
-from graft_lightning.statistics import Figure, finite_mean, over_conditions, without_interval
+from graft_lightning.statistics import Interval, finite_mean, over_conditions, without_interval
 from graft_lightning.types import Draws, SettingsError, concatenate, on_device, take
 
 BASE_SAMPLES = 2
@@ -64,8 +64,8 @@ class Evaluate(L.Callback):
         self._first: tuple[Draws, Any] | None = None
         self._base_first: Any = None
         self._rows: list[tuple[str, int, list[float]]] = []
-        self._pictures: list[tuple[str, Any]] = []
-        self._base_pictures: list[tuple[str, Any]] = []
+        self._shown: list[tuple[str, Any]] = []
+        self._base_shown: list[tuple[str, Any]] = []
 
     @property
     def names(self) -> list[str]:
@@ -105,10 +105,10 @@ class Evaluate(L.Callback):
         self._reset(pl_module)
         for number, draws in enumerate(loader):
             if number and (recorded or trainer.fast_dev_run):  # type: ignore[attr-defined]
-                break  # only the pictures are needed again, or only a trial
+                break  # only the images are needed again, or only a trial
             self._take(pl_module, draws, pl_module.decoder.decode(pl_module.sample_base(draws)))
         pl_module.train()
-        self._base_pictures = self._pictures
+        self._base_shown = self._shown
         self._base_first = self._first[1] if self._first else None
         if not recorded:
             self._finish(trainer, pl_module, "validate", "base", before=True)
@@ -139,7 +139,7 @@ class Evaluate(L.Callback):
     # ---- work
 
     def _reset(self, module: L.LightningModule) -> None:
-        self._rows, self._pictures, self._facts, self._first = [], [], [], None
+        self._rows, self._shown, self._facts, self._first = [], [], [], None
         for reward in self.rewards:
             reward.to(module.device)
         for metric in self.metrics:
@@ -164,30 +164,30 @@ class Evaluate(L.Callback):
             self._facts += facts_of(module.decoder, samples, draws.conditions, draws.draw.tolist())
         shown = draws.draw == 0 if any(draws.conditions) else draws.draw >= 0  # one a condition, where there is any
         for i in shown.nonzero().squeeze(1).tolist():
-            if len(self._pictures) < PICTURES:
-                self._pictures.append((draws.conditions[i], on_device(take(samples, slice(i, i + 1)), "cpu")))
+            if len(self._shown) < SAMPLES_SHOWN:
+                self._shown.append((draws.conditions[i], on_device(take(samples, slice(i, i + 1)), "cpu")))
 
     def _finish(self, trainer: L.Trainer, module: SampledModule, stage: str, method: str, before: bool = False) -> None:
         """Gathers, logs and records one evaluation, ``before`` the fit or in one of Lightning's loops. Collective."""
         for reward in self.rewards:
             reward.to("cpu")  # its memory is needed for training
         rows = gathered(self._rows)
-        figures = {name: summarise(rows, i) for i, name in enumerate(self.names)}
+        metrics = {name: summarise(rows, i) for i, name in enumerate(self.names)}
         for metric in self.metrics:
             value = float(metric.compute())  # collective, inside torchmetrics
-            figures[type(metric).__name__] = without_interval(value, len(rows))  # of the whole set
+            metrics[type(metric).__name__] = without_interval(value, len(rows))  # of the whole set
         for measure in self.measures if not before else ():
-            figures |= measure(trainer, module)
-        for name, figure in figures.items():
+            metrics |= measure(trainer, module)
+        for name, found in metrics.items():
             if not before:  # for checkpoints and progress bars; Lightning's own step is one behind that of the interval
-                module.log(f"{stage}/{name}", figure["mean"], prog_bar=name == next(iter(figures)), logger=False)
+                module.log(f"{stage}/{name}", found["mean"], prog_bar=name == next(iter(metrics)), logger=False)
         facts = gathered(self._facts)
         changes = gathered([(trainer.global_rank, 0, self._change(trainer, module, stage, before))])
         folder = run_folder(trainer)
         if not trainer.is_global_zero:
             return
-        curves = {f"{stage}/{name}": figure["mean"] for name, figure in figures.items()}
-        ends = [(name, end, f[end]) for name, f in figures.items() for end in ("low", "high")]
+        curves = {f"{stage}/{name}": found["mean"] for name, found in metrics.items()}
+        ends = [(name, end, f[end]) for name, f in metrics.items() for end in ("low", "high")]
         curves |= {f"interval/{stage}/{name}/{end}": value for name, end, value in ends if math.isfinite(value)}
         averages = self._averages(trainer, stage, rows)
         curves |= {f"{stage}/{name}/{tag}": value for name, tags in averages.items() for tag, value in tags.items()}
@@ -198,7 +198,7 @@ class Evaluate(L.Callback):
             "method": method,
             "step": 0 if before else self._steps(trainer, module),
             "seed": trainer.datamodule.seed,  # type: ignore[attr-defined]
-            "figures": figures,
+            "metrics": metrics,
             "averages": averages,
             "scores": {name: table(rows, i) for i, name in enumerate(self.names)},
         }
@@ -209,13 +209,13 @@ class Evaluate(L.Callback):
         self._draw(trainer, module, stage, folder / f"{'base' if before else stage}.png")
 
     def _averages(self, trainer: L.Trainer, stage: str, rows: Any) -> dict[str, dict[str, float]]:
-        """A benchmark's own figures by reward, where every one of its conditions was sampled."""
+        """A benchmark's own metrics by reward, where every one of its conditions was sampled."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         conditions = data.validation if stage == "validate" else data.test
         if conditions is None or {text for text, *_ in rows} != set(conditions.texts()):
             return {}
         found = {name: conditions.averages(condition_means(rows, i)) for i, name in enumerate(self.names)}
-        return {name: figures for name, figures in found.items() if figures}
+        return {name: metrics for name, metrics in found.items() if metrics}
 
     def _change(self, trainer: L.Trainer, module: SampledModule, stage: str, before: bool) -> float | None:
         """How far the first samples of this process are from the base's; None where nothing has been trained."""
@@ -228,7 +228,7 @@ class Evaluate(L.Callback):
             base = module.decoder.decode(module.sample_base(draws))
         return change(module.decoder, samples, base)
 
-    def _watch(self, trainer: L.Trainer, folder: Path, record: dict[str, Any], figures: dict[str, float]) -> None:
+    def _watch(self, trainer: L.Trainer, folder: Path, record: dict[str, Any], metrics: dict[str, float]) -> None:
         """Compares an evaluation with the base's, logs what it finds and warns."""
         base: dict[str, float] = {}
         found: list[Gap] = []
@@ -238,24 +238,24 @@ class Evaluate(L.Callback):
             same = [r for r in read_records(folder) if (r["stage"], r["method"]) == (record["stage"], "base")]
             if same and self.alarms.judges:
                 found = gaps(reward, record["scores"], same[-1]["scores"])
-        lines = raised(self.alarms, figures, base, found)
+        lines = raised(self.alarms, metrics, base, found)
         for logger in trainer.loggers:
-            logger.log_metrics(curves_of(figures, base, found, len(lines)), step=trainer.global_step)
+            logger.log_metrics(curves_of(metrics, base, found, len(lines)), step=trainer.global_step)
         where = {name: record[name] for name in ("stage", "method", "step")}
-        tell(folder, {**where, "figures": figures, "alarms": lines}, boards(trainer))
+        tell(folder, {**where, "metrics": metrics, "alarms": lines}, boards(trainer))
 
     @staticmethod
     def _steps(trainer: L.Trainer, module: SampledModule) -> int:
         return trainer.global_step or int(getattr(module, "trained_steps", 0))
 
     def _draw(self, trainer: L.Trainer, module: SampledModule, stage: str, file: Path) -> None:
-        if not self._pictures:
+        if not self._shown:
             return
-        texts, samples = zip(*self._pictures, strict=True)
+        texts, samples = zip(*self._shown, strict=True)
         log_sheet(trainer, f"{stage}/samples", sheet_of(module, concatenate(samples), texts), file)
-        if self._base_pictures and self._base_pictures is not self._pictures:
-            pairs = zip(self._base_pictures, self._pictures, strict=False)
-            both = [picture for (_, before), (_, after) in pairs for picture in (before, after)]
+        if self._base_shown and self._base_shown is not self._shown:
+            pairs = zip(self._base_shown, self._shown, strict=False)
+            both = [image for (_, before), (_, after) in pairs for image in (before, after)]
             captions = [f"{when}: {text}" for text in texts for when in ("base", "now")][: len(both)]
             log_sheet(trainer, f"{stage}/base_and_now", sheet_of(module, concatenate(both), captions))
 
@@ -268,7 +268,7 @@ def condition_means(rows: Sequence[tuple[str, int, list[float]]], column: int) -
     return {text: finite_mean(values) for text, values in scores.items()}
 
 
-def summarise(rows: Sequence[tuple[str, int, list[float]]], column: int) -> Figure:
+def summarise(rows: Sequence[tuple[str, int, list[float]]], column: int) -> Interval:
     """Mean over conditions of the mean score with its 95 % interval (`over_conditions`)."""
     scores: dict[str, list[float]] = {}
     for text, _, values in rows:

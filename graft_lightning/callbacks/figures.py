@@ -1,4 +1,4 @@
-"""Figures and pictures for TensorBoard and reports."""
+"""Figures and images for TensorBoard and reports."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,8 +17,8 @@ from graft_lightning.types import on_device
 ACCEPTED, REJECTED, BEFORE = "#1b7f5c", "#c0502d", "#8a8f98"
 """One colour a meaning, in every figure."""
 
-PICTURES = 16
-"""Pictures on a contact sheet."""
+SAMPLES_SHOWN = 16
+"""Images on a contact sheet."""
 
 
 def new_figure(width: float = 9, height: float = 4, columns: int = 1) -> tuple[Any, Any]:
@@ -85,7 +85,7 @@ def log_layout(trainer: L.Trainer, names: Sequence[str], of_sets: Sequence[str] 
 
 
 def log_sheet(trainer: L.Trainer, tag: str, sheet: Tensor | None, file: Path | None = None) -> None:
-    """A picture ``(3, height, width)`` uint8 to every TensorBoard of the trainer, and to a file for reports."""
+    """A image ``(3, height, width)`` uint8 to every TensorBoard of the trainer, and to a file for reports."""
     if sheet is None:
         return
     for board in boards(trainer):
@@ -106,7 +106,7 @@ def sheet_of(module: SampledModule, samples: Any, captions: Sequence[str]) -> Te
     return module.decoder.draw(samples, list(captions) if any(captions) else None)
 
 
-def log_pictures(trainer: L.Trainer, module: SampledModule, opened: Round, selection: Selection, folder: Path) -> None:
+def log_samples(trainer: L.Trainer, module: SampledModule, opened: Round, selection: Selection, folder: Path) -> None:
     """Accepted and rejected samples of the same conditions, two sheets, which a folder keeps for reports.
 
     One a condition, in the middle of those that there are, each as long as its share: under soft acceptance too the
@@ -116,7 +116,7 @@ def log_pictures(trainer: L.Trainer, module: SampledModule, opened: Round, selec
         ("accepted", selection.share),
         ("rejected", (1 - selection.share) * selection.rewards.isfinite()),
     ):
-        chosen = [_middle(row) + i * opened.draws for i, row in enumerate(table) if row.any()][:PICTURES]
+        chosen = [_middle(row) + i * opened.draws for i, row in enumerate(table) if row.any()][:SAMPLES_SHOWN]
         if not chosen:
             continue
         indices = torch.tensor(chosen)

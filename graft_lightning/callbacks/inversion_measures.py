@@ -16,7 +16,7 @@ from graft_lightning.callbacks.invert import Invert, both, shown
 from graft_lightning.callbacks.measures import Measure
 from graft_lightning.domains.base import Examples
 from graft_lightning.inversion.distance import norm_gap, norm_ratio
-from graft_lightning.inversion.invert import invert_state
+from graft_lightning.inversion.inverted_state import invert_state
 from graft_lightning.inversion.likelihood import likelihood_gain
 from graft_lightning.inversion.result import Inversion, concatenate
 from graft_lightning.inversion.round_trip import from_data, from_noise, summary
@@ -29,7 +29,7 @@ from graft_lightning.processes.noise import Noise, hashed_seed, trajectory_seeds
 from graft_lightning.processes.samplers import Sampler
 from graft_lightning.rejection.pool import TrajectoryPool
 from graft_lightning.runs import run_folder
-from graft_lightning.statistics import Figure, interval, over_samples, without_interval
+from graft_lightning.statistics import Interval, interval, over_samples, without_interval
 from graft_lightning.types import SettingsError
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class HeldOutNoise(Measure):
         self.examples, self.count, self.noises, self.likelihood = examples, count, noises, likelihood
 
     @torch.no_grad()
-    def __call__(self, trainer: L.Trainer, module: SampledModule) -> dict[str, Figure]:
+    def __call__(self, trainer: L.Trainer, module: SampledModule) -> dict[str, Interval]:
         corrected, data = both(trainer, module)
         invert = next((c for c in trainer.callbacks if isinstance(c, Invert)), None)  # type: ignore[attr-defined]
         if invert is None:
@@ -67,19 +67,19 @@ class HeldOutNoise(Measure):
         seed = hashed_seed("held-out noise", data.seed)
         x_0, seeds = _examples(self.examples, self.count, seed, corrected.device)
         found = invert.inversion.run(steps, x_0, seeds)
-        figures = (
+        metrics = (
             self._gain(corrected, invert, steps.levels[invert.inversion.start_level], found) if self.likelihood else {}
         )
-        figures["converged_held_out"] = over_samples(found.converged.double().tolist())
+        metrics["converged_held_out"] = over_samples(found.converged.double().tolist())
         data_trip = summary(from_data(steps, found), found.converged)
         error, back = self._from_noise(corrected, invert, steps, seed)
         for name, trip in (("data", data_trip), ("noise", summary(error, back.converged))):
-            figures |= {
+            metrics |= {
                 f"round_trip_{name}_{key}": without_interval(trip[key], len(x_0))
                 for key in ("median", "max", "inexact")
             }
-        figures["converged_from_noise"] = over_samples(back.converged.double().tolist())
-        return figures | self._distance(trainer, module, found.usable)
+        metrics["converged_from_noise"] = over_samples(back.converged.double().tolist())
+        return metrics | self._distance(trainer, module, found.usable)
 
     def _from_noise(
         self, corrected: CorrectedFlow, invert: Invert, steps: SamplerSteps, seed: int
@@ -93,7 +93,7 @@ class HeldOutNoise(Measure):
         return torch.cat([error for error, _ in trips]), concatenate([back for _, back in trips])
 
     @staticmethod
-    def _gain(corrected: CorrectedFlow, invert: Invert, start: float, found: Inversion) -> dict[str, Figure]:
+    def _gain(corrected: CorrectedFlow, invert: Invert, start: float, found: Inversion) -> dict[str, Interval]:
         density, known = corrected.log_density(found.noise.float())
         gain = likelihood_gain(density, found.noise, found.converged & known, start, invert.inversion.perturbation > 0)
         log.info("likelihood_gain is the %s", gain.claim)
@@ -102,25 +102,25 @@ class HeldOutNoise(Measure):
             "known_held_out": over_samples(gain.gain.isfinite().double().tolist()),
         }
 
-    def _distance(self, trainer: L.Trainer, module: SampledModule, held_out: Tensor) -> dict[str, Figure]:
+    def _distance(self, trainer: L.Trainer, module: SampledModule, held_out: Tensor) -> dict[str, Interval]:
         """The noise of held-out data, and of training data where their pool is there, against N(0, I)."""
         if len(held_out) < 2:
             return {}
         _, data = both(trainer, module)
-        figures = {"norm_held_out": interval(norm_ratio(held_out).tolist())}
+        metrics = {"norm_held_out": interval(norm_ratio(held_out).tolist())}
         noises = {"held-out data": held_out}
         if data.converged is None and trainer.is_global_zero and (Path(data.pool) / "round-0000").is_dir():
             data.use(TrajectoryPool.open(data.pool, verify=False).round(0))
         if data.converged is not None:
             train = shown(data).to(held_out)
             gap = norm_gap(train, held_out)
-            figures["norm_train"] = interval(norm_ratio(train).tolist())
-            figures["norm_gap"] = without_interval(gap.z_score, len(held_out))
+            metrics["norm_train"] = interval(norm_ratio(train).tolist())
+            metrics["norm_gap"] = without_interval(gap.z_score, len(held_out))
             noises = {"training data": train, **noises}
         folder = run_folder(trainer)
         file = folder / "held_out_noise.png" if trainer.is_global_zero and folder.is_dir() else None
         log_figure(trainer, "invert/held_out", distance_figure(noises), file)
-        return figures
+        return metrics
 
 
 class RoundTrips(Measure):
@@ -146,7 +146,7 @@ class RoundTrips(Measure):
         self.start_levels, self.count = list(start_levels), count
 
     @torch.no_grad()
-    def __call__(self, trainer: L.Trainer, module: SampledModule) -> dict[str, Figure]:
+    def __call__(self, trainer: L.Trainer, module: SampledModule) -> dict[str, Interval]:
         folder = run_folder(trainer)
         rows = [
             self._row(module, sampler, level, solver)
@@ -200,7 +200,14 @@ def _noise(module: SampledModule, count: int, seed: int) -> Tensor:
 
 
 def _with_sampler(module: Any, sampler: Sampler) -> SamplerSteps:
-    """The steps of another sampler on the module's flow."""
+    """The steps of another sampler on the module's flow.
+
+    Raises:
+        SettingsError: if the module has no network.
+    """
+    if not module.stages():
+        name = type(module).__name__
+        raise SettingsError(f"evaluate.measures: RoundTrips needs a network to invert, and {name} has none")
     network = module.flow_network if module.inverts else module.opened().original
     return steps_of(module.decoder, network, "model.reference", sampler)
 

@@ -40,7 +40,7 @@ class Invert(L.Callback):
 
     Args:
         start_level: m; the inversion begins at t_m from the data noised analytically. The first steps contract badly:
-            m = 1 or 2 is what makes it work with few steps, and every statement is then about the law at t_m.
+            m = 1 or 2 is what makes it work with few steps, and every statement is then about the distribution at t_m.
         perturbation: standard deviation of noise added to the data.
         solver: of each step; `Automatic` by default.
         batch_size: data inverted at a time, and stored together.
@@ -134,16 +134,16 @@ class Invert(L.Callback):
         )
         if trainer.logger is None:
             return
-        figures = {f"invert/{name}": record[name] for name in ("converged", "evaluations_per_sample", "norm")}
-        figures |= {f"invert/round_trip_{name}": record["round_trip"][name] for name in ("median", "max", "inexact")}
+        metrics = {f"invert/{name}": record[name] for name in ("converged", "evaluations_per_sample", "norm")}
+        metrics |= {f"invert/round_trip_{name}": record["round_trip"][name] for name in ("median", "max", "inexact")}
         for row in found.by_step():  # the step is the sampler's own k
             names = ("residual_median", "residual_max", "iterations_mean", "iterations_max", "eta_L_median")
             trainer.logger.log_metrics({f"invert_by_step/{n}": row[n] for n in names}, step=int(row["k"]))
-        trainer.logger.log_metrics(figures, step=trainer.global_step)
+        trainer.logger.log_metrics(metrics, step=trainer.global_step)
 
 
 def shown(data: InverseNoise) -> Tensor:
-    """The inverse noise that figures are made of: `SHOWN` samples, fewer where a gigabyte holds fewer."""
+    """The inverse noise that metrics are made of: `SHOWN` samples, fewer where a gigabyte holds fewer."""
     numbers = data.noise(1)[0].numel()
     return data.noise(max(2, min(SHOWN, GIGABYTE // numbers)))
 

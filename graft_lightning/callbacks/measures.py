@@ -8,7 +8,7 @@ import torch
 from graft_lightning.modules.counting import counted_operations
 from graft_lightning.modules.sampled import SampledModule
 from graft_lightning.processes.noise import trajectory_seeds
-from graft_lightning.statistics import Figure, without_interval
+from graft_lightning.statistics import Interval, without_interval
 from graft_lightning.types import Draws
 
 
@@ -16,7 +16,7 @@ class Measure(ABC):
     """Something that an evaluation says of the model, under names of its own."""
 
     @abstractmethod
-    def __call__(self, trainer: L.Trainer, module: SampledModule) -> dict[str, Figure]:
+    def __call__(self, trainer: L.Trainer, module: SampledModule) -> dict[str, Interval]:
         """Figures by name. Called on all processes alike, without gradients."""
 
 
@@ -32,7 +32,7 @@ class FlopsPerSample(Measure):
             raise ValueError(f"samples={samples}; at least 1 is counted")
         self.samples = samples
 
-    def __call__(self, trainer: L.Trainer, module: SampledModule) -> dict[str, Figure]:
+    def __call__(self, trainer: L.Trainer, module: SampledModule) -> dict[str, Interval]:
         texts = [""] * self.samples
         numbers = range(self.samples)
         draws = Draws(texts, torch.tensor(numbers), trajectory_seeds(0, 0, texts, numbers))

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from graft_lightning.cli.chain import Cell, Chain, arguments, read_recipe
+from graft_lightning.cli.chain import Cell, CellChain, arguments, read_recipe
 from graft_lightning.cli.main import main
 from graft_lightning.runs import mark_done
 
@@ -54,7 +54,7 @@ def end_with(pipe: int) -> None:
     threading.Thread(target=watch, daemon=True, name="watch the sweep").start()
 
 
-def _succeeds(chain: Chain, cell: Cell, folder: Path, command: str) -> bool:
+def _succeeds(chain: CellChain, cell: Cell, folder: Path, command: str) -> bool:
     """Runs one command as if it were this process's own, and leaves the process as it was before."""
     before = dict(os.environ)
     own = sys.argv

@@ -52,7 +52,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Chain:
+class CellChain:
     """Cells that share a seed and a pool, run one after the other.
 
     Attributes:
@@ -84,7 +84,7 @@ class RunningChain:
         SweepBusy: if another sweep is running it.
     """
 
-    def __init__(self, chain: Chain) -> None:
+    def __init__(self, chain: CellChain) -> None:
         self.chain = chain
         chain.folder.mkdir(parents=True, exist_ok=True)
         self._lock = _locked(chain.folder / LOCK)
@@ -152,7 +152,7 @@ class RunningChain:
             self._pipe = None
 
 
-def run_chain(chain: Chain) -> None:
+def run_chain(chain: CellChain) -> None:
     """Runs the cells of a chain that are not done, to the last; a failed cell does not stop the others.
 
     Raises:
@@ -166,19 +166,19 @@ def run_chain(chain: Chain) -> None:
         running.stop()
 
 
-def is_done(chain: Chain, cell: Cell) -> bool:
+def is_done(chain: CellChain, cell: Cell) -> bool:
     """Whether a cell has run to its end with these settings."""
     found = done(chain.folder / cell.name)
     return found is not None and found["identity"] == identity(chain, cell)
 
 
-def identity(chain: Chain, cell: Cell) -> str:
+def identity(chain: CellChain, cell: Cell) -> str:
     """A digest of everything that a cell's result depends on: settings, seed, and the text of its YAML layers."""
     texts = [Path(config).read_text(encoding="utf-8") for config in cell.config]
     return digest_of([chain.seed, cell.name, list(cell.commands), texts, cell.settings])
 
 
-def arguments(chain: Chain, cell: Cell, folder: Path, command: str) -> list[str]:
+def arguments(chain: CellChain, cell: Cell, folder: Path, command: str) -> list[str]:
     """The command line of one command of a cell."""
     settings: dict[str, Any] = {
         "seed_everything": chain.seed,
@@ -200,7 +200,7 @@ def arguments(chain: Chain, cell: Cell, folder: Path, command: str) -> list[str]
     return line
 
 
-def write_recipe(chain: Chain, cell: Cell) -> None:
+def write_recipe(chain: CellChain, cell: Cell) -> None:
     """Writes down what a cell's process is to do; the sweep's file may be edited meanwhile."""
     recipe = {
         "identity": identity(chain, cell),
@@ -210,7 +210,7 @@ def write_recipe(chain: Chain, cell: Cell) -> None:
     write_text(chain.folder / cell.name / RECIPE, json.dumps(recipe, indent=1) + "\n")
 
 
-def read_recipe(folder: Path) -> tuple[Chain, Cell, str]:
+def read_recipe(folder: Path) -> tuple[CellChain, Cell, str]:
     """The chain, the cell and its identity, out of a cell's folder.
 
     Raises:
@@ -221,7 +221,7 @@ def read_recipe(folder: Path) -> tuple[Chain, Cell, str]:
         raise FileNotFoundError(f"{file} is absent; a sweep writes it into the folder of a cell")
     recipe = json.loads(file.read_text(encoding="utf-8"))
     cell, own = Cell(**recipe["cell"]), recipe["chain"]
-    chain = Chain(own["name"], own["seed"], [cell], Path(own["folder"]), own["threads"])
+    chain = CellChain(own["name"], own["seed"], [cell], Path(own["folder"]), own["threads"])
     return chain, cell, recipe["identity"]
 
 

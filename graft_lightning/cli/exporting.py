@@ -1,5 +1,6 @@
 """A run's model, built again from its folder and handed to what its reference's domain offers for export."""
 
+import pickle
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,6 @@ from graft_lightning import domains
 from graft_lightning.cli.lightning import GraftCLI
 from graft_lightning.datamodules.evaluation import draws_of
 from graft_lightning.domains.base import Texts
-from graft_lightning.modules.graft import PGraft
 from graft_lightning.rejection.pool import PoolError
 from graft_lightning.runs import CONFIG, newest_checkpoint
 from graft_lightning.types import SettingsError
@@ -50,15 +50,15 @@ def export_run(
     """
     if samples < 1:
         raise SettingsError(f"samples={samples}; it must be at least 1")
-    module, data = _built(run)
+    module, data = built(run)
     reference = type(getattr(module, "reference", None))
     exporter = domains.offered_beside(reference, "export")
-    if not isinstance(module, PGraft) or exporter is None:
+    if not getattr(module, "collects", False) or exporter is None:
         raise SettingsError(
             f"{run} holds a {type(module).__name__} of a {reference.__name__}; exported are PGraft and Graft of the "
             f"references of {', '.join(domains.offering('export'))}"
         )
-    _load(module, checkpoint or newest_checkpoint(run))
+    load(module, checkpoint or newest_checkpoint(run))
     module.to(device).eval()
     tuned = exporter.Tuned(
         module.reference,
@@ -77,7 +77,7 @@ def export_run(
     return folder
 
 
-def _built(run: Path) -> tuple[Any, Any]:
+def built(run: Path) -> tuple[Any, Any]:
     """Module and data of a run, from its own config.yaml."""
     file = run / CONFIG
     if not file.is_file():
@@ -92,15 +92,30 @@ def _built(run: Path) -> tuple[Any, Any]:
     return cli.model, cli.datamodule
 
 
-def _load(module: Any, checkpoint: Path) -> None:
+def load(module: Any, checkpoint: Path) -> None:
+    """Builds a module's networks and gives them the weights of a checkpoint, of which nothing but tensors is read.
+
+    Raises:
+        SettingsError: if the checkpoint is sharded, none of Lightning's, holds objects that only code could make, or
+            does not fit the module; names the file, and what is wrong.
+    """
     if checkpoint.is_dir():
         raise SettingsError(
             f"{checkpoint} is sharded; put it together first, or train with save_distributed_checkpoint=false"
         )
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    try:
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise SettingsError(f"{checkpoint} is damaged, or holds more than tensors and plain values: {reason}") from None
+    if not isinstance(state, dict) or not {"state_dict", "global_step"} <= state.keys():
+        raise SettingsError(f"{checkpoint} is no checkpoint of a fit: it lacks state_dict or global_step")
     module.configure_model()
     module.on_load_checkpoint(state)
-    found = module.load_state_dict(state["state_dict"], strict=module.strict_loading)
+    try:
+        found = module.load_state_dict(state["state_dict"], strict=module.strict_loading)
+    except RuntimeError as error:
+        raise SettingsError(f"{checkpoint} does not fit this {type(module).__name__}: {error}") from None
     if found.unexpected_keys:
         raise SettingsError(f"{checkpoint} holds {found.unexpected_keys[0]}, which this run's model lacks")
 

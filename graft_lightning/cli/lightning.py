@@ -28,7 +28,7 @@ import graft_lightning.rejection.acceptance  # noqa: F401
 from graft_lightning import domains
 from graft_lightning.callbacks.collect import Collect
 from graft_lightning.callbacks.evaluate import Evaluate
-from graft_lightning.cli.memory import keep_freed_memory
+from graft_lightning.cli.allocator import keep_freed_memory
 from graft_lightning.cli.trainer import GraftTrainer
 from graft_lightning.rejection.pool import PoolError
 from graft_lightning.types import SettingsError

@@ -1,4 +1,4 @@
-"""``report``: report.md, pictures and report.json from run folders."""
+"""``report``: report.md, images and report.json from run folders."""
 
 import argparse
 from collections.abc import Sequence

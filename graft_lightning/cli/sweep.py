@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from graft_lightning.cli.chain import Cell, Chain, RunningChain, SweepBusy, is_done
+from graft_lightning.cli.chain import Cell, CellChain, RunningChain, SweepBusy, is_done
 from graft_lightning.cli.report import write_reports
 from graft_lightning.runs import LOG, done
 
@@ -62,7 +62,7 @@ class Plan:
 
     folder: Path
     jobs: int
-    chains: list[Chain]
+    chains: list[CellChain]
     report: dict[str, Any]
 
 
@@ -97,7 +97,7 @@ def read_plan(file: Path, folder: Path | None = None) -> Plan:
             Cell(c.name, c.commands, c.config, {**c.settings, **extra})
             for c in (cells[name] for found in asked.values() for name in found)
         ]
-        chains.append(Chain(chain["name"], chain["seed"], own, root / chain["name"], text.get("threads", 1)))
+        chains.append(CellChain(chain["name"], chain["seed"], own, root / chain["name"], text.get("threads", 1)))
     return Plan(root, text.get("jobs", 1), chains, text.get("report", {}))
 
 
@@ -118,7 +118,7 @@ def each(name: str, settings: dict[str, Any], values: dict[str, list[Any]]) -> l
     return found
 
 
-def run_chains(chains: Sequence[Chain], jobs: int) -> list[str]:
+def run_chains(chains: Sequence[CellChain], jobs: int) -> list[str]:
     """Runs chains in parallel, the cells of each one after the other. Returns the names of those that failed."""
     waiting, running = list(chains), list[RunningChain]()
     total = sum(len(chain.cells) for chain in chains)

@@ -12,6 +12,7 @@ from graft_lightning.domains.base import Examples
 from graft_lightning.reports.costs import loop_of
 from graft_lightning.reports.diagnose import diagnose
 from graft_lightning.reports.plan import make_plan
+from graft_lightning.types import SettingsError
 
 
 class GraftTrainer(L.Trainer):
@@ -25,6 +26,11 @@ class GraftTrainer(L.Trainer):
             datamodule: its data.
             measure: time a few steps of sampling, reward and training on this machine.
         """
+        if not hasattr(model, "stages"):
+            raise SettingsError(
+                f"model is {type(model).__name__}, which declares no stages: plan needs a module that derives from "
+                "modules.sampled.SampledModule"
+            )
         callbacks: list[L.Callback] = self.callbacks  # type: ignore[attr-defined]
         evaluate = next(callback for callback in callbacks if isinstance(callback, Evaluate))
         invert = next((callback for callback in callbacks if isinstance(callback, Invert)), None)
@@ -40,7 +46,7 @@ class GraftTrainer(L.Trainer):
         continuations: int = 8,
         real: Examples | None = None,
     ) -> None:
-        """Finds the level at which the reward is decided, from a pool: E[Var(r | X_t)], and two hand-off figures.
+        """Finds the level at which the reward is decided, from a pool: E[Var(r | X_t)], and two hand-off metrics.
 
         Args:
             model: the module.
@@ -48,7 +54,15 @@ class GraftTrainer(L.Trainer):
             states: stored states per kept level from which the sampler continues.
             continuations: fresh continuations of each of them.
             real: real data, noised to each level and finished by the reference; left out by default.
+
+        Raises:
+            SettingsError: if the module collects nothing.
         """
+        if not getattr(model, "collects", False):
+            raise SettingsError(
+                f"model is {type(model).__name__}, which is not trained on collected samples: diagnose needs PGraft or "
+                "Graft"
+            )
         print(diagnose(self, model, datamodule, self.collector, states, continuations, real))  # type: ignore[arg-type]
 
     @property

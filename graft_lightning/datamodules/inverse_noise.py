@@ -8,9 +8,9 @@ from torch import Tensor
 from graft_lightning.datamodules.evaluation import HeldOutConditions
 from graft_lightning.datamodules.stream import Positions, StreamLoader, noise_seeds
 from graft_lightning.domains.base import Examples
-from graft_lightning.domains.base.shuffles import Shuffles
 from graft_lightning.processes.noise import hashed_seed
 from graft_lightning.rejection.pool import Round
+from graft_lightning.shuffles import Shuffles
 from graft_lightning.types import Batch, SettingsError
 
 
@@ -39,7 +39,7 @@ class InverseNoise(HeldOutConditions):
     ) -> None:
         super().__init__(**evaluation)
         if count is not None and count < 2:
-            raise ValueError(f"data.count={count}; a law is learned from at least 2 samples")
+            raise ValueError(f"data.count={count}; a distribution is learned from at least 2 samples")
         self.examples, self.pool, self.count, self.examples_seed = examples, pool, count, examples_seed
         self.batch_size, self.steps_per_epoch = batch_size, steps_per_epoch
         self.converged: Tensor | None = None

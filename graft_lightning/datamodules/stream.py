@@ -1,12 +1,12 @@
 """A stream of batches whose place can be saved: what comes next is a function of a position and nothing else."""
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from graft_lightning.processes.noise import hashed_seed
+from graft_lightning.processes.noise import place_seeds
 from graft_lightning.types import Batch
 
 Positions = Sequence[int]
@@ -15,11 +15,15 @@ Positions = Sequence[int]
 class StreamLoader:
     """Batches of an endless stream, cut into epochs; resumes in the middle of one.
 
+    While a step runs, a thread reads the batch of the next one, of the same epoch and no further: what an epoch begins
+    with (a round of the pool) is in place before anything of it is read. The thread lives as long as the iteration. An
+    error of reading is raised where its batch is asked for.
+
     Global batch j holds the positions ``j batch_size world .. (j + 1) batch_size world - 1``, of which each process
     takes its contiguous part: two processes with half the batch see the examples of one.
 
     Args:
-        read: positions -> batch.
+        read: positions -> batch; called by one thread at a time, which is not the caller's.
         batch_size: examples per process and step.
         steps_per_epoch: steps that Lightning calls an epoch.
         rank: of this process.
@@ -41,14 +45,22 @@ class StreamLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         done, self._into_epoch = self._into_epoch, 0
-        for _ in range(done, self.steps_per_epoch):
-            start = (self.steps_done * self.world + self.rank) * self.batch_size
-            batch = self.read(range(start, start + self.batch_size))
-            self.steps_done += 1  # before the yield: a checkpoint after this step must not repeat it
-            yield batch
+        with ThreadPoolExecutor(1, "next batch") as reader:
+            ahead = self._asked(reader, 0)
+            for step in range(done, self.steps_per_epoch):
+                batch = ahead.result()
+                if step + 1 < self.steps_per_epoch:
+                    ahead = self._asked(reader, 1)
+                self.steps_done += 1  # before the yield: a checkpoint after this step must not repeat it
+                yield batch
+
+    def _asked(self, reader: ThreadPoolExecutor, ahead: int) -> "Future[Batch]":
+        """The batch of so many steps from here, which is not given out yet."""
+        start = ((self.steps_done + ahead) * self.world + self.rank) * self.batch_size
+        return reader.submit(self.read, range(start, start + self.batch_size))
 
     def state_dict(self) -> dict[str, Any]:
-        """The number of steps that have been given out."""
+        """The number of steps that have been given out; what is read ahead is not counted."""
         return {"steps_done": self.steps_done}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -59,4 +71,4 @@ class StreamLoader:
 
 def noise_seeds(seed: int, positions: Positions) -> Tensor:
     """The seed of the training noise of every position of a stream, int64 ``(batch,)``."""
-    return torch.tensor([hashed_seed("noise", seed, position) for position in positions], dtype=torch.int64)
+    return place_seeds("noise", seed, positions)

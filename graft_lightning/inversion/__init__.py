@@ -1,4 +1,4 @@
-"""Exact inversion of a flow's sampler, the law of the noise that it finds, and what corrects it; torch only.
+"""Exact inversion of a flow's sampler, the distribution of the noise that it finds, and what corrects it; torch only.
 
 `steps` holds the sampler's step maps and `solvers`, `anderson`, `newton_krylov`, `automatic` the ways to invert one;
 `invert` runs them from the data to the noise. `gaussian` is the corrector that costs nothing, and `likelihood`,

@@ -18,7 +18,7 @@ class GaussianCorrector(nn.Module):
 
     The covariance is ``U diag(variance) U^T + rest (I - U U^T)`` with r orthonormal directions U, r = d for a
     full one. The map is ``mean + covariance^(1/2) z`` with the symmetric root, the optimal transport from N(0, I): of
-    all maps to this law it moves the noise least, so that a seed keeps its picture.
+    all maps to this distribution it moves the noise least, so that a seed keeps its image.
 
     Args:
         mean: ``(*shape)``.
@@ -77,7 +77,7 @@ class GaussianCorrector(nn.Module):
         return -0.5 * (squared + self.log_determinant + self.mean.numel() * math.log(2 * math.pi))
 
     def divergence(self) -> Tensor:
-        """KL(N(mean, covariance) || N(0, I)) in nats: what Eq. 9 gains on average, if the law is this Gaussian."""
+        """KL(N(mean, covariance) || N(0, I)) in nats: the average gain of Eq. 9, if this Gaussian is true."""
         d = self.mean.numel()
         trace = self.variance.sum() + (d - len(self.variance)) * self.rest
         return 0.5 * (trace + self.mean.square().sum() - d - self.log_determinant)
@@ -111,10 +111,10 @@ class GaussianCorrector(nn.Module):
         share = ledoit_wolf_shrinkage(x) if shrinkage == "ledoit_wolf" else float(shrinkage)
         average = x.square().mean()
         if covariance == "diagonal":
-            law = _Law(None, x.square().mean(0), average)
+            distribution = _Law(None, x.square().mean(0), average)
         else:
-            law = _spectrum(x, rank if covariance == "low_rank" else None)
-        variance, rest = ((1 - share) * value + share * average for value in (law.variance, law.rest))
+            distribution = _spectrum(x, rank if covariance == "low_rank" else None)
+        variance, rest = ((1 - share) * value + share * average for value in (distribution.variance, distribution.rest))
         d = mean.numel()
         lowest = min([variance.min().item()] + ([rest.item()] if len(variance) < d else []))
         if lowest <= 1e-10 * average.item():
@@ -122,7 +122,7 @@ class GaussianCorrector(nn.Module):
                 f"the {covariance} covariance of {len(x)} samples in {d} dimensions with shrinkage={share:.3g} is "
                 "singular; use shrinkage='ledoit_wolf', a lower rank, or more samples"
             )
-        directions = None if law.directions is None else law.directions.to(noise)
+        directions = None if distribution.directions is None else distribution.directions.to(noise)
         return cls(mean.reshape(noise.shape[1:]).to(noise), directions, variance.to(noise), max(rest.item(), lowest))
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from graft_lightning.inversion.contraction import lipschitz
 from graft_lightning.inversion.differential import jacobian
-from graft_lightning.inversion.invert import invert_state
+from graft_lightning.inversion.inverted_state import invert_state
 from graft_lightning.inversion.solvers import Solver
 from graft_lightning.inversion.steps import FlowSteps
 from graft_lightning.processes.noise import Noise, derived_seeds
@@ -52,7 +52,7 @@ class LikelihoodGain:
 
     @property
     def claim(self) -> str:
-        """What the figure is a likelihood of."""
+        """What the metric is a likelihood of."""
         condition = "" if self.share == 1 else f", given convergence ({self.share:.1%} of the samples)"
         if self.start:
             return f"gain at t = {self.start:g}{condition}"

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from graft_lightning.identity import describe
 from graft_lightning.inversion.automatic import Automatic
-from graft_lightning.inversion.invert import invert_state
+from graft_lightning.inversion.inverted_state import invert_state
 from graft_lightning.inversion.result import Inversion, concatenate
 from graft_lightning.inversion.round_trip import from_data
 from graft_lightning.inversion.sampler_steps import SamplerSteps

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from graft_lightning.inversion.invert import invert_state
+from graft_lightning.inversion.inverted_state import invert_state
 from graft_lightning.inversion.result import Inversion
 from graft_lightning.inversion.solvers import Solver, root_mean_square
 from graft_lightning.inversion.steps import FlowSteps

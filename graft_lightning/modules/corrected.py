@@ -42,7 +42,7 @@ class CorrectedFlow(SampledModule):
             raise ValueError(f"model.flow.guidance_scale={flow.guidance_scale}; only an unguided flow can be inverted")
         self.flow = flow
         self._frozen: list[nn.Module] = []  # in a list, so that it is no submodule: nothing trains or saves it
-        self._fingerprint: dict[str, Any] | None = None
+        self._flow_fingerprint: dict[str, Any] | None = None
 
     @property
     def decoder(self) -> Reference:
@@ -62,6 +62,8 @@ class CorrectedFlow(SampledModule):
     def configure_model(self) -> None:
         if not self._frozen:
             self._frozen.append(self.flow.build().requires_grad_(False).eval())
+            if self.flow.compile:
+                self._frozen[0].compile()
         super().configure_model()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
@@ -116,9 +118,9 @@ class CorrectedFlow(SampledModule):
 
     def flow_fingerprint(self) -> dict[str, Any]:
         """What the inverse noise, and so the corrector, depends on."""
-        if self._fingerprint is None:
-            self._fingerprint = self.flow.fingerprint(self.flow_network)
-        return self._fingerprint
+        if self._flow_fingerprint is None:
+            self._flow_fingerprint = self.flow.fingerprint(self.flow_network)
+        return self._flow_fingerprint
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)

@@ -23,7 +23,7 @@ class NoiseCorrector(CorrectedFlow, DenoisingModule):
     """Trains a small flow on inverse noise; samples noise -> corrector -> frozen flow.
 
     The corrector is a reference like any other, usually the flow's own class with a narrower network. With few steps
-    its path matters: a straight path's own Euler error is as large as what it is to correct and shrinks the noise; the
+    its path matters: a linear path's own Euler error is as large as what it is to correct and shrinks the noise; the
     variance-preserving path (`Trigonometric`, v-prediction) moves standard normal noise not at all.
 
     Args:
@@ -36,6 +36,11 @@ class NoiseCorrector(CorrectedFlow, DenoisingModule):
     def __init__(
         self, flow: Reference, reference: Reference, objective: Objective | None = None, **arguments: Any
     ) -> None:
+        if reference.guidance_scale != 1:
+            raise ValueError(
+                f"model.reference.guidance_scale={reference.guidance_scale}; a corrector has no condition to be guided "
+                "by: leave it at 1"
+            )
         super().__init__(flow=flow, reference=reference, objective=objective or Objective(OwnOutput()), **arguments)
         self.save_hyperparameters()
         self._share: str = ""
@@ -45,7 +50,8 @@ class NoiseCorrector(CorrectedFlow, DenoisingModule):
         """``inc@`` and the corrector's size in units of the flow's."""
         if not self._share:
             ours, theirs = (
-                sum(p.numel() for p in reference.skeleton().parameters()) for reference in (self.reference, self.flow)
+                sum(p.numel() for p in reference.meta_network().parameters())
+                for reference in (self.reference, self.flow)
             )
             self._share = f"{ours / theirs:.2g}"
         return f"inc@{self._share}"

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from graft_lightning.modules.sampled import SampledModule
 from graft_lightning.modules.stages import Stage, evaluations_of
 from graft_lightning.processes.denoiser import Denoiser
 from graft_lightning.processes.noise import Noise
-from graft_lightning.processes.objectives import Objective
+from graft_lightning.processes.objectives import Loss, Objective
 from graft_lightning.rejection.reference import Reference, Views, open_views
 from graft_lightning.types import Batch, Draws, StateLike
 
@@ -53,7 +54,6 @@ class DenoisingModule(SampledModule):
         self.objective = objective or Objective()
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
-        self.views: Views | None = None
         self._fingerprint: dict[str, Any] | None = None
 
     @property
@@ -81,6 +81,9 @@ class DenoisingModule(SampledModule):
             for block in self.reference.blocks(self.network):
                 fully_shard(block, mesh=self.device_mesh["data_parallel"])
             fully_shard(self.network, mesh=self.device_mesh["data_parallel"])
+        if self.reference.compile:
+            for network in dict.fromkeys((self.views.network, self.views.original)):
+                network.compile()  # in place: the names of its weights stay
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Builds the networks first, where a forked run hands its weights back to a process that never needed them."""
@@ -132,22 +135,30 @@ class DenoisingModule(SampledModule):
             high,
         )
         total = (batch.weight * loss.value).mean()
-        self.log("train/loss", total, prog_bar=True, batch_size=len(batch.conditions))
-        self._log_by_level(loss.value.detach(), loss.t)
+        self.log("train/loss", total, batch_size=len(batch.conditions))
+        self._show(total.detach(), loss)
         return total
 
-    def _log_by_level(self, values: Tensor, t: Tensor) -> None:
-        logger = self.trainer.logger
-        every = getattr(self.trainer, "log_every_n_steps", 50)
-        if logger is None or self.global_step % every:
+    def _show(self, total: Tensor, loss: Loss) -> None:
+        """The loss on the progress bar, and by level in the log: on logging steps alone, with one read-back.
+
+        Of a metric that is logged with ``prog_bar`` the trainer reads every step's value back, even without a bar.
+        """
+        if self.global_step % getattr(self.trainer, "log_every_n_steps", 50):
             return
-        share = t / self.reference.process.t_max
-        for part in range(LEVEL_BINS):
-            low, high = part / LEVEL_BINS, (part + 1) / LEVEL_BINS
-            inside = (share > low) & (share <= high)
-            if inside.any():
+        values = loss.value.detach().double()
+        share = loss.t / self.reference.process.t_max
+        edges = [part / LEVEL_BINS for part in range(LEVEL_BINS + 1)]
+        inside = torch.stack([(share > low) & (share <= high) for low, high in pairwise(edges)])
+        sums = torch.where(inside, values, 0.0).sum(1)
+        shown, *by_level = torch.cat([total.double().reshape(1), sums, inside.sum(1)]).tolist()
+        getattr(self.trainer, "progress_bar_metrics", {})["train/loss"] = shown
+        if (logger := self.trainer.logger) is None:
+            return
+        for (low, high), value, count in zip(pairwise(edges), by_level, by_level[LEVEL_BINS:], strict=False):
+            if count:
                 name = f"loss_by_level/t={low:.1f}T-{high:.1f}T"
-                logger.log_metrics({name: float(values[inside].mean())}, step=self.global_step)
+                logger.log_metrics({name: value / count}, step=self.global_step)
 
     def sample(self, draws: Draws, denoiser: Denoiser | None = None) -> StateLike:
         """Finished states of the draws' own seeds, ``(batch, *shape)``.
@@ -163,7 +174,7 @@ class DenoisingModule(SampledModule):
             reference.encode(draws.conditions, self.device),
             Noise(draws.seeds, self.device),
             reference.shape(draws.conditions),
-            carried=reference.carried(draws.conditions, self.device),
+            static=reference.static_fields(draws.conditions, self.device),
         )
         return trajectory.x_0
 
@@ -171,8 +182,8 @@ class DenoisingModule(SampledModule):
         calls = evaluations_of(self.reference)
         return [Stage("network", self.reference, calls, calls, lambda: self.opened().frozen, trained=True)]
 
-    def skeleton_views(self) -> Views | None:
-        return open_views(self.reference, self.reference.skeleton(), guidance="absorbed", copies=False)
+    def meta_views(self) -> Views | None:
+        return open_views(self.reference, self.reference.meta_network(), guidance="absorbed", copies=False)
 
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer([p for p in self.network.parameters() if p.requires_grad])

@@ -29,6 +29,8 @@ class GaussianNoise(CorrectedFlow):
         limit: at most so many samples of inverse noise are fitted.
     """
 
+    untrained = "the Gaussian is fitted in closed form"
+
     def __init__(
         self,
         flow: Reference,

@@ -16,7 +16,7 @@ from graft_lightning.types import Draws, SettingsError, StateLike
 log = logging.getLogger(__name__)
 
 KEPT_BY_X_0 = {0.25: 0.96, 0.5: 0.76, 0.75: 0.34}
-"""Share of the tilt that `states: x_0` keeps under an ODE, by t of a straight path; exact, for one mixture of two."""
+"""Share of the tilt that `states: x_0` keeps under an ODE, by t of a linear path; exact, for one mixture of two."""
 
 
 class PGraft(DenoisingModule):
@@ -89,7 +89,7 @@ class PGraft(DenoisingModule):
             _warn(
                 "model.states=x_0 with model.handoff=%g and the deterministic sampler %s: noising the accepted x_0 "
                 "afresh keeps only part of the tilt (%s of it in a mixture of two with exact scores, for s at t = %s "
-                "of a straight path); model.states=x_s keeps all of it",
+                "of a linear path); model.states=x_s keeps all of it",
                 self.handoff,
                 type(self.reference.sampler).__name__,
                 " / ".join(f"{share:.2f}".lstrip("0") for share in KEPT_BY_X_0.values()),
@@ -102,8 +102,8 @@ class PGraft(DenoisingModule):
             views.trainable.origin = self.handoff_level
         return views
 
-    def skeleton_views(self) -> Views:
-        return open_views(self.reference, self.reference.skeleton(), self.lora, self.guidance)
+    def meta_views(self) -> Views:
+        return open_views(self.reference, self.reference.meta_network(), self.lora, self.guidance)
 
     def stages(self) -> list[Stage]:
         reference, s, tuned = self.reference, self.handoff_level, 0

@@ -16,6 +16,8 @@ class RealData(SampledModule):
         method_name: the name in reports.
     """
 
+    untrained = "real data are only read"
+
     def __init__(self, reference: Reference, examples: Examples, seed: int = 0, method_name: str = "real") -> None:
         super().__init__()
         self.reference, self.examples, self.seed, self.method_name = reference, examples, seed, method_name

@@ -19,15 +19,18 @@ class SampledModule(L.LightningModule):
         trains: whether gradient steps change it.
         collects: whether it is trained on trajectories that a reference has drawn.
         inverts: whether it is made from the inverse noise of a flow.
+        untrained: why a fit takes no gradient steps, where it takes none.
     """
 
     has_base = False
     trains = False
     collects = False
     inverts = False
+    untrained = "nothing is trained"
 
     def __init__(self) -> None:
         super().__init__()
+        self.views: Views | None = None  # of what is trained; none before the networks are built
         self.trained_steps = 0
 
     @property
@@ -56,7 +59,7 @@ class SampledModule(L.LightningModule):
         """The networks that a sample goes through, in their order; none where nothing is computed."""
         return []
 
-    def skeleton_views(self) -> Views | None:
+    def meta_views(self) -> Views | None:
         """The views that training would open, without weights; None where no network is trained."""
         return None
 

@@ -19,7 +19,7 @@ Equation numbers are those of the project's mathematical notes, repeated where t
 1. ``x_t = alpha_t x_0 + sigma_t eps``
 2. ``x_t | x_s ~ N(alpha_ts x_s, sigma_ts^2)``
 3. ``q(c_t | c_s) = beta_ts delta(c_s) + (1 - beta_ts) pi``
-4. acceptance probability ``A(r, F(r), x, P)``; 5. the law of the accepted, ``p exp(r / alpha)``
+4. acceptance probability ``A(r, F(r), x, P)``; 5. the distribution of the accepted, ``p exp(r / alpha)``
 6. ``E lambda(t) |(sigma_ts / sigma_t) eps_theta - e|^2``; 6b. the same target in the other outputs
 7. ``log sum_c0 p_theta(c_0 | x_t) q(c_s | c_t, c_0)``
 8. backward Euler, the exact inverse of a sampler's step; 9. the likelihood gain of a corrector

@@ -26,6 +26,8 @@ class Interleaved(DDIM):
         clip_sample: bound of |x_0| of the Gaussian fields.
     """
 
+    is_ddim = False
+
     def __init__(
         self, steps: int = 50, eta: float = 1.0, grid: Grid | None = None, clip_sample: float | None = None
     ) -> None:

@@ -1,14 +1,20 @@
 """Randomness that belongs to the trajectory.
 
-Every trajectory owns one generator, seeded by what the trajectory *is* (run seed, round, condition, draw) and by
-nothing else. A batch of trajectories is then the same whatever the batch size, the order, or the number of processes.
+Every trajectory has a seed of what it *is* (run seed, round, condition, draw), and its numbers are a function of this
+seed, of which draw they are of and of their place in it. A batch of trajectories is then the same whatever the batch
+size, the order, the number of processes, or, but for rounding, the device and the dtype.
 """
 
 import hashlib
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
+
+from graft_lightning.processes.philox import parts_of_words, rows_of_words
+from graft_lightning.processes.splitmix import combined, shifted_right, signed
 
 SEED_BITS = 63
 """Seeds are non-negative int64."""
@@ -21,66 +27,127 @@ def hashed_seed(*parts: object) -> int:
 
 
 def trajectory_seed(run_seed: int, round_index: int, condition: str, draw: int) -> int:
-    """The seed of one trajectory.
-
-    The draw index is *added* to a hash of the rest: the Mersenne Twister behind a CPU generator looks at the low 32
-    bits alone, and consecutive seeds are what guarantees that no two draws of one condition ever share theirs.
-    """
-    return (hashed_seed("trajectory", run_seed, round_index, condition) + draw) % 2**SEED_BITS
+    """The seed of one trajectory, of which all 63 bits count; the number of draws of the condition does not."""
+    return int(trajectory_seeds(run_seed, round_index, [condition], [draw])[0])
 
 
 def trajectory_seeds(run_seed: int, round_index: int, conditions: Iterable[str], draws: Iterable[int]) -> Tensor:
-    """`trajectory_seed` for pairs of condition and draw, int64 ``(batch,)``."""
-    return torch.tensor(
-        [trajectory_seed(run_seed, round_index, c, d) for c, d in zip(conditions, draws, strict=True)],
-        dtype=torch.int64,
-    )
+    """`trajectory_seed` for pairs of condition and draw, int64 ``(batch,)``.
+
+    Raises:
+        ValueError: on unequal numbers of conditions and draws.
+    """
+    pairs = [(_text_bits("trajectory", c), int(d)) for c, d in zip(conditions, draws, strict=True)]
+    texts, places = torch.tensor(pairs, dtype=torch.int64).view(-1, 2).unbind(-1)
+    return _non_negative(combined(texts, run_seed, round_index, places))
 
 
 def derived_seeds(seeds: Tensor, purpose: str) -> Tensor:
-    """Seeds of another stream of the same trajectories (its decision, its continuations), int64 ``(batch,)``."""
-    return torch.tensor([hashed_seed(purpose, int(seed)) for seed in seeds], dtype=torch.int64)
+    """Seeds of another stream of the same trajectories (its decision, its continuations), int64 like ``seeds``."""
+    return _non_negative(combined(seeds, _text_bits("derived", purpose)))
+
+
+def place_seeds(purpose: str, seed: int, places: Sequence[int]) -> Tensor:
+    """Seeds of the places of an endless stream, int64 ``(batch,)``.
+
+    Args:
+        purpose: each has seeds of its own.
+        seed: of the run.
+        places: non-negative.
+    """
+    return _non_negative(combined(torch.tensor(list(places), dtype=torch.int64), seed, _text_bits("place", purpose)))
+
+
+def shuffled(length: int, seed: int) -> Tensor:
+    """The numbers below ``length`` in random order, int64 ``(length,)``: sorted by their hashes, no two of which agree.
+
+    Not `torch.randperm`: the Mersenne Twister behind it looks at the low 32 bits of a seed alone.
+    """
+    return combined(torch.tensor(signed(seed)), torch.arange(length)).argsort()
+
+
+@lru_cache(maxsize=2**16)
+def _text_bits(purpose: str, text: str) -> int:
+    """Kept, since a batch and a pool repeat their conditions."""
+    return hashed_seed(purpose, text)
+
+
+def _non_negative(bits: Tensor) -> Tensor:
+    return shifted_right(bits, 64 - SEED_BITS)
 
 
 class Noise:
-    """One generator per trajectory, read as batches.
+    """The random numbers of a batch of trajectories, read draw by draw.
 
-    Draws are made in blocks of `BLOCK` per trajectory and shape, because calling a generator costs more than the
-    numbers that it gives; the block is part of the definition of the stream, so it is a constant.
+    Normal and uniform draws are counted apart. Number i of a draw does not depend on how many are asked for, so that a
+    wider padding changes no number before it. 64 random bits make two normal numbers, or one uniform number that is
+    rounded down to the dtype.
 
     Args:
-        seeds: int64 ``(batch,)``.
-        device: where the drawn numbers go; they are always drawn on the CPU, so that the device does not matter.
-        dtype: of the drawn numbers.
+        seeds: int64 ``(batch,)``, of which all 64 bits count; moved to the device once.
+        device: where the numbers are made.
+        dtype: of the numbers.
+
+    Raises:
+        ValueError: if the seeds are not one per trajectory or the dtype is not a floating one.
     """
 
-    BLOCK = 8
+    STREAM = "philox4x64-10/box-muller"
+    """Names the definition of the numbers: of all devices; another one makes other trajectories from the same seeds."""
 
     def __init__(self, seeds: Tensor, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> None:
-        self.generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
+        if seeds.ndim != 1:
+            raise ValueError(f"seeds must be one per trajectory, (batch,), got shape {tuple(seeds.shape)}")
+        if not dtype.is_floating_point:
+            raise ValueError(f"dtype of noise must be a floating one such as torch.float32, got {dtype}")
+        self.seeds = seeds.detach().to(device, torch.int64, non_blocking=True)
         self.device = device
         self.dtype = dtype
-        self._blocks: dict[tuple[str, tuple[int, ...]], Tensor] = {}
-        self._cursor: dict[tuple[str, tuple[int, ...]], int] = {}
+        self._draws = [0, 0]
 
     def __len__(self) -> int:
-        return len(self.generators)
+        return len(self.seeds)
 
     def normal(self, *shape: int) -> Tensor:
         """Standard normal numbers ``(batch, *shape)``."""
-        return self._next("normal", shape)
+        return self._draw(_NORMAL, shape)
 
     def uniform(self, *shape: int) -> Tensor:
         """Uniform numbers in [0, 1), ``(batch, *shape)``."""
-        return self._next("uniform", shape)
+        return self._draw(_UNIFORM, shape)
 
-    def _next(self, kind: str, shape: tuple[int, ...]) -> Tensor:
-        key = (kind, shape)
-        at = self._cursor.get(key, 0) % self.BLOCK
-        if at == 0:
-            block = torch.empty((len(self), self.BLOCK, *shape))
-            for row, generator in zip(block, self.generators, strict=True):
-                row.normal_(generator=generator) if kind == "normal" else row.uniform_(generator=generator)
-            self._blocks[key] = block.to(self.device, self.dtype)
-        self._cursor[key] = self._cursor.get(key, 0) + 1
-        return self._blocks[key][:, at]
+    def _draw(self, stream: int, shape: tuple[int, ...]) -> Tensor:
+        make, numbers = _STREAMS[stream]
+        count = math.prod(shape)
+        wanted = self.seeds, stream, self._draws[stream], -(-count // numbers)
+        self._draws[stream] += 1
+        if self.seeds.device.type != "cpu" or torch.compiler.is_compiling():
+            drawn = make(rows_of_words(*wanted), self.dtype)
+        else:
+            drawn = torch.empty(len(self), wanted[-1], numbers, dtype=self.dtype)
+            for part, words in parts_of_words(*wanted):
+                drawn[part] = make(words, self.dtype)
+        return drawn.flatten(1)[:, :count].reshape(len(self), *shape)
+
+
+def _normal(words: Tensor, dtype: torch.dtype) -> Tensor:
+    """Two independent normal numbers of each word (Box and Muller, 1958), ``(*, 2)``.
+
+    The upper half is the radius: the unsigned number of 32 bits plus a half, so that the tail ends at 6.8 and no
+    logarithm is infinite. The lower half is the angle.
+    """
+    working = torch.float64 if dtype == torch.float64 else torch.float32  # half precision has no tail to speak of
+    radius = shifted_right(words, 32).to(working).add_(0.5).mul_(2.0**-32).log_().mul_(-2).sqrt_()
+    angle = ((words << 32) >> 32).to(working).mul_(math.tau * 2.0**-32)
+    return torch.stack([radius * angle.cos(), radius * angle.sin()], -1).to(dtype)
+
+
+def _uniform(words: Tensor, dtype: torch.dtype) -> Tensor:
+    """The uppermost bits of each word, as many as the dtype holds exactly, ``(*, 1)``."""
+    bits = 1 - round(math.log2(torch.finfo(dtype).eps))
+    return (shifted_right(words, 64 - bits).to(dtype) * 2.0**-bits).unsqueeze(-1)
+
+
+_NORMAL, _UNIFORM = 0, 1
+_STREAMS = (_normal, 2), (_uniform, 1)
+"""Of each stream: what makes its numbers of words, and how many of one."""

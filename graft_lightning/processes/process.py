@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from graft_lightning.processes.grids import Grid, Uniform
@@ -60,15 +61,15 @@ class Process:
             raise TypeError("this needs a Gaussian process on a tensor state")
         return self.paths[FIELD]
 
-    def prior(self, shape: Shape | Mapping[str, Shape], noise: Noise, carried: StateLike | None = None) -> Any:
+    def prior(self, shape: Shape | Mapping[str, Shape], noise: Noise, static: StateLike | None = None) -> Any:
         """A draw at t = T: a tensor, or fields.
 
         Args:
             shape: of one sample, by field for mixed states.
             noise: one stream per sample.
-            carried: fields without path (a mask), taken over.
+            static: fields without path (a mask), taken over.
         """
-        along: State = {} if carried is None else as_state(carried)
+        along: State = {} if static is None else as_state(static)
         shapes = shape if isinstance(shape, Mapping) else {FIELD: tuple(shape)}
         mask = along.get(MASK)
         fields = {name: path.prior(shapes[name], noise, mask) for name, path in self.paths.items()}
@@ -104,8 +105,14 @@ class Process:
         """
         state = as_state(x_s)
         first = next(iter(state.values()))
-        levels = t if isinstance(t, Tensor) else first.new_full((len(first),), t, dtype=first.dtype).double()
-        if bool((levels < s).any()) or bool((levels > self.t_max).any()) or s < 0:
-            raise ValueError(f"a kernel goes towards noise, within [0, {self.t_max:g}]: s={s}, t={levels.tolist()}")
+        if isinstance(t, Tensor):
+            levels = t
+            within = s >= 0 and bool(((t >= s) & (t <= self.t_max)).all())
+        else:  # a level that the host knows need not be read back
+            levels = torch.full((len(first),), t, dtype=torch.float64, device=first.device)
+            within = 0 <= s <= t <= self.t_max
+        if not within:
+            asked = t.tolist() if isinstance(t, Tensor) else t
+            raise ValueError(f"a kernel goes towards noise, within [0, {self.t_max:g}]: s={s}, t={asked}")
         noised = self.noised(state, s, levels.to(first.device), noise)
         return bare({**state, **{name: found.x_t for name, found in noised.items()}})

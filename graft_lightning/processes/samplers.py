@@ -28,9 +28,11 @@ class Sampler(ABC):
 
     Attributes:
         order: of a solver of the probability-flow equation.
+        is_ddim: whether every step is DDIM's, which schedulers of diffusers repeat.
     """
 
     order: int = 1
+    is_ddim: bool = False
 
     def __init__(self, steps: int = 50, grid: Grid | None = None, clip_sample: float | None = None) -> None:
         if steps < 1:
@@ -88,7 +90,7 @@ class Sampler(ABC):
         noise: Noise,
         shape: Shape | Mapping[str, Shape],
         keep: Collection[float] = (),
-        carried: StateLike | None = None,
+        static: StateLike | None = None,
     ) -> Trajectory:
         """Whole trajectories from pure noise.
 
@@ -99,9 +101,9 @@ class Sampler(ABC):
             noise: one stream per sample.
             shape: of one sample, by field for mixed states.
             keep: levels whose states are kept; they must lie on the grid.
-            carried: fields without path (a mask), for mixed states.
+            static: fields without path (a mask), for mixed states.
         """
-        start = process.prior(shape, noise, carried)
+        start = process.prior(shape, noise, static)
         return self.resume(denoiser, process, condition, noise, start, self.levels(process)[-1], keep)
 
     def resume(
@@ -162,6 +164,8 @@ class DDIM(Sampler):
         grid: which levels are visited.
         clip_sample: bound of |x_0|.
     """
+
+    is_ddim = True
 
     def __init__(
         self, steps: int = 50, eta: float = 0.0, grid: Grid | None = None, clip_sample: float | None = None
@@ -227,6 +231,7 @@ class Heun(Euler):
     """
 
     order = 2
+    is_ddim = False
 
     def evaluations(self, within: bool) -> int:
         return 2 if within else 1

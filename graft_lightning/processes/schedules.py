@@ -4,6 +4,7 @@ Published tables are read from diffusers, so that their constants are its consta
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from functools import lru_cache
 
 import torch
@@ -45,16 +46,19 @@ class Schedule(ABC):
         Raises:
             ValueError: if the level lies outside [0, T].
         """
-        known: dict[float, tuple[float, float]] = self.__dict__.setdefault("_known", {})
-        if t not in known:
-            alpha, sigma = self.alpha_sigma(torch.tensor(t, dtype=torch.float64))
-            known[t] = float(alpha), float(sigma)
-        return known[t]
+        return self._once("_known", self.alpha_sigma, t)
 
     def derivatives_at(self, t: float) -> tuple[float, float]:
-        """`derivatives` at one level as plain numbers."""
-        of_signal, of_noise = self.derivatives(torch.tensor(t, dtype=torch.float64))
-        return float(of_signal), float(of_noise)
+        """`derivatives` at one level as plain numbers, computed once."""
+        return self._once("_known_derivatives", self.derivatives, t)
+
+    def _once(self, name: str, pair: Callable[[Tensor], tuple[Tensor, Tensor]], t: float) -> tuple[float, float]:
+        """Both values of ``pair`` at one level, kept under ``name``."""
+        known: dict[float, tuple[float, float]] = self.__dict__.setdefault(name, {})
+        if t not in known:
+            first, second = pair(torch.tensor(t, dtype=torch.float64))
+            known[t] = float(first), float(second)
+        return known[t]
 
     def derivatives(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """(d alpha / dt, d sigma / dt) in float64, the shape of ``t``.
@@ -175,7 +179,7 @@ class FromTable(TableSchedule):
 
 
 class RectifiedFlow(Schedule):
-    """The straight path of flow matching (arXiv 2209.03003): alpha_t = 1 - t, sigma_t = t, t in [0, 1]."""
+    """The linear path of flow matching (arXiv 2209.03003): alpha_t = 1 - t, sigma_t = t, t in [0, 1]."""
 
     t_max = 1.0
     discrete = False
@@ -193,7 +197,7 @@ class Trigonometric(Schedule):
     """The variance-preserving path alpha_t = cos(pi t / 2), sigma_t = sin(pi t / 2), t in [0, 1].
 
     Its velocity dx/dt is pi / 2 times the v-prediction. Between N(0, I) and N(0, I) that velocity is zero, where the
-    straight path's is not: a few steps along this path keep the norm of what is nearly standard normal noise.
+    linear path's is not: a few steps along this path keep the norm of what is nearly standard normal noise.
     """
 
     t_max = 1.0

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from graft_lightning.processes.denoiser import Denoiser
@@ -36,7 +37,7 @@ class Stitched(Denoiser):
             ValueError: if the batch lies on both sides of the hand-off.
         """
         levels = t if t.ndim == 1 else t.amax(1)
-        highest, lowest = float(levels.max()), float(levels.min())
+        lowest, highest = torch.stack(levels.aminmax()).tolist()
         if (highest > self.handoff) != (lowest > self.handoff):
             raise ValueError(
                 f"a batch lies on both sides of the hand-off {self.handoff:g}: t from {lowest} to {highest}"

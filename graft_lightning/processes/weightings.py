@@ -56,7 +56,7 @@ class MinSNR(Weighting):
 
 
 class CappedInverseAlpha(Weighting):
-    """min(1 / alpha^2, cap): a v-loss, bounded; spends its steps at high noise, where words meet pictures."""
+    """min(1 / alpha^2, cap): a v-loss, bounded; spends its steps at high noise, where words meet images."""
 
     def __init__(self, cap: float = 15.0) -> None:
         if cap < 1:

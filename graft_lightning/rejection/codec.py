@@ -50,7 +50,7 @@ class Codec:
         if numbers is None:
             return None
         broken = ~numbers.isfinite().all(1)
-        mask = mask_of(samples)
+        mask = mask_in(samples)
         return broken if mask is None else broken | ~mask.any(1).to(broken.device)
 
     def draw(self, samples: Any, captions: Sequence[str] | None = None) -> Tensor | None:
@@ -98,11 +98,11 @@ def all_numbers(samples: Any) -> Tensor | None:
     """
     if not isinstance(samples, Tensor | Mapping):
         return None
-    fields, mask = as_state(samples), mask_of(samples)
+    fields, mask = as_state(samples), mask_in(samples)
     return torch.cat([_flat(_without_padding(fields[name].detach(), mask)) for name in sorted(fields)], 1)
 
 
-def mask_of(samples: Any) -> Tensor | None:
+def mask_in(samples: Any) -> Tensor | None:
     """Which elements of samples are real, bool ``(batch, n)``; None where samples have no field that says so."""
     mask = as_state(samples).get(MASK) if isinstance(samples, Mapping) else None
     return None if mask is None or mask.ndim != 2 else mask.detach().bool()

@@ -180,7 +180,7 @@ class Collection:
             Noise(seeds, device),
             reference.shape(texts),
             keep=list(keep.values()),
-            carried=reference.carried(texts, device),
+            static=reference.static_fields(texts, device),
         )
         # A decoder may cost as much as a step of the sampler: it is not run for a reference that has no keys.
         keyed = type(reference).keys is not Reference.keys
@@ -220,7 +220,7 @@ class Collection:
         few = self.draws if any(reward.groupwise for reward in rewards) else min(2, self.draws)
         reference, texts = self.reference, self.conditions[:1] * few
         noise = Noise(torch.arange(few), device)
-        x = reference.process.prior(reference.shape(texts), noise, reference.carried(texts, device))
+        x = reference.process.prior(reference.shape(texts), noise, reference.static_fields(texts, device))
         samples = reference.decode(x)
         for reward in rewards:
             try:

@@ -1,6 +1,6 @@
 """What an acceptance rule implies for a table of rewards, before anything is trained.
 
-The closed forms that the figures can be held against are in `acceptance.closed_forms` and re-exported here.
+The closed forms that the metrics can be held against are in `acceptance.closed_forms` and re-exported here.
 """
 
 from dataclasses import dataclass
@@ -86,9 +86,9 @@ class Implied:
     diagnostics: dict[str, float]
 
     def scalars(self) -> dict[str, float]:
-        """The single figures by name, with the rule's diagnostics, for a log or a report."""
-        figures = {name: value for name, value in vars(self).items() if isinstance(value, int | float)}
-        return figures | self.diagnostics
+        """The single metrics by name, with the rule's diagnostics, for a log or a report."""
+        metrics = {name: value for name, value in vars(self).items() if isinstance(value, int | float)}
+        return metrics | self.diagnostics
 
 
 def without_signal(rewards: Tensor) -> Tensor:
@@ -149,7 +149,7 @@ def _effective(weight: Tensor) -> Tensor:
 
 
 def _divergence(weight: Tensor, finite: Tensor) -> Tensor:
-    """KL of the normalised weights from the uniform law on the finite draws, per group, in nats."""
+    """KL of the normalised weights from the uniform distribution on the finite draws, per group, in nats."""
     share = weight / weight.sum(-1, keepdim=True)
     return torch.xlogy(share, share * finite.sum(-1, keepdim=True)).sum(-1)
 

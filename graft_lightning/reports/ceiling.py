@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from graft_lightning.runs import COLLECTED
-from graft_lightning.statistics import Figure, interval
+from graft_lightning.statistics import Interval, interval
 
 ALL = "one_round_ceiling: all samples"
 
 
-def ceilings(folders: Iterable[Path], prefix: str = "") -> tuple[dict[str, dict[str, Figure]], int]:
+def ceilings(folders: Iterable[Path], prefix: str = "") -> tuple[dict[str, dict[str, Interval]], int]:
     """Mean rewards of a pool before selection, and of what each rule accepted.
 
     Runs of one seed read the same pool, and count once; intervals are over seeds.
@@ -32,11 +32,11 @@ def ceilings(folders: Iterable[Path], prefix: str = "") -> tuple[dict[str, dict[
         for name, means in record["rewards"].items():
             for row, key in ((ALL, "all"), (accepted, "accepted")):
                 rows.setdefault(row, {}).setdefault(name, {})[record["seed"]] = means[key]
-    figures = {
+    metrics = {
         row: {name: interval(list(values.values())) for name, values in columns.items()}
         for row, columns in rows.items()
     }
-    return figures, drawn
+    return metrics, drawn
 
 
 def _rule(record: dict[str, Any]) -> str:

@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from graft_lightning.statistics import Figure
+from graft_lightning.statistics import Interval
 
 COLOURS = ("#1b7f5c", "#3566b0", "#c0502d", "#7d4fa0", "#b8860b", "#2b8ca3", "#8a8f98", "#a03060")
 CONTROLS = ("base", "unselected", "further", "best_of")
 """Beginnings of the names of methods that are not ours: grey in every chart."""
 
 
-def bars(table: Mapping[str, Mapping[str, Figure]], metric: str, label: str, path: Path) -> None:
+def bars(table: Mapping[str, Mapping[str, Interval]], metric: str, label: str, path: Path) -> None:
     """Horizontal bars with intervals, one a method."""
     rows = [(method, row[metric]) for method, row in table.items() if metric in row]
     figure, axis = _axes(7.5, 0.34 * len(rows) + 1.0)
@@ -26,7 +26,7 @@ def bars(table: Mapping[str, Mapping[str, Figure]], metric: str, label: str, pat
     figure.savefig(path, dpi=150)
 
 
-def learning_curves(points: Mapping[str, Sequence[tuple[int, Figure]]], label: str, path: Path) -> None:
+def learning_curves(points: Mapping[str, Sequence[tuple[int, Interval]]], label: str, path: Path) -> None:
     """A metric over gradient steps, one line a method, with intervals where several seeds give one."""
     figure, axis = _axes(8, 4.4)
     methods = [method for method in points if method != "base"]
@@ -56,7 +56,7 @@ def _axes(width: float, height: float) -> tuple[Any, Any]:
 
 
 def frontier(
-    table: Mapping[str, Mapping[str, Figure]],
+    table: Mapping[str, Mapping[str, Interval]],
     series: Mapping[str, Sequence[str]],
     axes: tuple[str, str],
     labels: tuple[str, str],

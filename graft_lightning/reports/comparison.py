@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from graft_lightning.runs import EVALUATIONS, read_records
-from graft_lightning.statistics import Figure, best_of, finite_mean, interval, over_conditions
+from graft_lightning.statistics import Interval, best_of, finite_mean, interval, over_conditions
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def read_runs(folders: Iterable[Path]) -> list[Run]:
 
 
 def _run(folder: Path, record: dict[str, Any]) -> Run:
-    values = {name: figure["mean"] for name, figure in record["figures"].items()}
+    values = {name: metric["mean"] for name, metric in record["metrics"].items()}
     return Run(folder, record["method"], record["seed"], record["stage"], record["step"], values, record["scores"])
 
 
@@ -57,7 +57,7 @@ FEW = 3
 """Below so many seeds, intervals are taken over held-out conditions."""
 
 
-def compare(runs: Sequence[Run], stage: str = "test", best_of_n: Sequence[int] = ()) -> dict[str, dict[str, Figure]]:
+def compare(runs: Sequence[Run], stage: str = "test", best_of_n: Sequence[int] = ()) -> dict[str, dict[str, Interval]]:
     """Method -> metric -> figure, of the last step of every run.
 
     With three seeds or more the interval is over seeds, which share their held-out conditions: it says how much another
@@ -75,7 +75,7 @@ def compare(runs: Sequence[Run], stage: str = "test", best_of_n: Sequence[int] =
 
 def compare_over_conditions(
     runs: Sequence[Run], stage: str = "test", best_of_n: Sequence[int] = ()
-) -> dict[str, dict[str, Figure]]:
+) -> dict[str, dict[str, Interval]]:
     """As `compare`, of the scores that are taken sample by sample, with the interval over held-out conditions.
 
     The runs are those that there are: the interval says how much other conditions would differ, and nothing of other
@@ -109,7 +109,7 @@ def last_runs(runs: Sequence[Run], stage: str) -> list[Run]:
     return list(last.values())
 
 
-def _row(runs: Sequence[Run]) -> dict[str, Figure]:
+def _row(runs: Sequence[Run]) -> dict[str, Interval]:
     row = {}
     for name in runs[0].values:
         values = [run.values[name] for run in runs if name in run.values]
@@ -118,7 +118,7 @@ def _row(runs: Sequence[Run]) -> dict[str, Figure]:
     return row
 
 
-def _over_conditions(runs: Sequence[Run], name: str) -> Figure:
+def _over_conditions(runs: Sequence[Run], name: str) -> Interval:
     """The interval over conditions of a score, the draws of all runs taken together."""
     tables = [run.scores[name] for run in runs if name in run.scores]
     return over_conditions([[score for row in rows for score in row] for rows in zip(*tables, strict=True)])
@@ -137,8 +137,8 @@ def _best(run: Run, n: int) -> Run | None:
     return replace(run, method=f"best_of_{n}", values=values, scores=scores)
 
 
-def curves(runs: Sequence[Run], metric: str, stage: str = "validate") -> dict[str, list[tuple[int, Figure]]]:
-    """Method -> (gradient steps, figure over seeds), in order of steps."""
+def curves(runs: Sequence[Run], metric: str, stage: str = "validate") -> dict[str, list[tuple[int, Interval]]]:
+    """Method -> (gradient steps, metric over seeds), in order of steps."""
     points: dict[str, dict[int, list[float]]] = {}
     for run in runs:
         if run.stage == stage and metric in run.values:

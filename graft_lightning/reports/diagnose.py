@@ -17,7 +17,7 @@ from graft_lightning.datamodules.accepted import AcceptedTrajectories
 from graft_lightning.domains.base import Examples
 from graft_lightning.modules.graft import PGraft
 from graft_lightning.processes.noise import Noise, derived_seeds
-from graft_lightning.rejection.handoff import (
+from graft_lightning.rejection.decided_level import (
     Estimate,
     Recommendation,
     accepted_mean,
@@ -59,7 +59,7 @@ def diagnose(
         collect: the collection's settings.
         states: stored states per kept level.
         continuations: of each state.
-        real: real data, for the figure "from real data"; left out by default.
+        real: real data, for the metric "from real data"; left out by default.
 
     Returns:
         What to print.

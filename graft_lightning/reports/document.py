@@ -1,4 +1,4 @@
-"""The report: report.md with tables and pictures, and report.json for machines."""
+"""The report: report.md with tables and images, and report.json for machines."""
 
 import datetime
 import json
@@ -16,9 +16,9 @@ from graft_lightning.reports.charts import bars, frontier, learning_curves
 from graft_lightning.reports.comparison import FEW, Run, compare, compare_over_conditions, curves, read_runs
 from graft_lightning.reports.paired import paired_verdicts, positive_verdicts
 from graft_lightning.reports.records import record_table
-from graft_lightning.statistics import Figure
+from graft_lightning.statistics import Interval
 
-Table = Mapping[str, Mapping[str, Figure]]
+Table = Mapping[str, Mapping[str, Interval]]
 
 
 def write_report(folders: Sequence[Path], out: Path, section: Mapping[str, Any]) -> Path:
@@ -32,8 +32,8 @@ def write_report(folders: Sequence[Path], out: Path, section: Mapping[str, Any])
             the table), ``claims`` (``{text, better, than: [...], metric}``), ``curves`` (heading -> ``{metric,
             runs}``), ``split`` (heading -> methods: several small tables in place of the one), ``paired`` (claims
             ``{lower or higher, than: [...], metric}`` on differences seed by seed), ``positive`` (claims ``{method,
-            metric}`` of a figure above 0), ``frontiers`` (heading -> ``{x, y, series: {label: [methods]}, level, scale,
-            text}``), ``records`` (heading -> a `record_table`), ``pictures`` (heading -> file below the folders),
+            metric}`` of a metric above 0), ``frontiers`` (heading -> ``{x, y, series: {label: [methods]}, level, scale,
+            text}``), ``records`` (heading -> a `record_table`), ``sheets`` (heading -> file below the folders),
             ``outro``.
 
     Returns:
@@ -62,13 +62,13 @@ def write_report(folders: Sequence[Path], out: Path, section: Mapping[str, Any])
         lines += [f"## {heading}", "", *tables(found, metrics, section.get("split")), "", caption(chosen, stage), ""]
         lines += told_both
         if not section.get("split"):
-            picture = f"comparison{number or ''}.png"
-            bars(found, first, metrics[first], out / picture)
-            lines += [f"![{metrics[first]} by method]({picture})", ""]
+            image = f"comparison{number or ''}.png"
+            bars(found, first, metrics[first], out / image)
+            lines += [f"![{metrics[first]} by method]({image})", ""]
         for place, (name, wanted) in enumerate(section.get("frontiers", {}).items()):
-            picture = f"frontier{number or ''}{place}.png"
-            lines += [f"### {name}", "", wanted.get("text", "").strip(), "", f"![{name}]({picture})", ""]
-            draw_frontier(found, wanted, metrics, out / picture)
+            image = f"frontier{number or ''}{place}.png"
+            lines += [f"### {name}", "", wanted.get("text", "").strip(), "", f"![{name}]({image})", ""]
+            draw_frontier(found, wanted, metrics, out / image)
         if number == 0:
             chosen_method, told = choose(chosen, section.get("choose"))
             claims = [
@@ -91,10 +91,10 @@ def write_report(folders: Sequence[Path], out: Path, section: Mapping[str, Any])
         named = [_named_by_folder(run, wanted["runs"]) for run in chosen]
         points = curves(named, wanted["metric"], wanted.get("stage", "validate"))
         if points:
-            picture = f"curves{number}.png"
-            learning_curves(points, metrics.get(wanted["metric"], wanted["metric"]), out / picture)
+            image = f"curves{number}.png"
+            learning_curves(points, metrics.get(wanted["metric"], wanted["metric"]), out / image)
             report.setdefault("curves", {})[heading] = {m: [{"step": s, **f} for s, f in p] for m, p in points.items()}
-            lines += [f"## {heading}", "", wanted.get("text", "").strip(), "", f"![{heading}]({picture})", ""]
+            lines += [f"## {heading}", "", wanted.get("text", "").strip(), "", f"![{heading}]({image})", ""]
     for heading, wanted in section.get("records", {}).items():
         table, rows = record_table(folders, wanted)
         if table:
@@ -104,7 +104,7 @@ def write_report(folders: Sequence[Path], out: Path, section: Mapping[str, Any])
     if raised:
         report["alarms"] = raised
         lines += ["## Alarms", "", *(f"- {where}: {what}" for where, found in raised.items() for what in found), ""]
-    lines += pictures(folders, section.get("pictures", {}), out)
+    lines += images(folders, section.get("sheets", {}), out)
     lines += [section.get("outro", "").strip(), ""]
     (out / "report.json").write_text(json.dumps(_without_nan(report), indent=1) + "\n", encoding="utf-8")
     (out / "report.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
@@ -150,7 +150,7 @@ def tables(table: Table, metrics: Mapping[str, str], split: Mapping[str, Sequenc
 
 
 def draw_frontier(table: Table, wanted: Mapping[str, Any], metrics: Mapping[str, str], path: Path) -> None:
-    """One chart of quality against cost; ``level`` names the method whose figure is the floor."""
+    """One chart of quality against cost; ``level`` names the method whose metric is the floor."""
     axes = (wanted["x"], wanted["y"])
     level = wanted.get("level", "")
     floor = (level, table[level][axes[1]]["mean"]) if level in table else None
@@ -158,7 +158,7 @@ def draw_frontier(table: Table, wanted: Mapping[str, Any], metrics: Mapping[str,
     frontier(table, wanted["series"], axes, labels, path, floor, wanted.get("scale", "log"))
 
 
-def ordered(table: Table, order: Sequence[str]) -> dict[str, Mapping[str, Figure]]:
+def ordered(table: Table, order: Sequence[str]) -> dict[str, Mapping[str, Interval]]:
     """The rows in the given order; others follow."""
     names = [name for name in order if name in table] + [name for name in table if name not in order]
     return {name: table[name] for name in names}
@@ -174,11 +174,11 @@ def markdown_table(table: Table, metrics: Mapping[str, str], first: str = "metho
     return lines
 
 
-def written(figure: Figure) -> str:
-    """A figure as text: three decimals, or two digits of what is smaller than a hundredth."""
-    places = ".3f" if not 0 < abs(figure["mean"]) < 0.01 else ".2g"
-    mean, low, high = (format(figure[name], places) for name in ("mean", "low", "high"))
-    return mean if figure["low"] != figure["low"] or low == high else f"{mean} [{low}, {high}]"
+def written(metric: Interval) -> str:
+    """A metric as text: three decimals, or two digits of what is smaller than a hundredth."""
+    places = ".3f" if not 0 < abs(metric["mean"]) < 0.01 else ".2g"
+    mean, low, high = (format(metric[name], places) for name in ("mean", "low", "high"))
+    return mean if metric["low"] != metric["low"] or low == high else f"{mean} [{low}, {high}]"
 
 
 def caption(runs: Sequence[Run], stage: str) -> str:
@@ -207,18 +207,18 @@ def _count(number: int, of_what: str) -> str:
 
 def both_intervals(
     table: Table, runs: Sequence[Run], stage: str, metrics: Mapping[str, str], best_of_n: Sequence[int] = ()
-) -> tuple[list[str], dict[str, dict[str, Figure]]]:
+) -> tuple[list[str], dict[str, dict[str, Interval]]]:
     """The first metric of every row with both intervals, where those of the table are over seeds.
 
     Args:
-        table: method -> metric -> figure over seeds.
+        table: method -> metric -> its mean over seeds.
         runs: what the table was made of.
         stage: which held-out conditions.
         metrics: labels; the first that is taken sample by sample counts.
         best_of_n: as in `compare`.
 
     Returns:
-        Lines of the report, and the figures over conditions by method and metric, under names that say so.
+        Lines of the report, and the means over conditions by method and metric, under names that say so.
     """
     over = compare_over_conditions(runs, stage, best_of_n)
     first = next((name for name in metrics if any(name in row for row in over.values())), None)
@@ -247,12 +247,12 @@ def choose(runs: Sequence[Run], wanted: Mapping[str, Any] | None) -> tuple[dict[
         return {}, []
     table = compare(runs, wanted["stage"])
     found = {method: table[method][wanted["metric"]] for method in wanted["among"] if method in table}
-    found = {method: figure for method, figure in found.items() if figure["mean"] == figure["mean"]}
+    found = {method: metric for method, metric in found.items() if metric["mean"] == metric["mean"]}
     if not found:
         return {}, []
     best = max(found, key=lambda method: found[method]["mean"])
-    figures = ", ".join(f"{method} {figure['mean']:.3f}" for method, figure in found.items())
-    return {wanted["name"]: best}, [f"Chosen on the conditions for choosing settings: **{best}** ({figures}).", ""]
+    metrics = ", ".join(f"{method} {metric['mean']:.3f}" for method, metric in found.items())
+    return {wanted["name"]: best}, [f"Chosen on the conditions for choosing settings: **{best}** ({metrics}).", ""]
 
 
 def verdicts(table: Table, claims: Iterable[Mapping[str, Any]], metrics: Mapping[str, str]) -> list[str]:
@@ -271,20 +271,20 @@ def verdicts(table: Table, claims: Iterable[Mapping[str, Any]], metrics: Mapping
     return [*lines, ""] if lines else []
 
 
-def ceiling_table(folders: Sequence[Path], prefix: str) -> tuple[list[str], dict[str, dict[str, Figure]]]:
-    """Lines about what one round of selection could reach at most, and its figures."""
+def ceiling_table(folders: Sequence[Path], prefix: str) -> tuple[list[str], dict[str, dict[str, Interval]]]:
+    """Lines about what one round of selection could reach at most, and its metrics."""
     found, drawn = ceilings(folders, prefix)
     if not found:
         return [], {}
     rewards = list(dict.fromkeys(name for row in found.values() for name in row))
-    shown = {row.removeprefix("one_round_ceiling: "): figures for row, figures in found.items()}
+    shown = {row.removeprefix("one_round_ceiling: "): metrics for row, metrics in found.items()}
     intro = f"Mean rewards of the pools, on the conditions that are trained on; {drawn} trajectories were drawn in all."
     table = markdown_table(shown, dict(zip(rewards, rewards, strict=True)), "accepted")
     return ["### One-round ceiling", "", intro, "", *table, ""], found
 
 
-def pictures(folders: Iterable[Path], wanted: Mapping[str, str], out: Path) -> list[str]:
-    """Pictures of runs, copied beside the report."""
+def images(folders: Iterable[Path], wanted: Mapping[str, str], out: Path) -> list[str]:
+    """Images of runs, copied beside the report."""
     lines: list[str] = []
     for number, (heading, pattern) in enumerate(wanted.items()):
         found = next((file for folder in folders for file in sorted(folder.glob(pattern))), None)

@@ -15,7 +15,7 @@ from graft_lightning.types import SettingsError
 
 ASSUMED = 8
 """Evaluations in which a step is inverted. Flows of digits took 8.1 with 5 steps, 7.6 with 10, 6.2 with 20, 4.3 with
-100, all from the start level 1 and to float32's own rounding; the rougher figure is the one to plan with."""
+100, all from the start level 1 and to float32's own rounding; the rougher number is the one to plan with."""
 
 NEWTON = 10
 """Times as many of Newton-Krylov by itself (5 to 15 were seen)."""

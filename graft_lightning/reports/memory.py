@@ -80,7 +80,9 @@ def memory_of(module: DenoisingModule, views: Views, averaged: bool) -> Memory:
         average=average,
         adapters=adapters,
         checkpoint=None if states is None else saved + states + average,
-        flow=sum(size_of(stage.reference.skeleton().parameters()) for stage in module.stages() if not stage.trained),
+        flow=sum(
+            size_of(stage.reference.meta_network().parameters()) for stage in module.stages() if not stage.trained
+        ),
     )
 
 

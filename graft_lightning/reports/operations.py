@@ -21,7 +21,7 @@ def operations(reference: Reference, condition: str = "", network: nn.Module | N
         The count; None where the network cannot be built or called without weights, or has nothing to count.
     """
     try:
-        network = reference.skeleton() if network is None else network
+        network = reference.meta_network() if network is None else network
         # One of two: an empty condition alone may be the null condition, which is none to sample.
         x = on_device(take(pure_noise(reference, [condition] * 2), slice(1)), "meta")
         t = torch.full((1,), reference.process.t_max, dtype=torch.float64, device="meta")

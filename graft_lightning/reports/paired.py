@@ -4,12 +4,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from graft_lightning.reports.comparison import Run, last_runs
-from graft_lightning.statistics import Figure, interval
+from graft_lightning.statistics import Interval, interval
 
 COST = "gigaflops"
 
 
-def differences(runs: Sequence[Run], method: str, other: str, metric: str, stage: str) -> Figure:
+def differences(runs: Sequence[Run], method: str, other: str, metric: str, stage: str) -> Interval:
     """``method`` less ``other``, over the seeds that both have.
 
     Args:
@@ -69,7 +69,7 @@ def paired_verdicts(
 
 
 def positive_verdicts(
-    table: Mapping[str, Mapping[str, Figure]], claims: Iterable[Mapping[str, str]], metrics: Mapping[str, str]
+    table: Mapping[str, Mapping[str, Interval]], claims: Iterable[Mapping[str, str]], metrics: Mapping[str, str]
 ) -> list[str]:
     """Every claim that a metric of a method lies above zero, held against its interval.
 
@@ -80,12 +80,12 @@ def positive_verdicts(
     """
     lines = []
     for claim in claims:
-        figure = table.get(claim["method"], {}).get(claim["metric"])
-        if figure is None:
+        metric = table.get(claim["method"], {}).get(claim["metric"])
+        if metric is None:
             continue
-        known = figure["low"] == figure["low"]
-        verdict = "one seed shows nothing" if not known else "**holds**" if figure["low"] > 0 else "**does not hold**"
-        ends = f" [{figure['low']:.4f}, {figure['high']:.4f}]" if known else ""
+        known = metric["low"] == metric["low"]
+        verdict = "one seed shows nothing" if not known else "**holds**" if metric["low"] > 0 else "**does not hold**"
+        ends = f" [{metric['low']:.4f}, {metric['high']:.4f}]" if known else ""
         label = metrics.get(claim["metric"], claim["metric"])
-        lines.append(f"- {claim['method']}, {label} above 0: {verdict}: {figure['mean']:.4f}{ends}.")
+        lines.append(f"- {claim['method']}, {label} above 0: {verdict}: {metric['mean']:.4f}{ends}.")
     return [*lines, ""] if lines else []

@@ -71,7 +71,7 @@ def make_plan(
 
 def sample_calls(module: SampledModule) -> Calls:
     """Network evaluations of what a plan calls a sample: one of the reference, or of a corrected flow."""
-    return tuned_calls(module) if module.inverts else base_calls(module)
+    return base_calls(module) if module.has_base and not module.inverts else tuned_calls(module)
 
 
 def _counted(module: SampledModule, data: Any, collect: Collect, loop: Loop, work: Work) -> list[str]:
@@ -98,8 +98,8 @@ def _counted(module: SampledModule, data: Any, collect: Collect, loop: Loop, wor
     lines.append(f"  model calls      {_through(work.calls)}, without gradient")
     if work.drawn is not None:
         lines.append(f"  reward calls     {work.scored:,} in collection")
-    if module.inverts and not module.trains:
-        lines.append("  gradient steps   none: the Gaussian is fitted in closed form")
+    if not module.trains:
+        lines.append(f"  gradient steps   none: {module.untrained}")
     else:
         beside = f" on each of {loop.processes} processes" if loop.processes > 1 else ""
         lines.append(
@@ -201,7 +201,7 @@ def _memory(module: Any, data: Any, work: Work, averaged: bool, measured: bool) 
     """What training keeps in memory and leaves on disk; activations only where the networks could be built."""
     if not module.trains:
         return _memory_of_closed_form(module, work)
-    views = module.views or module.skeleton_views()
+    views = module.views or module.meta_views()
     if views is None:
         return []
     memory = memory_of(module, views, averaged)
@@ -258,7 +258,7 @@ def _memory_of_closed_form(module: SampledModule, work: Work) -> list[str]:
     lines = [f"  parameters       {listed}, none of them trained"]
     if work.inverting is None:
         return lines
-    frozen = sum(size_of(stage.reference.skeleton().parameters()) for stage in stages)
+    frozen = sum(size_of(stage.reference.meta_network().parameters()) for stage in stages)
     fitted, noise = module.closed_form_bytes(work.inverting.samples)
     return [
         *lines,
@@ -270,7 +270,7 @@ def _memory_of_closed_form(module: SampledModule, work: Work) -> list[str]:
 
 def parameters(reference: Reference) -> int:
     """Weights of a reference's network."""
-    return sum(p.numel() for p in reference.skeleton().parameters())
+    return sum(p.numel() for p in reference.meta_network().parameters())
 
 
 def readable(count: float, unit: str = "B") -> str:

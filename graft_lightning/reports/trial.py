@@ -26,7 +26,7 @@ def texts_for(conditions: Sequence[str], size: int) -> list[str]:
 def pure_noise(reference: Reference, texts: Sequence[str], device: torch.device | str = "cpu") -> StateLike:
     """States at t = T, ``(batch, *shape)``."""
     noise = Noise(torch.arange(len(texts)), device)
-    return reference.process.prior(reference.shape(texts), noise, reference.carried(texts, device))
+    return reference.process.prior(reference.shape(texts), noise, reference.static_fields(texts, device))
 
 
 def seconds_of_networks(module: SampledModule, conditions: Sequence[str], size: int) -> dict[str, float]:

@@ -153,9 +153,9 @@ def test_a_healthy_run_raises_nothing_and_writes_what_it_watched(tmp_path, capsy
     assert set(written) == {(r["stage"], r["method"], r["step"]) for r in read_records(tmp_path / "run")}
     assert all(record["alarms"] == {} for record in written.values()), written
     base, last = written["validate", "base", 0], written["validate", "pgraft@0.25", 10]
-    assert "change" not in base["figures"]
-    assert last["figures"]["change"] > 0.01
-    assert last["figures"]["diversity"] > 0
+    assert "change" not in base["metrics"]
+    assert last["metrics"]["change"] > 0.01
+    assert last["metrics"]["diversity"] > 0
     launch("fit", tmp_path)
     assert len((tmp_path / "run/alarms.jsonl").read_text().splitlines()) == len(written)
 
@@ -208,10 +208,10 @@ def test_a_judge_that_falls_while_the_reward_rises_is_told_and_shown(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     judges = [{"class_path": "tests.runs.Ink"}, {"class_path": "tests.callbacks.test_alarms.Darkness"}]
-    launch("fit", tmp_path, {"evaluate.rewards": judges, "data.eval_draws": 8, "trainer.max_steps": 40})
-    last = records(tmp_path)["validate", "pgraft@0.25", 40]
-    scores = {name: f["mean"] for name, f in read_records(tmp_path / "run")[-1]["figures"].items()}
-    assert scores["Ink"] > read_records(tmp_path / "run")[0]["figures"]["Ink"]["mean"], "the case is not constructed"
+    launch("fit", tmp_path, {"evaluate.rewards": judges, "data.eval_draws": 16, "trainer.max_steps": 60})
+    last = records(tmp_path)["validate", "pgraft@0.25", 60]
+    scores = {name: f["mean"] for name, f in read_records(tmp_path / "run")[-1]["metrics"].items()}
+    assert scores["Ink"] > read_records(tmp_path / "run")[0]["metrics"]["Ink"]["mean"], "the case is not constructed"
     assert "gap/Darkness" in last["alarms"]
     board = EventAccumulator(str(tmp_path / "run")).Reload()
     tags = board.Tags()
@@ -234,12 +234,12 @@ def test_two_processes_see_what_one_sees(tmp_path):
     assert one.keys() == two.keys()
     for key in one:
         assert one[key]["alarms"] == two[key]["alarms"]
-        same = {name: value for name, value in one[key]["figures"].items() if name != "change"}
-        assert {n: v for n, v in two[key]["figures"].items() if n != "change"} == pytest.approx(same, rel=1e-4)
-        assert ("change" in one[key]["figures"]) == ("change" in two[key]["figures"])
+        same = {name: value for name, value in one[key]["metrics"].items() if name != "change"}
+        assert {n: v for n, v in two[key]["metrics"].items() if n != "change"} == pytest.approx(same, rel=1e-4)
+        assert ("change" in one[key]["metrics"]) == ("change" in two[key]["metrics"])
 
 
 def test_a_line_that_was_not_finished_is_left_out(tmp_path):
-    record = {"stage": "test", "method": "graft", "step": 3, "figures": {}, "alarms": {}}
+    record = {"stage": "test", "method": "graft", "step": 3, "metrics": {}, "alarms": {}}
     (tmp_path / "alarms.jsonl").write_text(json.dumps(record) + '\n{"stage": "te')
     assert read_records(tmp_path, ALARMS) == [record]

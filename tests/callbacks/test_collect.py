@@ -171,7 +171,7 @@ def test_the_second_round_is_drawn_from_the_current_model(tmp_path):
     assert not torch.equal(first.column("x_0"), second.column("x_0"))
     assert not set(first.column("seed").flatten().tolist()) & set(second.column("seed").flatten().tolist())
     assert record(tmp_path, "collected-1.json")["newly_drawn"] == 16
-    assert cli.datamodule._round.index == 1
+    assert cli.datamodule._stream._round.index == 1
     module = PGraft.load_from_checkpoint(tmp_path / "run/checkpoints/step=5.ckpt")
     texts, draws = [text for text in PROMPTS for _ in range(DRAWS)], list(range(DRAWS)) * len(PROMPTS)
     reference = module.reference

@@ -14,7 +14,7 @@ LEVELS = re.compile(r"loss_by_level/t=(0\.[02468])T-(0\.[2468]|1\.0)T")
 
 
 def board(folder):
-    # Nothing is thinned out: by default ten pictures a tag are kept.
+    # Nothing is thinned out: by default ten images a tag are kept.
     return EventAccumulator(str(folder / "run"), size_guidance={"images": 0, "scalars": 0, "tensors": 0}).Reload()
 
 
@@ -22,7 +22,7 @@ def scalars(shown, tag):
     return {event.step: event.value for event in shown.Scalars(tag)}
 
 
-def pictures(shown, tag):
+def images(shown, tag):
     found = {event.step: event for event in shown.Images(tag)}
     assert all(event.encoded_image_string.startswith(b"\x89PNG") for event in found.values())
     return {step: event.encoded_image_string for step, event in found.items()}
@@ -64,9 +64,9 @@ def test_a_run_shows_acceptance_losses_scores_and_pictures(tmp_path):
     }
     for name, value in expected.items():
         assert scalars(shown, f"collect/{name}") == {0: pytest.approx(value, rel=1e-5)}, name
-    sheets = [pictures(shown, f"collect/{name}") for name in ("acceptance", "accepted", "rejected")]
+    sheets = [images(shown, f"collect/{name}") for name in ("acceptance", "accepted", "rejected")]
     assert [list(sheet) for sheet in sheets] == [[0], [0], [0]]
-    assert len({sheet[0] for sheet in sheets}) == 3, "accepted and rejected samples are not the same pictures"
+    assert len({sheet[0] for sheet in sheets}) == 3, "accepted and rejected samples are not the same images"
 
     rows = [json.loads(line) for line in (tmp_path / "run/evaluation.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [0, 5, 10]
@@ -79,7 +79,7 @@ def test_a_run_shows_acceptance_losses_scores_and_pictures(tmp_path):
             if name == "Diversity" and key != "mean":
                 assert tag not in shown.Tags()["scalars"], "of all samples together there is no interval"
                 continue
-            wanted = {row["step"]: pytest.approx(row["figures"][name][key], rel=1e-5) for row in rows}
+            wanted = {row["step"]: pytest.approx(row["metrics"][name][key], rel=1e-5) for row in rows}
             assert scalars(shown, tag) == wanted, tag
 
     assert list(scalars(shown, "train/loss")) == list(range(10))
@@ -87,10 +87,10 @@ def test_a_run_shows_acceptance_losses_scores_and_pictures(tmp_path):
     seen = [step for tag in shown.Tags()["scalars"] if LEVELS.fullmatch(tag) for step in scalars(shown, tag)]
     assert set(seen) == set(range(10))
 
-    samples = pictures(shown, "validate/samples")
+    samples = images(shown, "validate/samples")
     assert list(samples) == [0, 5, 10]
-    assert len(set(samples.values())) == 3, "the base's pictures are not those of the fine-tuned model"
-    assert list(pictures(shown, "validate/base_and_now")) == [5, 10]
+    assert len(set(samples.values())) == 3, "the base's images are not those of the fine-tuned model"
+    assert list(images(shown, "validate/base_and_now")) == [5, 10]
     assert_page_shows_what_is_there(shown)
 
 
@@ -107,7 +107,7 @@ def test_an_inversion_is_shown(tmp_path):
         wanted = {row["k"]: pytest.approx(row[name], rel=1e-5) for row in record["by_step"]}
         assert scalars(shown, f"invert_by_step/{name}") == wanted, name
     for name in ("steps", "noise"):
-        assert list(pictures(shown, f"invert/{name}")) == [0]
+        assert list(images(shown, f"invert/{name}")) == [0]
     assert len(levels_of(shown)) > 1
-    assert pictures(shown, "validate/samples").keys() >= {2, 4}
+    assert images(shown, "validate/samples").keys() >= {2, 4}
     assert_page_shows_what_is_there(shown)

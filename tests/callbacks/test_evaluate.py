@@ -55,11 +55,11 @@ def direct(cli, purpose, denoiser=None):
 
 def assert_record(record, samples, scores, texts):
     torch.testing.assert_close(torch.tensor(record["scores"]["Ink"]), scores, rtol=0, atol=1e-5)
-    assert record["figures"]["Ink"]["mean"] == pytest.approx(float(scores.mean()), abs=1e-5)
-    assert record["figures"]["Ink"]["n"] == len(HELD_OUT)
+    assert record["metrics"]["Ink"]["mean"] == pytest.approx(float(scores.mean()), abs=1e-5)
+    assert record["metrics"]["Ink"]["n"] == len(HELD_OUT)
     diversity = Diversity()
     diversity.update(samples, texts)
-    found = record["figures"]["Diversity"]
+    found = record["metrics"]["Diversity"]
     assert found["mean"] == pytest.approx(float(diversity.compute()), rel=1e-4)
     assert math.isnan(found["low"])
     assert math.isnan(found["high"])
@@ -73,7 +73,7 @@ def test_records_are_those_of_a_direct_computation(tmp_path):
     assert_record(records["pgraft@0.25", 10], *direct(cli, "validation"))
     assert records["base", 0]["scores"] != records["pgraft@0.25", 10]["scores"]
     logged = float(cli.trainer.callback_metrics["validate/Ink"])
-    assert logged == pytest.approx(records["pgraft@0.25", 10]["figures"]["Ink"]["mean"], abs=1e-6)
+    assert logged == pytest.approx(records["pgraft@0.25", 10]["metrics"]["Ink"]["mean"], abs=1e-6)
 
 
 def test_an_untrained_model_is_evaluated_exactly_as_the_base(tmp_path):
@@ -89,7 +89,7 @@ def test_an_untrained_model_is_evaluated_exactly_as_the_base(tmp_path):
         launch("validate", tmp_path / name, changes)
         (record,) = read_records(tmp_path / name / "run")
         assert record["scores"] == expected["scores"], name
-        assert record["figures"] == expected["figures"]
+        assert record["metrics"] == expected["metrics"]
         assert record["step"] == 0
     cli = launch("test", tmp_path / "pgraft")
     tested = next(r for r in read_records(tmp_path / "pgraft/run") if r["stage"] == "test")

@@ -40,4 +40,4 @@ def test_a_process_without_samples_joins_in(tmp_path):
 
 def figures(file):
     records = map(json.loads, file.read_text().splitlines())
-    return {(r["method"], name): figure["mean"] for r in records for name, figure in r["figures"].items()}
+    return {(r["method"], name): figure["mean"] for r in records for name, figure in r["metrics"].items()}

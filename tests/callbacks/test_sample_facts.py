@@ -16,7 +16,7 @@ from graft_lightning.domains.digits import DigitReference
 from tests.fakes import GaussianReference
 
 
-def pictures(count, seed=0):
+def images(count, seed=0):
     return torch.rand(count, 3, 16, 16, generator=torch.Generator().manual_seed(seed))
 
 
@@ -29,7 +29,7 @@ def rows(samples, conditions, codec=IMAGES):
 
 
 def test_one_colour_is_blank_and_two_are_not():
-    samples = pictures(5)
+    samples = images(5)
     samples[0] = 0.0
     samples[1] = torch.tensor([0.9, 0.1, 0.4])[:, None, None]  # every channel constant
     samples[2, 0, 3, 3] = torch.nan
@@ -61,11 +61,11 @@ def test_diversity_by_hand():
 
 
 def test_repetitions_by_content_whatever_their_condition():
-    samples = pictures(6)
+    samples = images(6)
     samples[3] = samples[0]
     samples[5] = samples[0] + 1e-4
     assert duplicate_share(rows(samples, list("abcdef"))) == pytest.approx(2 / 6)
-    assert duplicate_share(rows(pictures(6), ["a"] * 6)) == 0
+    assert duplicate_share(rows(images(6), ["a"] * 6)) == 0
 
 
 def test_points_repeat_only_what_is_equal():
@@ -130,7 +130,7 @@ def test_fields_of_the_whole_sample_are_never_padding():
 def test_a_common_background_is_no_repetition():
     samples = torch.ones(8, 3, 64, 64)
     for i in range(8):
-        samples[i, :, 8 * i : 8 * i + 2, :2] = 0.0  # four pixels each: 0.2 % of the length of an all-white picture
+        samples[i, :, 8 * i : 8 * i + 2, :2] = 0.0  # four pixels each: 0.2 % of the length of an all-white image
     assert duplicate_share(rows(samples, ["a"] * 8)) == 0
 
 

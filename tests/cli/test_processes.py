@@ -40,7 +40,7 @@ def assert_same_evaluations(first, second):
     assert one.keys() == two.keys()
     for key in one:
         torch.testing.assert_close(one[key]["scores"], two[key]["scores"], rtol=0, atol=1e-4)
-        torch.testing.assert_close(one[key]["figures"], two[key]["figures"], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(one[key]["metrics"], two[key]["metrics"], rtol=1e-4, atol=1e-4, equal_nan=True)
 
 
 @pytest.mark.parametrize(

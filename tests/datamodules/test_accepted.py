@@ -8,6 +8,7 @@ from graft_lightning.datamodules import AcceptedTrajectories
 from graft_lightning.domains.base import Texts
 from graft_lightning.processes.noise import trajectory_seeds
 from graft_lightning.rejection.acceptance import SoftAcceptance, TopK
+from graft_lightning.rejection.accepted import AcceptedStream
 from graft_lightning.rejection.pool import TrajectoryPool
 
 TEXTS, DRAWS = ["a", "b", "c"], 6
@@ -96,3 +97,30 @@ def test_another_round_is_shuffled_in_another_way(filled):
 def test_nothing_can_be_read_before_a_round_is_collected():
     with pytest.raises(RuntimeError, match="no round has been collected"):
         data_for(TopK(2)).read([0])
+
+
+def test_a_loop_of_ones_own_sees_the_batches_of_lightning(filled):
+    data = data_for(SoftAcceptance(TopK(2)))
+    data.use(filled, "score", 2)
+    theirs = list(data.train_dataloader())
+    stream = AcceptedStream(filled, SoftAcceptance(TopK(2)), "score", 2, seed=1)
+    ours = list(stream.batches(4, steps=6))
+    assert len(ours) == len(theirs) == 6
+    resumed = [*stream.batches(4, steps=2), *stream.batches(4, steps=4, start=2)]
+    for batches in (ours, resumed):
+        for own, other in zip(batches, theirs, strict=True):
+            assert own.conditions == other.conditions
+            for name in ("x", "seeds", "weight"):
+                assert torch.equal(getattr(own, name), getattr(other, name))
+    assert len({tuple(batch.seeds.tolist()) for batch in ours}) == 6
+
+
+@pytest.mark.parametrize(("state", "level"), [(2, 0.2), (4, 0.4), ("x_0", 0.0), (0, 0.0)])
+def test_a_stream_says_the_level_of_its_states(filled, state, level):
+    assert AcceptedStream(filled, TopK(3), "score", state).level == level
+
+
+@pytest.mark.parametrize("state", [3, "x_1", "2"])
+def test_states_that_were_not_kept_are_refused(filled, state):
+    with pytest.raises(ValueError, match=r"state=.* is not kept in the round; kept are \[2, 4\]"):
+        AcceptedStream(filled, TopK(2), "score", state)

@@ -9,7 +9,7 @@ from tests.inversion.fields import normals
 
 
 def sample(count, d=6, seed=0):
-    """Correlated, with a mean, and of the shape of a picture."""
+    """Correlated, with a mean, and of the shape of a image."""
     mixing = normals(d, d, seed=100) / d**0.5 + 0.5 * torch.eye(d).double()
     return (normals(count, d, seed=seed) @ mixing.T + 0.3).reshape(count, 1, 2, d // 2)
 
@@ -66,14 +66,14 @@ def test_shrinkage_agrees_with_scikit_learn(count, covariance):
 def test_the_density_is_that_of_the_normal_distribution(settings):
     corrector = GaussianCorrector.fit(sample(500), **settings)
     x = sample(9, seed=1)
-    law = MultivariateNormal(corrector.mean.flatten(), covariance_of(corrector))
-    torch.testing.assert_close(corrector.log_density(x), law.log_prob(x.flatten(1)))
+    distribution = MultivariateNormal(corrector.mean.flatten(), covariance_of(corrector))
+    torch.testing.assert_close(corrector.log_density(x), distribution.log_prob(x.flatten(1)))
     standard = MultivariateNormal(torch.zeros(6).double(), torch.eye(6).double())
-    torch.testing.assert_close(corrector.divergence(), torch.distributions.kl_divergence(law, standard))
+    torch.testing.assert_close(corrector.divergence(), torch.distributions.kl_divergence(distribution, standard))
     torch.testing.assert_close(corrector(corrector.inverse(x)), x)
 
 
-def test_the_map_gives_standard_noise_the_law_of_the_sample():
+def test_the_map_gives_standard_noise_the_distribution_of_the_sample():
     x = sample(400)
     corrected = GaussianCorrector.fit(x)(normals(40000, 1, 2, 3, seed=7))
     torch.testing.assert_close(corrected.mean(0), x.mean(0), rtol=0, atol=0.03)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from graft_lightning.inversion.invert import invert_state
+from graft_lightning.inversion.inverted_state import invert_state
 from graft_lightning.inversion.likelihood import map_log_density, standard_normal_log_density
 from graft_lightning.inversion.sampler_steps import SamplerSteps
 from graft_lightning.inversion.steps import FlowSteps

@@ -2,7 +2,7 @@
 
 import torch
 
-from graft_lightning.inversion.invert import invert_state
+from graft_lightning.inversion.inverted_state import invert_state
 from graft_lightning.inversion.result import concatenate
 from graft_lightning.inversion.start import start_state
 from graft_lightning.inversion.steps import FlowSteps

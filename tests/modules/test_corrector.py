@@ -1,4 +1,4 @@
-"""Correctors: what is saved and refused, what they make of the same seeds, and the law that they must recover."""
+"""Correctors: what is saved and refused, what they make of the same seeds, and what they must recover."""
 
 import json
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from graft_lightning.inversion.invert import invert_state
+from graft_lightning.inversion.inverted_state import invert_state
 from graft_lightning.inversion.start import start_state
 from graft_lightning.modules import GaussianNoise, NoiseCorrector
 from graft_lightning.processes.noise import Noise
@@ -89,7 +89,7 @@ def draws(count: int) -> Draws:
 
 
 @pytest.mark.parametrize("start_level", [0, 1, 2])
-def test_the_gaussian_corrector_recovers_the_law_in_closed_form(start_level):
+def test_the_gaussian_corrector_recovers_the_distribution_in_closed_form(start_level):
     module = GaussianNoise(Plane(True, 5), shrinkage=0.0)
     module.configure_model()
     module.fit_noise(inverse_noise(module, 20_000, start_level))
@@ -97,7 +97,7 @@ def test_the_gaussian_corrector_recovers_the_law_in_closed_form(start_level):
     made = module.correct(draws(20_000)).double()
     torch.testing.assert_close(made.mean(0), mean, rtol=0, atol=0.03)
     torch.testing.assert_close(torch.cov(made.T), covariance, rtol=0, atol=0.04)
-    # through the flow: the law that the start state has after the first steps, to the data where it starts there
+    # through the flow: how the start state is distributed after the first steps, to the data where it starts there
     if start_level == 0:
         data = module.sample(draws(20_000)).double()
         torch.testing.assert_close(data.mean(0), MEAN.double(), rtol=0, atol=0.03)
@@ -121,7 +121,7 @@ def test_less_of_a_covariance_corrects_less():
 
 
 @pytest.mark.slow
-def test_the_neural_corrector_learns_the_law_in_closed_form():
+def test_the_neural_corrector_learns_the_distribution_in_closed_form():
     module = NoiseCorrector(Plane(True, 5), Plane(False, 60))  # steps enough for their own error not to count
     module.configure_model()
     noise = inverse_noise(module, 8000, 0)
@@ -173,13 +173,13 @@ def test_predict_in_a_fresh_process_gives_the_same_pictures(tmp_path, kind):
     checkpoint = f"--ckpt_path={tmp_path}/run/checkpoints/last.ckpt"
     cli = launch("fit", tmp_path, changes)
     launch("predict", tmp_path, changes, checkpoint)
-    before = pictures(tmp_path)
+    before = images(tmp_path)
     assert len(before) == 3
     from tests.corrections import tiny_config
 
     line = arguments("predict", tmp_path, tiny_config(tmp_path, changes), checkpoint)
     subprocess.run([sys.executable, "-m", "graft_lightning", *line], check=True, cwd=ROOT, capture_output=True)
-    assert pictures(tmp_path) == before
+    assert images(tmp_path) == before
     rows = [json.loads(row) for row in (tmp_path / "samples/samples.jsonl").read_text().splitlines()]
     seeds = torch.tensor([row["seed"] for row in rows])
     asked = Draws([""] * 3, torch.arange(3), seeds)
@@ -187,7 +187,7 @@ def test_predict_in_a_fresh_process_gives_the_same_pictures(tmp_path, kind):
     assert not torch.allclose(ours, base, atol=1e-4)
 
 
-def pictures(folder: Path) -> dict[str, bytes]:
+def images(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (folder / "samples").glob("*.png")}
 
 

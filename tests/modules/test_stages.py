@@ -68,5 +68,12 @@ def test_what_is_only_sampled_inherits_no_training():
     for module in (GaussianNoise(flow=DigitFlow()), RealData(TinyReference(), examples=None)):
         assert not isinstance(module, DenoisingModule)
         assert not module.trains
-        assert module.skeleton_views() is None
+        assert module.meta_views() is None
     assert RealData(TinyReference(), examples=None).stages() == []
+
+
+def test_a_corrector_is_not_guided():
+    guided = DigitFlow(sampler=Euler(3), path="trigonometric")
+    guided.guidance_scale = 2.0
+    with pytest.raises(ValueError, match=r"model\.reference\.guidance_scale=2\.0"):
+        NoiseCorrector(flow=DigitFlow(), reference=guided)

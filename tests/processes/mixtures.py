@@ -1,4 +1,4 @@
-"""Mixed distributions whose denoisers are known exactly: a class, and a number whose law depends on it."""
+"""Mixed distributions whose denoisers are known exactly: a class, and a number whose distribution depends on it."""
 
 import sys
 
@@ -15,7 +15,7 @@ from graft_lightning.processes.samplers import DDPM, Sampler
 from graft_lightning.processes.schedules import Cosine
 
 EDGES = torch.linspace(-4, 4, 33, dtype=torch.float64)
-"""Of the bins in which laws are compared."""
+"""Of the bins in which distributions are compared."""
 
 
 class Mixture(Denoiser):
@@ -57,7 +57,7 @@ class Mixture(Denoiser):
         noise = Noise(torch.arange(count) + seed * 2**32)
         return sampler.sample(self, self.process, None, noise, {"y": (1,), "c": (1,)}).x_0
 
-    def law(self) -> Tensor:
+    def distribution(self) -> Tensor:
         """Probability of every class and bin, the outermost bins reaching to infinity, ``(classes, bins)``."""
         normal = torch.distributions.Normal(self.means[:, None], self.std)
         below = normal.cdf(EDGES)
@@ -73,13 +73,13 @@ def histogram(samples: TensorDict, classes: int) -> Tensor:
     return flat.bincount(minlength=classes * (len(EDGES) - 1)).reshape(classes, -1) / len(y)
 
 
-def total_variation(samples: TensorDict, law: Tensor) -> float:
-    """Half the sum of absolute differences between the samples' histogram and a law."""
-    return 0.5 * float((histogram(samples, len(law)) - law).abs().sum())
+def total_variation(samples: TensorDict, distribution: Tensor) -> float:
+    """Half the sum of absolute differences between the samples' histogram and a distribution."""
+    return 0.5 * float((histogram(samples, len(distribution)) - distribution).abs().sum())
 
 
 def agreement_error(samples: TensorDict, mixture: Mixture) -> float:
-    """Total variation of the law of (class, nearest mean): how well the dependence of the blocks is kept."""
+    """Total variation of the distribution of (class, nearest mean): how well the dependence of the blocks is kept."""
     nearest = (samples["y"][:, :1].double() - mixture.means).abs().argmin(1)
     found = (samples["c"][:, 0] * len(mixture.means) + nearest).bincount(minlength=mixture.weights.numel())
     return 0.5 * float((found / len(nearest) - mixture.weights.flatten()).abs().sum())
@@ -110,23 +110,27 @@ def main(file: str = "interleaved.png", count: int = 20000) -> None:
 
     figure = Figure(figsize=(13, 4), layout="constrained")
     evaluations = [4, 8, 16, 32, 64, 128]
-    laws = {
+    distributions = {
         "the class decides the number": dependent(0.02, 0.0),
         "dependent blocks": dependent(),
         "independent blocks": independent(),
     }
-    for axis, (name, mixture) in zip(figure.subplots(1, 3), laws.items(), strict=True):
+    for axis, (name, mixture) in zip(figure.subplots(1, 3), distributions.items(), strict=True):
         for sampler, of in (("factorised", DDPM), ("interleaved", lambda n: Interleaved(n // 2))):
             drawn = [mixture.sample(of(n), count) for n in evaluations]
             errors = {
-                "joint law": [total_variation(x, mixture.law()) for x in drawn],
+                "joint distribution": [total_variation(x, mixture.distribution()) for x in drawn],
                 "class and bump": [agreement_error(x, mixture) for x in drawn],
             }
             for what, line in errors.items():
                 print(f"{name:28} {sampler:12} {what:16}", *(f"{error:.4f}" for error in line))
                 style = {"color": "#1b7f5c" if sampler == "interleaved" else "#c0502d"}
                 axis.loglog(
-                    evaluations, line, "-o" if what == "joint law" else "--s", label=f"{sampler}, {what}", **style
+                    evaluations,
+                    line,
+                    "-o" if what == "joint distribution" else "--s",
+                    label=f"{sampler}, {what}",
+                    **style,
                 )
         axis.set(title=name, xlabel="network evaluations", ylabel="total variation")
         axis.legend(frameon=False, fontsize=8)

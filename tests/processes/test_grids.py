@@ -69,6 +69,7 @@ def test_explicit_is_what_it_says():
         (lambda: Shifted(0.0), "shift=0"),
         (lambda: Explicit([0, 500]).levels(Linear(), 3), "holds 2 levels; steps=3 needs 4"),
         (lambda: Explicit([0, 500, 10]), r"values=.*increase"),
+        (lambda: Explicit([0, 500, 500]), r"values=.*increase"),
         (lambda: Leading(steps_offset=0).levels(Linear(), 10), "steps_offset=0"),
     ],
 )

@@ -22,9 +22,9 @@ FLOOR = 0.035  # total variation of as many exact samples, at most
 
 @pytest.mark.parametrize("sampler", [DDPM, Interleaved], ids=["factorised", "interleaved"])
 @pytest.mark.parametrize("make", [dependent, independent], ids=["dependent", "independent"])
-def test_the_joint_law_is_approached_as_steps_grow(sampler, make):
+def test_the_joint_distribution_is_approached_as_steps_grow(sampler, make):
     mixture = make()
-    errors = [total_variation(mixture.sample(sampler(steps), COUNT), mixture.law()) for steps in (4, 16, 64)]
+    errors = [total_variation(mixture.sample(sampler(steps), COUNT), mixture.distribution()) for steps in (4, 16, 64)]
     assert errors[0] > 1.5 * errors[1] > 1.5 * errors[2]
     assert errors[2] < 0.05 + FLOOR
 
@@ -32,7 +32,7 @@ def test_the_joint_law_is_approached_as_steps_grow(sampler, make):
 @pytest.mark.parametrize("steps", [4, 16])
 def test_independent_blocks_have_the_same_error_either_way(steps):
     mixture = independent()
-    one, two = (total_variation(mixture.sample(s(steps), COUNT), mixture.law()) for s in (DDPM, Interleaved))
+    one, two = (total_variation(mixture.sample(s(steps), COUNT), mixture.distribution()) for s in (DDPM, Interleaved))
     assert one == pytest.approx(two, abs=FLOOR)
 
 
@@ -40,7 +40,9 @@ def test_a_class_that_decides_the_number_wants_interleaving_where_evaluations_ar
     """At 4 evaluations; from 16 on the doubled cost of a step outweighs what interleaving mends (see `mixtures`)."""
     mixture = dependent(std=0.02, exceptions=0.0)
     factorised, interleaved = mixture.sample(DDPM(4), COUNT), mixture.sample(Interleaved(2), COUNT)
-    assert total_variation(interleaved, mixture.law()) < 0.5 * total_variation(factorised, mixture.law())
+    assert total_variation(interleaved, mixture.distribution()) < 0.5 * total_variation(
+        factorised, mixture.distribution()
+    )
     assert agreement_error(interleaved, mixture) < 0.5 * agreement_error(factorised, mixture)
     mixture = dependent()
     assert agreement_error(mixture.sample(Interleaved(2), COUNT), mixture) < agreement_error(
@@ -48,7 +50,7 @@ def test_a_class_that_decides_the_number_wants_interleaving_where_evaluations_ar
     )
 
 
-def test_a_head_for_the_class_at_s_gives_the_law_of_a_head_for_the_clean_class():
+def test_a_head_for_the_class_at_s_gives_the_distribution_of_a_head_for_the_clean_class():
     """Exact heads of both kinds (Eq. 7 and its option) must agree: sum_c0 p(c_0 | x_t) q(c_s | c_t, c_0)."""
     clean = dependent()
     at_s = Mixture(clean.weights, clean.means, clean.std, origin=500.0)
@@ -76,8 +78,8 @@ class Table(Denoiser):
         return self.logits.expand(*x_t.shape, -1)
 
 
-def test_only_a_head_for_the_class_at_s_reaches_every_tilted_law():
-    """At s, survival beta, the clean head reaches beta p + (1 - beta) / 3; a law above that hull is cut to its edge."""
+def test_only_a_head_for_the_class_at_s_reaches_every_tilted_distribution():
+    """At s, survival beta, the clean head reaches beta p + (1 - beta) / 3; what lies above is cut to that edge."""
     process = Process(CategoricalPath(Cosine(), 3), VisitedLevels([(500.0,), (1000.0,)]))
     s = 500.0
     beta = float(process.paths["x"].survival(torch.tensor(s)))

@@ -5,25 +5,32 @@ import torch
 
 from graft_lightning.processes.noise import (
     Noise,
+    _normal,
     derived_seeds,
     hashed_seed,
+    place_seeds,
+    shuffled,
     trajectory_seed,
     trajectory_seeds,
 )
+from graft_lightning.processes.philox import rows_of_words
+
+PINNED = 2908606192388393988
+"""The seed of draw 0 of \"a\" in round 0 of run 1."""
 
 
 def test_rows_do_not_depend_on_the_batch():
     seeds = torch.arange(6) + 2**40
     whole = Noise(seeds)
     parts = [Noise(seeds[torch.tensor(part)]) for part in ([4, 0], [5], [2, 1, 3])]
-    for _ in range(20):  # more than two blocks of the stream
+    for _ in range(20):
         expected, uniform = whole.normal(2, 3), whole.uniform(4)
         for part, noise in zip(([4, 0], [5], [2, 1, 3]), parts, strict=True):
             assert torch.equal(noise.normal(2, 3), expected[torch.tensor(part)])
             assert torch.equal(noise.uniform(4), uniform[torch.tensor(part)])
 
 
-def test_numbers_follow_their_law():
+def test_numbers_follow_their_distribution():
     noise = Noise(torch.arange(3000))
     normal = torch.stack([noise.normal(4) for _ in range(10)])
     uniform = torch.stack([noise.uniform() for _ in range(40)])
@@ -50,12 +57,29 @@ def test_seeds_depend_on_every_part():
     assert all(0 <= seed < 2**63 for seed in (base, *others))
     assert trajectory_seeds(1, 0, ["a", "b"], [0, 0]).tolist() == [base, others[2]]
     # pinned: a changed hash would make every stored pool a foreign one
-    assert hashed_seed("trajectory", 1, 0, "a") == base == trajectory_seed(1, 0, "a", 1) - 1
+    assert (base, hashed_seed("trajectory", 1, 0, "a")) == (PINNED, 3270081820341522609)
 
 
-def test_draws_of_a_condition_never_share_the_bits_that_a_generator_reads():
-    low = {trajectory_seed(3, 0, "a seven", draw) % 2**32 for draw in range(5000)}
-    assert len(low) == 5000
+def test_the_seed_of_a_draw_does_not_depend_on_how_many_there_are():
+    few = trajectory_seeds(5, 1, ["a"] * 8 + ["b"] * 8, [*range(8)] * 2)
+    many = trajectory_seeds(5, 1, ["a"] * 32 + ["b"] * 32, [*range(32)] * 2)
+    assert torch.equal(few, many.view(2, 32)[:, :8].flatten())
+
+
+def test_seeds_do_not_collide():
+    """A million of them in 2^63 places collide with a probability of 5e-8."""
+    seeds = trajectory_seeds(3, 0, ["a seven"] * 500_000, range(500_000))
+    places = place_seeds("noise", 3, range(500_000))
+    both = torch.cat([seeds, places, derived_seeds(seeds[:1000], "decision")])
+    assert both.min() >= 0
+    assert len(both.unique()) == len(both)
+
+
+def test_all_bits_of_a_seed_count():
+    """The generator of a trajectory once read the low half alone."""
+    seeds = torch.tensor([5, 5 + 2**32, 5 + 2**62])
+    rows = Noise(seeds).normal(64)
+    assert len({tuple(row.tolist()) for row in rows}) == 3
 
 
 def test_parts_are_kept_apart():
@@ -73,3 +97,65 @@ def test_derived_streams_differ_from_their_origin():
 def test_unequal_lists_are_refused():
     with pytest.raises(ValueError, match=r"shorter|longer"):
         trajectory_seeds(0, 0, ["a", "b"], [0])
+
+
+def test_a_number_does_not_depend_on_how_many_are_asked_for():
+    short, long = Noise(torch.arange(3)), Noise(torch.arange(3))
+    assert torch.equal(short.normal(5), long.normal(40_000)[:, :5])
+    assert torch.equal(short.uniform(3), long.uniform(40_000)[:, :3])
+    assert torch.equal(short.normal(2), long.normal(2, 2).flatten(1)[:, :2])
+
+
+def test_normal_and_uniform_numbers_are_counted_apart():
+    first, second = Noise(torch.arange(4)), Noise(torch.arange(4))
+    second.uniform(7)
+    assert torch.equal(first.normal(3), second.normal(3))
+
+
+@pytest.mark.parametrize("rows", [4, 1000])
+def test_both_ways_of_making_numbers_agree(rows):
+    """NumPy's generator of long rows and operations on whole tensors, which other devices take, to rounding."""
+    seeds = torch.arange(rows) * 7919 + 2**61
+    for _ in range(2):
+        here = Noise(seeds).normal(33)
+        words = rows_of_words(seeds, 0, 0, 17)
+        torch.testing.assert_close(here, _normal(words, torch.float32).flatten(1)[:, :33], rtol=0, atol=0)
+    assert torch.equal(Noise(seeds).normal(70), torch.cat([Noise(seeds[i : i + 1]).normal(70) for i in range(rows)]))
+
+
+def test_precision_changes_digits_and_nothing_else():
+    seeds = torch.arange(50)
+    exact = Noise(seeds, dtype=torch.float64).normal(100)
+    torch.testing.assert_close(Noise(seeds).normal(100).double(), exact, rtol=1e-5, atol=2e-6)
+    torch.testing.assert_close(Noise(seeds, dtype=torch.bfloat16).normal(100).double(), exact, rtol=1e-2, atol=1e-2)
+    assert Noise(seeds, dtype=torch.float16).uniform(5000).max() < 1
+    assert Noise(seeds, dtype=torch.bfloat16).uniform(5000).max() < 1
+
+
+def test_normal_numbers_are_normal_to_the_tails():
+    """Kolmogorov's distance at p = 0.001, the fourth moment, and the share beyond 4, in a million numbers."""
+    x = Noise(torch.arange(1000), dtype=torch.float64).normal(1000).flatten().sort().values
+    place = (torch.arange(len(x)) + 0.5) / len(x)
+    assert (torch.special.ndtr(x) - place).abs().max() < 1.95 / len(x) ** 0.5
+    assert abs(float(x.pow(4).mean()) - 3) < 5 * (96 / len(x)) ** 0.5
+    beyond = float((x.abs() > 4).double().mean())
+    assert abs(beyond - 6.334e-5) < 5 * (6.334e-5 / len(x)) ** 0.5
+
+
+@pytest.mark.parametrize("lag", [1, 2, 3, 4, 8])
+def test_nothing_is_correlated(lag):
+    """Numbers of one row, of neighbouring seeds, of seeds that differ in one high bit, and of successive draws."""
+    seeds, noise = torch.arange(1000), Noise(torch.arange(1000), dtype=torch.float64)
+    x, later = noise.normal(400), noise.normal(400)
+    far = Noise(seeds + 2 ** (30 + 4 * lag), dtype=torch.float64).normal(400)
+    for one, other in ((x[:, lag:], x[:, :-lag]), (x[lag:], x[:-lag]), (x, far), (x, later), (x**2 - 1, later**2 - 1)):
+        product = one * other
+        assert abs(float(product.mean())) < 5 * float(product.std()) / product.numel() ** 0.5
+
+
+def test_a_shuffle_holds_everything_once_and_is_even():
+    for length in (1, 2, 7, 1000):
+        assert sorted(shuffled(length, 3).tolist()) == list(range(length))
+    places = torch.stack([shuffled(5, seed).argsort() for seed in range(4000)])
+    counts = torch.stack([(places == place).sum(0) for place in range(5)]).double()
+    assert float(((counts - 800) ** 2 / 800).sum()) < 44.3  # chi squared, 16 degrees of freedom, p = 2e-4

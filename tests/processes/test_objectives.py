@@ -1,4 +1,4 @@
-"""The objective: its minimiser is the exact score of the noised training law (Eq. 6, 6b), and Eq. 7 by brute force.
+"""The objective: its minimiser is the exact score of the noised data (Eq. 6, 6b), and Eq. 7 by brute force.
 
 Expected losses are exact: the loss of an affine denoiser is quadratic in (x_s, e), so three Gauss-Hermite nodes in each
 integrate it without error.
@@ -219,14 +219,16 @@ def test_a_flow_has_a_bounded_weight_above_s():
 
 
 @pytest.mark.parametrize(
-    ("path", "law"), [(VP, None), (FLOW, None), (FLOW, LogitNormalTime())], ids=["vp", "flow", "flow-ln"]
+    ("path", "distribution"), [(VP, None), (FLOW, None), (FLOW, LogitNormalTime())], ids=["vp", "flow", "flow-ln"]
 )
 @pytest.mark.parametrize("states", ["x_s", "x_0"])
-def test_levels_lie_above_s(path, law, states):
+def test_levels_lie_above_s(path, distribution, states):
     s = 0.25 * path.schedule.t_max
     level, low = (s, None) if states == "x_s" else (0.0, s)
     denoiser = ModuleDenoiser(lambda x, t, c: x, "v_prediction")
-    loss = Objective().loss(denoiser, Process(path, law), torch.zeros(2000, 1), None, normal_noise(2000), level, low)
+    loss = Objective().loss(
+        denoiser, Process(path, distribution), torch.zeros(2000, 1), None, normal_noise(2000), level, low
+    )
     assert loss.value.shape == loss.t.shape == (2000,)
     assert loss.t.min() > s
     assert loss.t.max() <= path.schedule.t_max

@@ -1,12 +1,16 @@
 """Paths: kernels compose (Eq. 2, 3), and the categorical reversal is Bayes' rule."""
 
 import itertools
+import math
 
 import pytest
 import torch
 
-from graft_lightning.processes.paths import CategoricalPath, GaussianPath, sample_classes
+from graft_lightning.processes.noise import Noise
+from graft_lightning.processes.outputs import Prediction
+from graft_lightning.processes.paths import CategoricalPath, GaussianPath, LossSettings, Noised, sample_classes
 from graft_lightning.processes.schedules import Cosine, FromTable, Linear, Polynomial2, RectifiedFlow
+from tests.processes.known import C, Given, Known
 
 SCHEDULES = [Linear(), Cosine(), Polynomial2(), RectifiedFlow()]
 TARGETS = ["uniform", "absorbing", [0.2, 0.5, 0.3]]
@@ -147,3 +151,84 @@ def test_sample_classes_never_leaves_the_support():
 def test_wrong_targets_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         CategoricalPath(Linear(), *arguments)
+
+
+def test_a_field_that_stays_at_its_level_stays_as_it_is():
+    """At every level: sigma_ts^2 is rounded below 0 at some, where its root would be no number."""
+    path, x = GaussianPath(Linear()), torch.ones(9, 1, dtype=torch.float64)
+    noise = Given(tuple(torch.ones(9, 1, dtype=torch.float64) for _ in range(999)))
+    for s in range(1, 1000):
+        found = path.diffuse(x, float(s), torch.full((9,), float(s), dtype=torch.float64), noise)
+        torch.testing.assert_close(found.x_t, x, rtol=0, atol=1e-6)
+
+
+VANISHED = Known([1.0, 0.0, 0.0], [0.0, 1.0, 1.0])
+"""Nothing is left of the signal from level 1 on."""
+
+
+def test_nothing_starts_or_ends_where_no_signal_is_left_on_the_way():
+    path, x = GaussianPath(VANISHED), torch.ones(2, 1)
+    with pytest.raises(ValueError, match=r"nothing is left of the signal at s=1\.0"):
+        path.diffuse(x, 1.0, torch.full((2,), 2.0), Noise(torch.arange(2)))
+    with pytest.raises(ValueError, match="nothing is left of the signal"):  # in one sample of two
+        path.kernel(torch.tensor([0.0, 1.0]), torch.tensor([2.0, 2.0]))
+    with pytest.raises(ValueError, match=r"nothing is left of the signal at s=1\.0"):
+        path.reverse(x, Prediction(x, x), 2.0, 1.0, Noise(torch.arange(2)))
+
+
+def test_classes_that_have_all_been_drawn_anew_are_drawn_anew_again():
+    """beta_s = 0: what is left of c_s at t cannot be told, and q is the target, also from T to T."""
+    path = CategoricalPath(FromTable([0.5, 0.0]), CLASSES, [0.2, 0.5, 0.3])
+    end = torch.tensor([2.0])
+    assert path.kernel(end, end).survival.tolist() == [0.0]
+    assert matrix(path, end, end).tolist() == [[0.2, 0.5, 0.3]] * 3
+
+
+def test_survival_is_alpha_squared():
+    path = CategoricalPath(FromTable([0.81, 0.36]), CLASSES, "uniform")
+    zero, one, two = (torch.tensor([t]) for t in (0.0, 1.0, 2.0))
+    torch.testing.assert_close(path.survival(two), torch.tensor([0.36], dtype=torch.float64))
+    torch.testing.assert_close(path.kernel(one, two).survival, torch.tensor([4 / 9], dtype=torch.float64))
+    third = 0.19 / 3
+    expected = torch.full((3, 3), third, dtype=torch.float64) + 0.81 * torch.eye(3)
+    torch.testing.assert_close(matrix(path, zero, one), expected)
+    torch.testing.assert_close(CategoricalPath(C, 3).target, torch.full((3,), 1 / 3, dtype=torch.float64))
+    assert CategoricalPath(C, 3, "absorbing").target.tolist() == [0, 0, 1]
+
+
+def test_eq_7_of_a_class_that_the_head_all_but_rules_out():
+    """An absorbed class: q(c_s | c_t) is p_0 times the share that is still unmasked at s; its log is kept from -inf."""
+    path = CategoricalPath(C, CLASSES, "absorbing")
+    beta_s, beta_t = 0.9, 0.3
+    c_s, c_t = torch.zeros(2, 1, dtype=torch.int64), torch.full((2, 1), 2)
+    noised = Noised(c_s, c_t, torch.zeros(2, 1), 1.0, torch.full((2,), 2.0).double(), None)
+    logits = torch.tensor([[[math.log(1e-6), 0.0, -math.inf]], [[-math.inf, 0.0, -math.inf]]], dtype=torch.float64)
+    found = path.loss(logits, noised, "logits", LossSettings())
+    share = (beta_s - beta_t) / (1 - beta_t) * 1e-6 / (1 + 1e-6)
+    torch.testing.assert_close(found, torch.tensor([-math.log(share), -math.log(1e-12)], dtype=torch.float64))
+
+
+def test_the_loss_of_a_head_for_the_class_at_s_is_its_cross_entropy():
+    """At s > 0 too, by the setting; without it the clean class is summed out and the loss is another."""
+    path = CategoricalPath(C, CLASSES, [0.2, 0.5, 0.3])
+    c_s, c_t = torch.tensor([[0], [1]]), torch.tensor([[2], [1]])
+    noised = Noised(c_s, c_t, torch.zeros(2, 1), 1.0, torch.full((2,), 2.0).double(), None)
+    logits = torch.tensor([0.5, 0.2, 0.3], dtype=torch.float64).log().expand(2, 1, 3)
+    found = path.loss(logits, noised, "logits", LossSettings(categorical_target="c_s"))
+    torch.testing.assert_close(found, -torch.tensor([0.5, 0.2], dtype=torch.float64).log())
+
+
+def test_sample_classes_of_weights_and_at_the_edges():
+    """Weights need not sum to 1; an edge belongs to the class above it; what rounding has made 1 to the last."""
+    weights = torch.tensor([1.0, 1.0, 2.0], dtype=torch.float64)
+    uniform = torch.tensor([0.0, 0.24, 0.25, 0.49, 0.5, 0.99, 1.0], dtype=torch.float64)
+    assert sample_classes(weights.expand(7, 3), uniform).tolist() == [0, 0, 1, 1, 2, 2, 2]
+
+
+def test_classes_have_a_level_per_sample():
+    """From 0 to 1, and from 1 to 2: beta 0.9, and 0.3 / 0.9."""
+    kernel = CategoricalPath(C, CLASSES, [0.2, 0.5, 0.3]).kernel(torch.tensor([0.0, 1.0]), torch.tensor([1.0, 2.0]))
+    expected = torch.tensor([[0.02, 0.95, 0.03], [0.4 / 3, 2 / 3, 0.6 / 3]], dtype=torch.float64)
+    torch.testing.assert_close(kernel.probabilities(torch.tensor([1, 1])), expected)
+    likelihood = torch.tensor([[0.05, 0.95, 0.05], [1 / 3, 2 / 3, 1 / 3]], dtype=torch.float64)
+    torch.testing.assert_close(kernel.likelihood(torch.tensor([1, 1])), likelihood)

@@ -31,10 +31,12 @@ def test_uniform_levels_are_every_integer_above_s():
     assert t.long().bincount()[4:].tolist() == [500] * 8
 
 
-@pytest.mark.parametrize("law", [UniformTime(), LogitNormalTime(), LogitNormalTime(0.5, 0.6)], ids=["u", "ln", "ln2"])
+@pytest.mark.parametrize(
+    "distribution", [UniformTime(), LogitNormalTime(), LogitNormalTime(0.5, 0.6)], ids=["u", "ln", "ln2"]
+)
 @pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (0.25, 1.0), (0.0, 0.75), (0.9, 0.95)])
-def test_continuous_levels_lie_above_s(law, low, high):
-    t = law.draw(GivenNoise(UNIFORM), low, high, RectifiedFlow())
+def test_continuous_levels_lie_above_s(distribution, low, high):
+    t = distribution.draw(GivenNoise(UNIFORM), low, high, RectifiedFlow())
     assert t.dtype == torch.float64
     assert (t > low).all()
     assert (t <= high).all()
@@ -49,11 +51,11 @@ def test_discrete_levels_lie_above_s(low):
     assert (t == t.round()).all()
 
 
-def test_logit_normal_law_is_the_restriction_of_its_own():
+def test_logit_normal_distribution_is_the_restriction_of_its_own():
     """Kolmogorov's distance from the restricted distribution function, against 1.95 / sqrt(n) (p = 0.001)."""
-    law, low, high = LogitNormalTime(0.3, 0.8), 0.2, 0.9
+    distribution, low, high = LogitNormalTime(0.3, 0.8), 0.2, 0.9
     normal = torch.distributions.Normal(0.3, 0.8)
-    t = law.draw(GivenNoise(UNIFORM), low, high, RectifiedFlow()).sort().values
+    t = distribution.draw(GivenNoise(UNIFORM), low, high, RectifiedFlow()).sort().values
     ends = normal.cdf(torch.tensor([low, high]).double().logit())
     expected = (normal.cdf(t.logit()) - ends[0]) / (ends[1] - ends[0])
     place = (torch.arange(len(t)) + 0.5) / len(t)
@@ -132,5 +134,7 @@ def test_noise_only_grows_and_levels_exist(s, t):
 def test_fields_must_share_their_levels():
     with pytest.raises(ValueError, match="share their levels"):
         Process({"a": GaussianPath(Linear()), "b": GaussianPath(Linear(500))})
+    with pytest.raises(ValueError, match="share their levels"):  # both end at 1, one of them in a single step
+        Process({"a": GaussianPath(RectifiedFlow()), "b": GaussianPath(Linear(1))})
     with pytest.raises(TypeError, match="Gaussian process"):
         _ = mixed().gaussian

@@ -212,7 +212,7 @@ def test_a_trajectory_depends_neither_on_its_batch_nor_on_the_order(make):
     assert not torch.equal(whole.x_0[0], whole.x_0[2])  # the same condition, another seed
 
 
-def test_mixed_state_has_the_law_of_its_blocks():
+def test_mixed_state_has_the_distribution_of_its_blocks():
     """Independent blocks with exact denoisers: class frequencies, moments, and what is carried left alone."""
     weights = torch.tensor([0.2, 0.5, 0.3])
     path = GaussianPath(Cosine(50))
@@ -233,7 +233,7 @@ def test_mixed_state_has_the_law_of_its_blocks():
     shape = {"y": (2,), "c": (2,)}
     condition = torch.full((count,), LEFT)
     trajectory = DDPM(50).sample(
-        denoiser, process, condition, Noise(torch.arange(count)), shape, keep=[10.0], carried=carried
+        denoiser, process, condition, Noise(torch.arange(count)), shape, keep=[10.0], static=carried
     )
     assert torch.equal(trajectory.x_0["number"], carried["number"])
     assert torch.equal(trajectory.states[10.0]["number"], carried["number"])

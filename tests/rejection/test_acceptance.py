@@ -70,7 +70,7 @@ def uniforms(shape: torch.Size | tuple[int, ...], seed: int = 1) -> Tensor:
 
 
 def atoms(groups: int, draws: int, seed: int = 0) -> Tensor:
-    """Indices of values of the discrete law, ``(groups, draws)``."""
+    """Indices of values of the discrete distribution, ``(groups, draws)``."""
     return torch.multinomial(MASSES, groups * draws, replacement=True, generator=generator(seed)).reshape(groups, draws)
 
 
@@ -239,7 +239,7 @@ def test_ranks_on_gaussian_rewards(reward):
 def test_classical_rejection_recovers_the_tilted_gaussian(mean, sd, slope):
     """N(m, s^2) with r = a x, alpha = sd of r, c = mean of r + 4 sd of r: Eq. 5 is N(m + a s^2 / alpha, s^2).
 
-    The ceiling removes mass above 4 sd, a share of 1.3e-3 of the tilted law: that moves the mean by less than 1e-3 s
+    The ceiling removes mass above 4 sd, 1.3e-3 of the tilted distribution: that moves the mean by less than 1e-3 s
     and the variance by less than 4e-3 s^2.
     """
     x = mean + sd * gaussian(1000, 2000)

@@ -1,4 +1,4 @@
-"""Fingerprints: they change with what decides a law, and with nothing else."""
+"""Fingerprints: they change with what decides a distribution, and with nothing else."""
 
 import functools
 from pathlib import Path

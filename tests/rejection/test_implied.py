@@ -55,7 +55,7 @@ def test_binomial_tail_is_the_sum_of_its_terms(trials):
 
 
 def test_incomplete_beta_for_large_groups():
-    """I_x(a, b) + I_{1-x}(b, a) = 1, the median of a symmetric law, and the Gaussian limit, for 100,000 draws."""
+    """I_x(a, b) + I_{1-x}(b, a) = 1, the median of a symmetric one, and the Gaussian limit, for 100,000 draws."""
     n = 100_000.0
     assert float(incomplete_beta(float64(n / 2), float64(n / 2), float64(0.5))) == pytest.approx(0.5, abs=1e-9)
     p = 0.9 + float64(-2, -1, 0, 1, 2) * math.sqrt(0.09 / n)
@@ -120,7 +120,7 @@ def test_divergence_of_best_of_n():
         density = n * u ** (n - 1)
         assert float(torch.xlogy(density, density).mean()) == pytest.approx(kl_best_of_n(n), abs=1e-6)
         assert kl_top_k(n, 1) == pytest.approx(kl_best_of_n(n), abs=1e-5)
-    # a share K / M of a large group is the truncated law, but for an edge of width 1 / sqrt(M)
+    # a share K / M of a large group is the truncated distribution, but for an edge of width 1 / sqrt(M)
     gaps = [math.log(10) - kl_top_k(10 * k, k) for k in (20, 80, 320)]
     assert gaps[0] / gaps[1] == pytest.approx(2, rel=0.03)
     assert gaps[1] / gaps[2] == pytest.approx(2, rel=0.03)
@@ -163,7 +163,7 @@ def test_divergence_of_classical_rejection():
 
 @pytest.mark.parametrize("rule", [TopK(3), Quantile(0.7), BestOfN(4), BinaryDeduplicated()])
 def test_closed_expectations_agree_with_resampling(rule):
-    """E[A | x] under the group's empirical law: the closed form of each rule against 256 bootstrap groups."""
+    """E[A | x] under the group's empirical distribution: the closed form of each rule against 256 bootstrap groups."""
     keys = torch.randint(0, 9, (60, 12), generator=torch.Generator().manual_seed(1))
     rewards = (keys % 2).double() if isinstance(rule, BinaryDeduplicated) else (keys * 4 % 9).double()
     rewards[:30, 8:] = torch.nan
@@ -246,7 +246,7 @@ def test_resampling_is_exact_where_nothing_is_random():
 
 
 def test_a_chain_with_ranks_is_expected_over_other_groups():
-    """All pass the threshold, so it is the top-2 of other groups of the same law, not of this one."""
+    """All pass the threshold, so it is the top-2 of other groups of the same distribution, not of this one."""
     rewards = gaussian(4, 6)
     expected = Chain([Threshold(-9.0), TopK(2)]).expected(rewards)
     tolerance = 5 * math.sqrt(0.25 / (256 * 0.63))

@@ -77,7 +77,7 @@ def kept_by_ancestral(process: Process, level: float) -> float:
 
 
 def kept_by_x_0(level: float) -> float:
-    """Of the tilted x_0, noised along the straight path and carried back by quantiles."""
+    """Of the tilted x_0, noised along the linear path and carried back by quantiles."""
     alpha, sigma = levels_of(FLOW, level)
     noised = torch.distributions.Normal(alpha * X, sigma).log_prob(X[:, None]).exp() @ (density(X, 1, 0) * X.exp())
     below, quantiles = distribution(X, alpha, sigma), distribution(X, 1, 0)

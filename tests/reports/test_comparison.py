@@ -14,7 +14,7 @@ def write_run(folder, method, seed, scores, step=10, stage="test", judge=None):
     every = {"reward": scores, **({"judge": judge} if judge else {})}
     means = {name: sum(sum(row) / len(row) for row in rows) / len(rows) for name, rows in every.items()}
     figures = {name: {"mean": mean, "low": mean, "high": mean, "n": len(scores)} for name, mean in means.items()}
-    record = {"stage": stage, "method": method, "step": step, "seed": seed, "figures": figures, "scores": every}
+    record = {"stage": stage, "method": method, "step": step, "seed": seed, "metrics": figures, "scores": every}
     with open(folder / "evaluation.jsonl", "a") as file:
         file.write(json.dumps(record) + "\n")
 
@@ -56,7 +56,7 @@ def test_a_metric_of_the_whole_set_has_an_interval_over_seeds_or_none(tmp_path):
         write_run(tmp_path / str(seed), "graft", seed, [[0.5, 0.6]])
         file = tmp_path / str(seed) / "evaluation.jsonl"
         record = json.loads(file.read_text())
-        record["figures"]["FID"] = {"mean": value, "low": value, "high": value, "n": 2}  # as older runs wrote it
+        record["metrics"]["FID"] = {"mean": value, "low": value, "high": value, "n": 2}  # as older runs wrote it
         file.write_text(json.dumps(record) + "\n")
         found = compare(read_runs([tmp_path]))["graft"]["FID"]
         assert found == pytest.approx(interval([3.0, 5.0, 4.0][: seed + 1]), nan_ok=True)

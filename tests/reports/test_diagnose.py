@@ -6,7 +6,7 @@ import torch
 
 import graft_lightning.reports.diagnose as diagnosis
 from graft_lightning.cli.main import main
-from graft_lightning.rejection.handoff import Recommendation, continue_from
+from graft_lightning.rejection.decided_level import Recommendation, continue_from
 from graft_lightning.rejection.pool import TrajectoryPool
 from graft_lightning.rejection.reward import Reward
 from graft_lightning.reports.diagnose import _advice

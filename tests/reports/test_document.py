@@ -110,7 +110,7 @@ def test_alarms_of_the_last_evaluation_are_listed(tmp_path):
         ("validate", "graft", 10, {"diversity": "half as far apart"}),
         ("test", "graft", 10, {}),
     ]
-    lines = [json.dumps({"stage": s, "method": m, "step": n, "figures": {}, "alarms": a}) for s, m, n, a in rows]
+    lines = [json.dumps({"stage": s, "method": m, "step": n, "metrics": {}, "alarms": a}) for s, m, n, a in rows]
     (tmp_path / "s0/graft/alarms.jsonl").write_text("\n".join(lines) + '\n{"stage": "te')
     path = write_report([tmp_path], tmp_path / "out", {})
     expected = {"s0/graft, validate of graft at step 10": ["half as far apart"]}

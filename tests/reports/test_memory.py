@@ -30,7 +30,7 @@ def module_of(**arguments):
 @pytest.fixture(params=["built", "meta"])
 def views_of(request):
     def make(module):
-        return module.open_views() if request.param == "built" else module.skeleton_views()
+        return module.open_views() if request.param == "built" else module.meta_views()
 
     return make
 
@@ -56,7 +56,7 @@ def test_adapters_share_the_weights(views_of):
 def test_half_precision_is_counted_as_such_and_its_adapters_are_not(views_of):
     module = module_of(lora=LoRA(rank=2))
     reference = module.reference
-    skeleton = reference.skeleton().to(torch.bfloat16)
+    skeleton = reference.meta_network().to(torch.bfloat16)
     memory = memory_of(module, open_views(reference, skeleton, module.lora), averaged=False)
     assert (memory.original, memory.trained, memory.dtype) == (WEIGHTS // 2, ADAPTERS, "bf16")
 
@@ -80,7 +80,7 @@ def test_a_corrector_stands_before_a_frozen_flow(views_of):
 
 
 def test_real_data_have_no_network():
-    assert RealData(TinyReference(), examples=None).skeleton_views() is None
+    assert RealData(TinyReference(), examples=None).meta_views() is None
 
 
 @pytest.mark.parametrize(

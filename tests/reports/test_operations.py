@@ -64,7 +64,7 @@ def test_the_network_that_is_given_is_counted():
     from graft_lightning.rejection.reference import LoRA
 
     reference = TinyReference()
-    adapted = add_adapter(reference.skeleton(), LoRA(rank=2), reference.lora_targets)
+    adapted = add_adapter(reference.meta_network(), LoRA(rank=2), reference.lora_targets)
     assert operations(reference, "left", adapted) == 2 * (6 * 16 + 16 * 2 + 2 * (6 + 16) + 2 * (16 + 2))
 
 

@@ -2,10 +2,12 @@ import re
 
 import pytest
 
-from graft_lightning.rejection.reference import FrozenDenoiser, TrainableDenoiser
+from graft_lightning.modules.sampled import SampledModule
+from graft_lightning.modules.stages import Stage, evaluations_of
+from graft_lightning.rejection.reference import FrozenDenoiser, Reference, TrainableDenoiser
 from graft_lightning.reports.operations import operations
 from graft_lightning.reports.plan import readable
-from tests.runs import PROMPTS, STEPS, Ink, launch, tiny_config
+from tests.runs import NETWORK, PROMPTS, STEPS, Ink, launch, tiny_config
 
 
 def numbers(text: str) -> dict[str, int]:
@@ -177,3 +179,67 @@ def test_where_weights_are_absent_nothing_is_measured_and_all_else_is_said(tmp_p
     assert re.search(r"time\s+not measured: .*absent", printed)
     assert "adapters" in printed
     assert numbers(printed)["collection"] == 16
+
+
+class Cascade(SampledModule):
+    """Somebody else's module: two references, one after the other, neither of which is trained."""
+
+    untrained = "both networks are used as they are"
+
+    def __init__(self, first: Reference, second: Reference):
+        super().__init__()
+        self.first, self.second = first, second
+
+    @property
+    def method(self):
+        return "cascade"
+
+    @property
+    def decoder(self):
+        return self.second
+
+    def stages(self):
+        calls = {"draft": (self.first, evaluations_of(self.first)), "finish": (self.second, 3)}
+        return [
+            Stage(name, one, count, 0, lambda one=one: FrozenDenoiser(one, one.build(pretrained=False)))
+            for name, (one, count) in calls.items()
+        ]
+
+    def sample(self, draws):
+        raise AssertionError("a plan draws nothing")
+
+
+def test_a_module_that_is_none_of_ours_is_planned_by_its_stages(tmp_path, capsys):
+    config = pretraining(tmp_path)
+    first, second = (
+        {"class_path": "DigitReference", "init_args": {"network": {**NETWORK, "width": width}}} for width in (16, 32)
+    )
+    first["init_args"]["sampler"] = {"class_path": "DDPM", "init_args": {"steps": 5}}
+    arguments = {"first": first, "second": second}
+    config["model"] = {"class_path": "tests.reports.test_plan.Cascade", "init_args": arguments}
+    model = launch("plan", tmp_path, config=config).model
+    printed = capsys.readouterr().out
+    weights = [sum(p.numel() for p in one.build(False).parameters()) for one in (model.first, model.second)]
+    assert "sampler          draft: DDPM, 5 steps; finish: DDPM, " in printed
+    assert "gradient steps   none: both networks are used as they are" in printed
+    assert f"{weights[0]:,} in the draft, {weights[1]:,} in the finish, none of them trained" in printed
+    assert re.search(r"time\s+about \d", printed)
+
+
+@pytest.mark.parametrize("command", ["diagnose", "fit"])
+def test_what_collects_nothing_refuses_a_reward(tmp_path, capsys, command):
+    config = pretraining(tmp_path)
+    config["collect"] = tiny_config(tmp_path)["collect"]
+    with pytest.raises(SystemExit) as stopped:
+        launch(command, tmp_path, config=config)
+    assert stopped.value.code == 2
+    assert re.search("model is Pretrain.*PGraft or Graft", capsys.readouterr().err, re.DOTALL)
+
+
+def test_a_module_without_stages_is_refused_with_a_message(tmp_path, capsys):
+    config = pretraining(tmp_path)
+    config["model"] = {"class_path": "lightning.pytorch.demos.boring_classes.BoringModel"}
+    with pytest.raises(SystemExit) as stopped:
+        launch("plan", tmp_path, config=config)
+    assert stopped.value.code == 2
+    assert "model is BoringModel, which declares no stages" in capsys.readouterr().err

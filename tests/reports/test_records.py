@@ -68,7 +68,7 @@ def test_a_report_of_quality_against_cost(tmp_path, seeds):
             folder.mkdir(parents=True)
             values = {"distance": distance + 0.01 * seed, **({"gigaflops": cost} if cost else {})}
             figures = {name: {"mean": v, "low": v, "high": v, "n": 1} for name, v in values.items()}
-            record = {"stage": "test", "method": method, "step": 0, "seed": seed, "figures": figures, "scores": {}}
+            record = {"stage": "test", "method": method, "step": 0, "seed": seed, "metrics": figures, "scores": {}}
             (folder / "evaluation.jsonl").write_text(json.dumps(record) + "\n")
     section = {
         "metrics": {"distance": "distance", "gigaflops": "GFLOP"},

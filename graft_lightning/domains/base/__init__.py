@@ -10,16 +10,16 @@
 from graft_lightning.domains.base.conditions import Conditions, TextFile, Texts, Unconditional
 from graft_lightning.domains.base.diversity import Diversity
 from graft_lightning.domains.base.examples import Examples
-from graft_lightning.domains.base.pictures import PictureFlow, PictureReference, contact_sheet
+from graft_lightning.domains.base.images import ImageReference, UnconditionalFlow, contact_sheet
 
 __all__ = [
     "Conditions",
     "Diversity",
     "Examples",
-    "PictureFlow",
-    "PictureReference",
+    "ImageReference",
     "TextFile",
     "Texts",
     "Unconditional",
+    "UnconditionalFlow",
     "contact_sheet",
 ]

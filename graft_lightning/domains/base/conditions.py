@@ -19,7 +19,7 @@ class Conditions(ABC):
         """
 
     def averages(self, scores: Mapping[str, float]) -> dict[str, float]:
-        """A benchmark's own figures, from the mean score of every condition: by skill, overall. None by default."""
+        """A benchmark's own metrics, from the mean score of every condition: by skill, overall. None by default."""
         return {}
 
 

@@ -2,6 +2,9 @@
 
 Every metric takes batches without a row too: what a process adds that has nothing left to draw. Its states then have
 the shapes and types of those of the others, without which they could not be gathered.
+
+Frechet and kernel distance are kept by hand because torchmetrics' take no process without a sample, and gather the
+features of unequal numbers of batches one by one, which hangs; tests hold both against torchmetrics' values.
 """
 
 from abc import abstractmethod
@@ -175,7 +178,7 @@ class KernelDistance(_OfRows):
     """
 
     def compute(self) -> Tensor:
-        """The distance, a scalar; about 0, and sometimes below, for equal laws."""
+        """The distance, a scalar; about 0, and sometimes below, for equal distributions."""
         found, real = self._of_samples().double(), self._of_real().double()
         if min(len(found), len(real)) < 2:
             return torch.tensor(torch.nan, dtype=torch.float64, device=self.device)

@@ -1,4 +1,4 @@
-"""Pictures of two handwritten digits, made from the 8 x 8 digits that come with scikit-learn.
+"""Images of two handwritten digits, made from the 8 x 8 digits that come with scikit-learn.
 
 A picture is a 16 x 16 canvas with one digit in each of two slots: side by side (left, right) or one above the other
 (top, bottom). The real digits are split once into thirds that never meet: the generative model is pre-trained on
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from graft_lightning.domains.digits.prompts import BOTTOM, LEFT, RELATIONS, RIGHT, TOP, kind_prompt, relation_prompt
+from graft_lightning.processes.splitmix import STEP, mixed, shifted_right
 
 THIRDS = ("reference", "reward", "judge")
 DIGIT_SIZE = 8
@@ -153,16 +154,5 @@ def _uniforms(seed: int, indices: Tensor, columns: int) -> Tensor:
     cost more than the picture.
     """
     counter = indices.long()[:, None] * columns + torch.arange(columns)
-    bits = _mixed(_mixed(torch.tensor(seed)) + counter * -7046029254386353131)  # the golden ratio, 64 bits, signed
-    return _shifted(bits, 11).double() / 2**53
-
-
-def _mixed(bits: Tensor) -> Tensor:
-    bits = (bits ^ _shifted(bits, 30)) * -4658895280553007687
-    bits = (bits ^ _shifted(bits, 27)) * -7723592293110705685
-    return bits ^ _shifted(bits, 31)
-
-
-def _shifted(bits: Tensor, places: int) -> Tensor:
-    """Shift right, filling with zeros; int64 has only the arithmetic shift."""
-    return (bits >> places) & ((1 << (64 - places)) - 1)
+    bits = mixed(mixed(torch.tensor(seed)) + counter * STEP)
+    return shifted_right(bits, 11).double() / 2**53

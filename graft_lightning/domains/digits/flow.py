@@ -9,16 +9,16 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from graft_lightning.domains.base import Examples, PictureFlow
-from graft_lightning.domains.base.shuffles import shuffles
+from graft_lightning.domains.base import Examples, UnconditionalFlow
 from graft_lightning.domains.base.times import fourier
 from graft_lightning.domains.base.weights import load_weights, save_weights
 from graft_lightning.domains.digits.classifier import DigitClassifier, default_classifier
 from graft_lightning.domains.digits.data import DIGIT_SIZE
 from graft_lightning.domains.digits.network import WAVES, DigitTransformer
-from graft_lightning.processes.noise import hashed_seed
+from graft_lightning.processes.noise import Noise, place_seeds
 from graft_lightning.processes.process import Shape
 from graft_lightning.processes.samplers import Euler, Sampler
+from graft_lightning.shuffles import shuffles
 from graft_lightning.types import SettingsError
 
 REMAKE = "python -m graft_lightning fit --config experiments/digits/flow.yaml"
@@ -55,7 +55,7 @@ class StraightPath(nn.Module):
         return self.network(x_t, t) + straight.reshape(x_t.shape)
 
 
-class DigitFlow(PictureFlow):
+class DigitFlow(UnconditionalFlow):
     """A flow of single digits; with another path or a narrower network also the corrector of its noise.
 
     Args:
@@ -137,11 +137,7 @@ class RealDigits(Examples):
         chosen = shuffles(len(images), seed, "digits").at(positions)
         x = images[chosen]
         if self.noise:
-            rows = [
-                torch.randn(x.shape[1:], generator=torch.Generator().manual_seed(hashed_seed("pixels", seed, p)))
-                for p in positions
-            ]
-            x = x + self.noise * torch.stack(rows)
+            x = x + self.noise * Noise(place_seeds("pixels", seed, positions)).normal(*x.shape[1:])
         return x, [""] * len(chosen)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from graft_lightning.domains.base import Conditions, Examples, PictureReference
+from graft_lightning.domains.base import Conditions, Examples, ImageReference
 from graft_lightning.domains.base.weights import DATA, load_weights, save_weights
 from graft_lightning.domains.digits.data import CANVAS_SIZE, DigitPairs
 from graft_lightning.domains.digits.network import DigitTransformer
@@ -22,12 +22,12 @@ from graft_lightning.processes.schedules import Cosine
 REMAKE = "python -m graft_lightning fit --config experiments/digits/pretrain.yaml"
 
 
-class DigitReference(PictureReference):
+class DigitReference(ImageReference):
     """Pairs of handwritten digits from prompts such as "a three to the left of a seven".
 
     Args:
         weights: safetensors file; the shipped one by default.
-        sampler: by default 40 steps of DDPM, predictions clipped to the range of pictures.
+        sampler: by default 40 steps of DDPM, predictions clipped to the range of images.
         guidance_scale: classifier-free guidance; 1 is none.
         network: arguments of `DigitTransformer` that differ from its defaults.
     """
@@ -102,10 +102,10 @@ class DigitPrompts(Conditions):
 
 
 class CaptionedDigits(Examples):
-    """Pictures of pairs of digits with captions, some of which are wrong.
+    """Images of pairs of digits with captions, some of which are wrong.
 
     Args:
-        wrong_captions: share of captions that were drawn independently of their picture.
+        wrong_captions: share of captions that were drawn independently of their image.
         no_captions: share of captions left empty, which teaches the unconditional model.
         third: which real digits are shown.
     """
@@ -114,12 +114,12 @@ class CaptionedDigits(Examples):
         self.wrong_captions, self.no_captions, self.third = wrong_captions, no_captions, third
 
     def batch(self, positions: Sequence[int], seed: int) -> tuple[Tensor, list[str]]:
-        pictures, captions = _pictures(seed, self.third, self.wrong_captions).batch(torch.tensor(list(positions)))
+        images, captions = _shown(seed, self.third, self.wrong_captions).batch(torch.tensor(list(positions)))
         # The golden ratio spreads the empty captions evenly over any stretch of the stream.
         empty = [(position * 0.6180339887498949) % 1 < self.no_captions for position in positions]
-        return pictures, ["" if none else text for none, text in zip(empty, captions, strict=True)]
+        return images, ["" if none else text for none, text in zip(empty, captions, strict=True)]
 
 
 @lru_cache(maxsize=4)
-def _pictures(seed: int, third: str, wrong_captions: float) -> DigitPairs:
+def _shown(seed: int, third: str, wrong_captions: float) -> DigitPairs:
     return DigitPairs(2**40, seed, third, wrong_captions)

@@ -41,16 +41,16 @@ class DiffusersNetwork(Architecture):
 class NCSNpp(Architecture):
     """The NCSN++ U-Net (arXiv 2011.13456), by diffusers' ``UNet2DModel``.
 
-    Residual blocks that resample with a [1, 3, 3, 1] filter, skips of the picture into the way down (summed) and out of
+    Residual blocks that resample with a [1, 3, 3, 1] filter, skips of the image into the way down (summed) and out of
     the way up, sums of two scaled by 1 / sqrt(2), Fourier features of log time. At 256 pixels the defaults are the
     network of CelebA-HQ and LSUN-Church: 65.57 million weights, 533 GFLOP a call; with ``width=64`` 16.43 million, 134.
 
     Args:
-        size: height and width of the pictures.
+        size: height and width of the images.
         width: channels of the first level.
-        multipliers: channels of each level, in units of ``width``; each level halves the picture.
+        multipliers: channels of each level, in units of ``width``; each level halves the image.
         blocks: residual blocks of a level.
-        attention: sizes of the picture at which the level has self-attention.
+        attention: sizes of the image at which the level has self-attention.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class NCSNpp(Architecture):
                 last.append(module.conv2)
             elif isinstance(module, Attention):
                 last.append(module.to_out[0])
-            elif getattr(module, "skip_norm", None) is not None:  # on the way up; down, the skip carries the picture
+            elif getattr(module, "skip_norm", None) is not None:  # on the way up; down, the skip carries the image
                 last.append(module.skip_conv)  # type: ignore[arg-type]
         for module in last:
             for parameter in module.parameters():

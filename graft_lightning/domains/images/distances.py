@@ -1,4 +1,4 @@
-"""Distances of generated pictures from real ones: those of `domains.base`, under the names that files of images use."""
+"""Distances of generated images from real ones: those of `domains.base`, under the names that files of images use."""
 
 from graft_lightning.domains.base.distances import (
     CloserToTraining,

@@ -1,4 +1,4 @@
-"""Training pictures from files, addressed by position in an endless stream."""
+"""Training images from files, addressed by position in an endless stream."""
 
 import io
 import os
@@ -12,21 +12,21 @@ import torch
 from torch import Tensor
 
 from graft_lightning.domains.base import Examples
-from graft_lightning.domains.base.shuffles import shuffles
 from graft_lightning.domains.images.decoding import as_shown, bits_per_channel
-from graft_lightning.domains.images.files import PictureFiles, open_files
+from graft_lightning.domains.images.files import EncodedImages, open_files
 from graft_lightning.processes.noise import hashed_seed
+from graft_lightning.shuffles import shuffles
 from graft_lightning.types import SettingsError
 
 if TYPE_CHECKING:
     from PIL import Image
 
 THREADS = min(8, os.cpu_count() or 1)
-"""That decode the pictures of one batch side by side."""
+"""That decode the images of one batch side by side."""
 
 
 class ImageFiles(Examples):
-    """Pictures of a folder, a zip archive or an LMDB database, in [-1, 1], in an endless sequence of shuffles.
+    """Images of a folder, a zip archive or an LMDB database, in [-1, 1], in an endless sequence of shuffles.
 
     An image is turned as its EXIF data ask, and what is transparent is laid on white, as a viewer shows it; of several
     frames the first counts. The shorter side is resized (Lanczos) to ``size``, then the middle square is cut out. An
@@ -36,7 +36,7 @@ class ImageFiles(Examples):
         path: of the folder (all below it counts), the .zip, or the database.
         size: height and width.
         part: "train", "held_out", or "all".
-        held_out: so many pictures are held out of training, chosen by a fixed seed; of the rest nothing changes if
+        held_out: so many images are held out of training, chosen by a fixed seed; of the rest nothing changes if
             ``part`` does.
         flip: mirrors half of them, others every time they come.
         shuffle: False keeps the order of their names.
@@ -56,7 +56,7 @@ class ImageFiles(Examples):
         if part not in ("train", "held_out", "all"):
             raise ValueError(f"part={part!r}; it is 'train', 'held_out' or 'all'")
         if held_out < 0 or (part == "held_out" and held_out == 0):
-            raise ValueError(f"held_out={held_out}, part={part!r}; a part that is held out has at least 1 picture")
+            raise ValueError(f"held_out={held_out}, part={part!r}; a part that is held out has at least 1 image")
         if size < 1:
             raise ValueError(f"size={size}; it is a number of pixels")
         if channels not in (1, 3):
@@ -64,15 +64,15 @@ class ImageFiles(Examples):
         self.channels = channels
         self.path, self.size, self.part, self.held_out = path, size, part, held_out
         self.flip, self.shuffle = flip, shuffle
-        self._found: tuple[PictureFiles, list[str]] | None = None
+        self._found: tuple[EncodedImages, list[str]] | None = None
 
-    def _open(self) -> tuple[PictureFiles, list[str]]:
+    def _open(self) -> tuple[EncodedImages, list[str]]:
         """The files, and the names of the part."""
         if self._found is None:
             files = open_files(self.path, self.size)
             names = files.names
             if self.held_out >= len(names) and self.part != "all":
-                raise SettingsError(f"held_out={self.held_out}, but {self.path} has only {len(names)} pictures")
+                raise SettingsError(f"held_out={self.held_out}, but {self.path} has only {len(names)} images")
             if self.part != "all" and self.held_out:
                 order = torch.randperm(len(names), generator=torch.Generator().manual_seed(0)).tolist()
                 chosen = order[: self.held_out] if self.part == "held_out" else order[self.held_out :]
@@ -89,15 +89,15 @@ class ImageFiles(Examples):
         chosen = shuffles(length, seed, "images").at(positions) if self.shuffle else in_order
         if len(chosen) > 1:
             with ThreadPoolExecutor(THREADS) as pool:
-                pictures = list(pool.map(self.read, chosen))
+                images = list(pool.map(self.read, chosen))
         else:
-            pictures = [self.read(index) for index in chosen]
+            images = [self.read(index) for index in chosen]
         if self.flip:
-            pictures = [
-                picture.flip(-1) if hashed_seed("flip", seed, position) & 1 else picture
-                for picture, position in zip(pictures, positions, strict=True)
+            images = [
+                image.flip(-1) if hashed_seed("flip", seed, position) & 1 else image
+                for image, position in zip(images, positions, strict=True)
             ]
-        return torch.stack(pictures) / 127.5 - 1, [""] * len(chosen)
+        return torch.stack(images) / 127.5 - 1, [""] * len(chosen)
 
     def read(self, index: int) -> Tensor:
         """Image ``index`` of the part, bytes ``(channels, size, size)``.
@@ -113,34 +113,32 @@ class ImageFiles(Examples):
             content = files.read(names[index])
             with Image.open(io.BytesIO(content)) as opened:
                 mode, bits = opened.mode, bits_per_channel(opened, content)
-                picture = opened if bits > 8 else as_shown(opened)
+                image = opened if bits > 8 else as_shown(opened)
         except (SettingsError, FileNotFoundError):
             raise
         except Image.DecompressionBombError as error:
             raise SettingsError(f"{where} is too large ({error}); make it smaller, or take it away") from error
         except Exception as error:  # of damaged data decoders raise anything: OSError, SyntaxError, struct.error
-            raise SettingsError(
-                f"{where} is no picture, or a damaged one ({error}); mend it, or take it away"
-            ) from error
+            raise SettingsError(f"{where} is no image, or a damaged one ({error}); mend it, or take it away") from error
         if bits > 8:  # converted, everything above 255 is white, or the lower bits are lost
             raise SettingsError(
                 f"{where} has more than 8 bits a channel (mode {mode}, {bits} bits); convert it to 8 bits, or take it "
                 "away"
             )
         if self.channels == 1:
-            picture = picture.convert("L")
-        pixels = np.array(square(picture, self.size)).reshape(self.size, self.size, self.channels)
+            image = image.convert("L")
+        pixels = np.array(square(image, self.size)).reshape(self.size, self.size, self.channels)
         return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
-def square(picture: "Image.Image", size: int) -> "Image.Image":
-    """The middle of a picture, its shorter side resized to ``size``."""
+def square(image: "Image.Image", size: int) -> "Image.Image":
+    """The middle of a image, its shorter side resized to ``size``."""
     from PIL import Image
 
-    width, height = picture.size
+    width, height = image.size
     short = min(width, height)
     if short != size:
         scaled = (max(size, round(width * size / short)), max(size, round(height * size / short)))
-        picture = picture.resize(scaled, Image.Resampling.LANCZOS, reducing_gap=3.0)
-    left, top = (picture.size[0] - size) // 2, (picture.size[1] - size) // 2
-    return picture.crop((left, top, left + size, top + size))
+        image = image.resize(scaled, Image.Resampling.LANCZOS, reducing_gap=3.0)
+    left, top = (image.size[0] - size) // 2, (image.size[1] - size) // 2
+    return image.crop((left, top, left + size, top + size))

@@ -1,4 +1,4 @@
-"""Where pictures lie: a folder, a zip archive, or an LMDB database. Each gives names in a fixed order, and bytes."""
+"""Where images lie: a folder, a zip archive, or an LMDB database. Each gives names in a fixed order, and bytes."""
 
 import os
 import re
@@ -26,8 +26,8 @@ RESOLUTION = re.compile(rb"(\d+)-(\d+)")
 """A key of databases that hold every image several times: its side in pixels, and its number."""
 
 
-class PictureFiles(ABC):
-    """Encoded pictures under names. The constructor opens nothing; a handle is opened once in each process.
+class EncodedImages(ABC):
+    """Encoded images under names. The constructor opens nothing; a handle is opened once in each process.
 
     Args:
         path: of folder, archive or database.
@@ -47,7 +47,7 @@ class PictureFiles(ABC):
 
     @cached_property
     def names(self) -> list[str]:
-        """All pictures, sorted; without hidden ones. Tells how many files of other kinds there are.
+        """All images, sorted; without hidden ones. Tells how many files of other kinds there are.
 
         Raises:
             SettingsError: if there is none.
@@ -57,7 +57,7 @@ class PictureFiles(ABC):
         others = [name for name in visible if not self._wanted(name)]
         if not found:
             instead = f", but {by_suffix(others)}" if others else ""
-            raise SettingsError(f"path={self.path} holds no picture ({', '.join(SUFFIXES)}){instead}")
+            raise SettingsError(f"path={self.path} holds no image ({', '.join(SUFFIXES)}){instead}")
         tell_passed_over(self.path, others, "image")
         return found
 
@@ -65,7 +65,7 @@ class PictureFiles(ABC):
         return name.lower().endswith(SUFFIXES)
 
     def read(self, name: str) -> bytes:
-        """One encoded picture; safe to be called from several threads."""
+        """One encoded image; safe to be called from several threads."""
         with self._lock:
             return self._read(name)
 
@@ -86,7 +86,7 @@ class PictureFiles(ABC):
     def _read(self, name: str) -> bytes: ...
 
 
-class Folder(PictureFiles):
+class Folder(EncodedImages):
     """A folder and all folders below it, linked ones too."""
 
     def _names(self) -> list[str]:
@@ -99,7 +99,7 @@ class Folder(PictureFiles):
         return (self.path / name).read_bytes()
 
 
-class Zip(PictureFiles):
+class Zip(EncodedImages):
     """A zip archive, read in place."""
 
     def _open(self) -> Any:
@@ -117,8 +117,8 @@ class Zip(PictureFiles):
             ) from error
 
 
-class Lmdb(PictureFiles):
-    """An LMDB database of encoded pictures, as LSUN is distributed: a folder with ``data.mdb``, or one file.
+class Lmdb(EncodedImages):
+    """An LMDB database of encoded images, as LSUN is distributed: a folder with ``data.mdb``, or one file.
 
     Where the keys tell that every image is there in several resolutions (``256-00017``, and the number of images under
     ``length``), one is taken: the smallest that is at least as large as what is wanted, else the largest.
@@ -185,7 +185,7 @@ def _environment(path: Path) -> Any:
     return environment
 
 
-def open_files(path: str, size: int | None = None) -> PictureFiles:
+def open_files(path: str, size: int | None = None) -> EncodedImages:
     """The right reader for a path.
 
     Args:
@@ -205,4 +205,4 @@ def open_files(path: str, size: int | None = None) -> PictureFiles:
         return Folder(found, size)
     if found.suffix.lower() == ".zip":
         return Zip(found, size)
-    raise SettingsError(f"path={path} is none of: a folder of pictures, a .zip, an LMDB database (folder or .mdb)")
+    raise SettingsError(f"path={path} is none of: a folder of images, a .zip, an LMDB database (folder or .mdb)")

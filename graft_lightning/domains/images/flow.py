@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from graft_lightning.domains.base import PictureFlow
+from graft_lightning.domains.base import UnconditionalFlow
 from graft_lightning.domains.base.loading import loaded
 from graft_lightning.domains.images.architectures import Architecture, Config
 from graft_lightning.processes.process import Shape
@@ -23,8 +23,8 @@ PROVENANCE = "training.json"
 """Beside the weights: where they come from."""
 
 
-class ImageFlow(PictureFlow):
-    """A flow of pictures in [-1, 1] whose network is a model of diffusers that takes a picture and a time.
+class ImageFlow(UnconditionalFlow):
+    """A flow of images in [-1, 1] whose network is a model of diffusers that takes a image and a time.
 
     Args:
         weights: a folder written by ``save_pretrained``, or an id on the Hugging Face hub. Needed where the flow is not
@@ -86,7 +86,7 @@ class ImageFlow(PictureFlow):
 
         Raises:
             ModelUnavailableError: if it is beside weights that cannot be had.
-            SettingsError: if the network is not one of pictures of some size.
+            SettingsError: if the network is not one of images of some size.
         """
         found = self.network.config() if self.network else self._stored()
         if not (self.side or isinstance(found.get("sample_size"), int)):
@@ -94,8 +94,7 @@ class ImageFlow(PictureFlow):
         channels = found.get("in_channels")
         if found.get("out_channels") not in (None, channels):
             raise SettingsError(
-                f"the network makes {found['out_channels']} channels of {channels}; a velocity has as many as the "
-                "picture"
+                f"the network makes {found['out_channels']} channels of {channels}; a velocity has as many as the image"
             )
         return found
 
@@ -119,7 +118,7 @@ class ImageFlow(PictureFlow):
         """The network's class.
 
         Raises:
-            SettingsError: if diffusers has none of that name, or it needs more than a picture and a time.
+            SettingsError: if diffusers has none of that name, or it needs more than a image and a time.
         """
         import diffusers
 
@@ -131,7 +130,7 @@ class ImageFlow(PictureFlow):
         parameters = inspect.signature(kind.forward).parameters.values()
         needed = [p.name for p in parameters if p.default is p.empty and p.name not in known]
         if needed:
-            raise SettingsError(f"network: {name} needs {', '.join(needed)}; a flow of images takes picture and time")
+            raise SettingsError(f"network: {name} needs {', '.join(needed)}; a flow of images takes image and time")
         return kind
 
     def _compare(self, stored: Config) -> None:
@@ -168,7 +167,7 @@ class ImageFlow(PictureFlow):
         partial.rename(target)
 
     def fingerprint(self, network: nn.Module) -> dict[str, Any]:
-        """What identifies the law of its samples; also what the network is asked for, and how."""
+        """What identifies the distribution of its samples; also what the network is asked for, and how."""
         return {
             **super().fingerprint(network),
             "label": self._label(),

@@ -41,6 +41,6 @@ class Inception(nn.Module):
         if not _TORCH_FIDELITY_AVAILABLE:
             raise SettingsError(
                 "features: Inception needs torch-fidelity: pip install graft_lightning[inception]; without it set "
-                "features to a network of your own, pictures in [0, 1] -> (batch, num_features)"
+                "features to a network of your own, images in [0, 1] -> (batch, num_features)"
             )
         return NoTrainInceptionV3("inception-v3-compat", ["2048"], self.weights).eval()

@@ -6,16 +6,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from graft_lightning.domains.base import Examples
 from graft_lightning.domains.base.counts import condition_of
-from graft_lightning.domains.base.shuffles import shuffles
 from graft_lightning.domains.molecules.dataset import CACHE, MoleculeSet, load_files
 from graft_lightning.domains.molecules.embedded import load_embedded
 from graft_lightning.domains.molecules.qm9 import edm_split
 from graft_lightning.domains.molecules.rotations import random_rotations, rotated
-from graft_lightning.processes.noise import Noise, hashed_seed
+from graft_lightning.processes.noise import Noise, place_seeds
+from graft_lightning.shuffles import shuffles
 from graft_lightning.types import SettingsError
 
 Part = Literal["train", "valid", "test", "all"]
@@ -59,7 +57,7 @@ class MoleculeExamples(Examples):
         chosen = shuffles(len(self.molecules), seed, "molecules").at(positions)
         found = self.molecules.read(chosen, self.width)
         if self.rotate:
-            seeds = torch.tensor([hashed_seed("rotation", seed, position) for position in positions])
+            seeds = place_seeds("rotation", seed, positions)
             found = rotated(found, random_rotations(Noise(seeds).normal(4)))
         return found, [condition_of(count) for count in self.molecules.atom_counts[chosen].tolist()]
 

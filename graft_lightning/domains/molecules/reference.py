@@ -123,7 +123,7 @@ class MoleculeReference(Reference):
     def shape(self, conditions: Sequence[str]) -> Mapping[str, Shape]:
         return {"positions": (self.max_atoms, 3), "types": (self.max_atoms,)}
 
-    def carried(self, conditions: Sequence[str], device: torch.device | str) -> State:
+    def static_fields(self, conditions: Sequence[str], device: torch.device | str) -> State:
         counts = self.encode(conditions, device)
         mask = torch.arange(self.max_atoms, device=device) < counts[:, None]
         return {"mask": mask}

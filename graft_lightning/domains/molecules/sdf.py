@@ -1,6 +1,7 @@
 """Reading and writing SDF: elements and positions, V2000 and V3000.
 
-Bonds in the file are not read: every molecule is judged by the same rule, from its geometry.
+Bonds in the file are not read: every molecule is judged by the same rule, from its geometry. Kept by hand because RDKit
+refuses molecules whose valences are impossible, which samples of a generative model have and which are to be counted.
 """
 
 import math

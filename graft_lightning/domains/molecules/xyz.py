@@ -4,6 +4,8 @@ A frame is a line with the number of atoms n, a comment line, and n lines ``El x
 comment of extended xyz says which columns are meant, and in which unit. A frame of QM9 (``dsgdb9nsd_*.xyz``) is told by
 its comment, ``gdb <id>`` and 15 properties, and has after its atoms a line of frequencies, a line of two SMILES and one
 of two InChI, unless somebody has cleaned all three away; its numbers may have exponents written ``*^``.
+
+Kept by hand because RDKit reads one plain frame at a time, and neither QM9's own frames nor extended columns.
 """
 
 import math

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from graft_lightning.domains.base.pictures import to_pixels
+from graft_lightning.domains.base.images import to_pixels
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -51,7 +51,7 @@ def to_uint8(samples: Tensor) -> np.ndarray:
 
 
 def to_pil(samples: Tensor) -> "list[Image]":
-    """Samples as RGB pictures, for whoever judges them.
+    """Samples as RGB images, for whoever judges them.
 
     Raises:
         ValueError: if the samples are not images, or have values outside [0, 1] by more than rounding.
@@ -63,21 +63,21 @@ def to_pil(samples: Tensor) -> "list[Image]":
 
 
 def from_pil(images: "Sequence[Image]") -> Tensor:
-    """RGB pictures of one size as samples, float32 ``(batch, 3, height, width)`` in [0, 1]."""
+    """RGB images of one size as samples, float32 ``(batch, 3, height, width)`` in [0, 1]."""
     if not images:
         return torch.zeros(0, 3, 1, 1)
     return torch.from_numpy(np.stack([np.asarray(image) for image in images])).permute(0, 3, 1, 2) / 255
 
 
 def jpeg(image: "Image", quality: int) -> bytes:
-    """A picture as JPEG."""
+    """A image as JPEG."""
     buffer = io.BytesIO()
     image.save(buffer, format="JPEG", quality=quality)
     return buffer.getvalue()
 
 
 def squared(image: "Image", colour: tuple[int, int, int]) -> "Image":
-    """A picture in the middle of the smallest square that holds it, the rest in ``colour``."""
+    """A image in the middle of the smallest square that holds it, the rest in ``colour``."""
     from PIL import Image
 
     width, height = image.size

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from graft_lightning.domains.base import PictureReference, contact_sheet
+from graft_lightning.domains.base import ImageReference, contact_sheet
 from graft_lightning.domains.text_to_image.embeddings import EmbeddingStore
 from graft_lightning.domains.text_to_image.pipelines import Family, family_of
 from graft_lightning.domains.text_to_image.pipelines.base import Condition
@@ -30,7 +30,7 @@ SHEET_SIDE = 192
 """Largest width of one image on a contact sheet."""
 
 
-class DiffusersReference(PictureReference):
+class DiffusersReference(ImageReference):
     """Stable Diffusion 1.x, 2.x, XL, 3.x and what was fine-tuned from them.
 
     States are latents of the pipeline's VAE. Process, grid and output type come from the pipeline's own scheduler
@@ -53,6 +53,8 @@ class DiffusersReference(PictureReference):
         without: parts that are left out, e.g. text_encoder_3 and tokenizer_3 (T5) of Stable Diffusion 3.
         config: for a single file, the folder or id of a pipeline of the same architecture.
         variant: of the weight files, e.g. "fp16".
+        compile: compile the network (``torch.compile``): minutes at first, then faster steps, equal up to rounding.
+        channels_last: keep the weights of convolutions with their channels last, which GPUs with tensor cores prefer.
     """
 
     def __init__(
@@ -71,6 +73,8 @@ class DiffusersReference(PictureReference):
         without: list[str] | None = None,
         config: str | None = None,
         variant: str | None = None,
+        compile: bool = False,  # noqa: A002 - the word that users of torch look for
+        channels_last: bool = False,
     ) -> None:
         if not math.isfinite(guidance_scale):
             raise SettingsError(f"guidance_scale={guidance_scale}; it must be a number, 1 for no guidance")
@@ -83,6 +87,7 @@ class DiffusersReference(PictureReference):
             raise SettingsError(f"vae_batch_size={vae_batch_size}; it must be at least 1")
         self.model, self.dtype, self.height, self.width = model, dtype, height, width
         self.gradient_checkpointing, self.attention_slicing = gradient_checkpointing, attention_slicing
+        self.compile, self.channels_last = compile, channels_last
         self.text_cache, self.offload, self.vae_batch_size = text_cache, offload, vae_batch_size
         self.without = list(without or [])
         self._source = Source(model, config, variant)
@@ -168,6 +173,9 @@ class DiffusersReference(PictureReference):
             if not self.family.sliced:
                 raise SettingsError(f"attention_slicing: {self.family.network_class} has none; set it to false")
             network.set_attention_slice("auto")
+        if self.channels_last:
+            layout: dict[str, Any] = {"memory_format": torch.channels_last}
+            network.to(**layout)
         return network.eval()
 
     def _pretrained(self) -> Any:
@@ -207,7 +215,7 @@ class DiffusersReference(PictureReference):
     def _is_null(self, conditions: Sequence[str]) -> bool:
         return self.guidance_scale != 1 and list(conditions) == [""]
 
-    def carried(self, conditions: Sequence[str], device: torch.device | str) -> None:
+    def static_fields(self, conditions: Sequence[str], device: torch.device | str) -> None:
         """Nothing.
 
         Raises:
@@ -274,7 +282,7 @@ class DiffusersReference(PictureReference):
 
     def _stand_ins(self) -> dict[str, Any]:
         """Where T5 is left out, the pipeline asks its transformer for the dimension of the zeros that replace it."""
-        return {self.family.network: self.skeleton()} if self.absent else {}
+        return {self.family.network: self.meta_network()} if self.absent else {}
 
     def decode(self, x_0: Tensor) -> Tensor:
         """Images ``(batch, 3, height, width)`` in [0, 1], float32, clamped as the pipeline clamps them."""

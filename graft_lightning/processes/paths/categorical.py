@@ -28,14 +28,12 @@ class CategoricalKernel:
     def probabilities(self, c_s: Tensor) -> Tensor:
         """q(c_t | c_s) for every c_t, ``(*c_s.shape, classes)``."""
         survival = broadcast(self.survival, c_s).unsqueeze(-1)
-        one_hot = torch.nn.functional.one_hot(c_s, len(self.target))
-        return survival * one_hot + (1 - survival) * self.target
+        return survival * one_hot(c_s, len(self.target)) + (1 - survival) * self.target
 
     def likelihood(self, c_t: Tensor) -> Tensor:
         """q(c_t | c_s) of the given c_t for every c_s, ``(*c_t.shape, classes)``."""
         survival = broadcast(self.survival, c_t).unsqueeze(-1)
-        one_hot = torch.nn.functional.one_hot(c_t, len(self.target))
-        return survival * one_hot + (1 - survival) * self.target[c_t].unsqueeze(-1)
+        return survival * one_hot(c_t, len(self.target)) + (1 - survival) * self.target[c_t].unsqueeze(-1)
 
 
 class CategoricalPath(Path[Classes]):
@@ -142,8 +140,9 @@ class CategoricalPath(Path[Classes]):
         beta_s = broadcast(self.survival(s) / start, c_t).unsqueeze(-1)
         beta_t = broadcast(self.survival(t) / start, c_t).unsqueeze(-1)
         target = self._target_on(p_0.device)
-        one_hot = torch.nn.functional.one_hot(c_t, self.classes)
-        evidence = beta_t * one_hot + (1 - beta_t) * target[c_t].unsqueeze(-1)  # q(c_t | c_0), over c_0
+        evidence = beta_t * one_hot(c_t, self.classes) + (1 - beta_t) * target[c_t].unsqueeze(
+            -1
+        )  # q(c_t | c_0), over c_0
         share = torch.where(evidence > 0, p_0.double() / evidence.clamp_min(1e-300), torch.zeros_like(evidence))
         # q(c_s | c_t, c_0) = q(c_t | c_s) q(c_s | c_0) / q(c_t | c_0), summed over c_0 with weight p_0
         prior = beta_s * share + (1 - beta_s) * target * share.sum(-1, keepdim=True)
@@ -154,6 +153,14 @@ class CategoricalPath(Path[Classes]):
         if device not in self._targets:
             self._targets[device] = self.target.to(device)
         return self._targets[device]
+
+
+def one_hot(classes: Tensor, count: int) -> Tensor:
+    """True where the last axis is the class, bool ``(*classes.shape, count)``.
+
+    torch's own reads the least and the greatest class back before it goes on, unless they are on a GPU.
+    """
+    return classes.unsqueeze(-1) == torch.arange(count, device=classes.device)
 
 
 def real_classes(classes: Tensor, mask: Tensor | None) -> Tensor:

@@ -58,9 +58,8 @@ class GaussianPath(Path[Prediction]):
 
     def diffuse(self, x_s: Tensor, s: float, t: Tensor, noise: Noise, mask: Tensor | None = None) -> Noised:
         e = self.project(noise.normal(*x_s.shape[1:]), mask)
-        kernel = self._from(s, t)
-        x_t = broadcast(kernel.alpha, x_s).to(x_s) * x_s + broadcast(kernel.sigma, x_s).to(x_s) * e
-        return Noised(x_s, x_t, e, s, t, mask)
+        kernel = self._from(s, *self.schedule.coefficients(t))
+        return Noised(x_s, _combined(kernel.alpha, x_s, kernel.sigma, e), e, s, t, mask)
 
     def predict(
         self,
@@ -115,10 +114,11 @@ class GaussianPath(Path[Prediction]):
         weighting = settings.weighting or (OwnOutput() if output == "flow" else Unit())
         # what has not moved teaches nothing, but must be finite to be left out
         t = torch.where(noised.t > noised.s, noised.t, self.schedule.t_max)
-        weight = weighting.for_output(output, *self.schedule.coefficients(t))
-        kappa, target = self.scaled_target(output, noised.x_s, noised.random, noised.s, t)
-        error = broadcast(weight.to(raw), raw) * (broadcast(kappa.to(raw), raw) * raw - target) ** 2
-        return mean_over_real(error, noised.mask)
+        alpha_t, sigma_t = self.schedule.coefficients(t)
+        kappa, of_state, of_noise = self._target(output, noised.s, alpha_t, sigma_t)
+        target = noised.random if output == "epsilon" else _combined(of_state, noised.x_s, of_noise, noised.random)
+        error = (broadcast(kappa.to(target), raw) * raw - target).square()
+        return weighting.for_output(output, alpha_t, sigma_t).to(error) * mean_over_real(error, noised.mask)
 
     def scaled_target(self, output: Output, x_s: Tensor, e: Tensor, s: float, t: Tensor) -> tuple[Tensor, Tensor]:
         """Kappa = sigma_ts / sigma_t, and kappa times the target of Eq. 6 or 6b; both stay bounded as t -> s.
@@ -130,32 +130,39 @@ class GaussianPath(Path[Prediction]):
             s: level of ``x_s``.
             t: levels ``(batch,)``.
         """
+        kappa, of_state, of_noise = self._target(output, s, *self.schedule.coefficients(t))
+        return kappa, e if output == "epsilon" else _combined(of_state, x_s, of_noise, e)
+
+    def _target(self, output: Output, s: float, alpha_t: Tensor, sigma_t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Kappa and the factors of x_s and of e in kappa times the target, ``(batch,)`` each, float64."""
         alpha_s, sigma_s = self.schedule.at(s)
-        alpha_t, sigma_t = self.schedule.coefficients(t)
-        kernel = self._from(s, t)
+        kernel = self._from(s, alpha_t, sigma_t)
         kappa = kernel.sigma / sigma_t
-        if output == "epsilon":
-            return kappa, e
         # kappa x_0* = (kappa x_s - (alpha_ts sigma_s^2 / sigma_t) e) / alpha_s, and kappa eps* = e
-        of_state = broadcast((kappa / alpha_s).to(x_s), x_s)
-        of_noise = broadcast((kernel.alpha * sigma_s**2 / (sigma_t * alpha_s)).to(x_s), x_s)
-        x_0 = of_state * x_s - of_noise * e
+        of_state = kappa / alpha_s
+        of_noise = kernel.alpha * (-(sigma_s**2) / alpha_s) / sigma_t
+        if output == "epsilon":
+            return kappa, torch.zeros_like(kappa), torch.ones_like(kappa)
         if output == "sample":
-            return kappa, x_0
+            return kappa, of_state, of_noise
         if output == "v_prediction":
-            return kappa, broadcast(alpha_t.to(e), e) * e - broadcast(sigma_t.to(e), e) * x_0
+            return kappa, -sigma_t * of_state, alpha_t - sigma_t * of_noise
         if output == "flow":
-            return kappa, e - x_0
+            return kappa, -of_state, 1 - of_noise
         raise ValueError(f"output={output!r} is not that of a Gaussian field")
 
-    def _from(self, s: float, t: Tensor) -> GaussianKernel:
+    def _from(self, s: float, alpha_t: Tensor, sigma_t: Tensor) -> GaussianKernel:
         """The kernel from one level to those of a batch, nothing of which is read back to the host."""
         alpha_s, sigma_s = self.schedule.at(s)
         if alpha_s == 0:
             raise ValueError(_nothing_left(s))
-        alpha_t, sigma_t = self.schedule.coefficients(t)
         alpha = alpha_t / alpha_s
         return GaussianKernel(alpha, (sigma_t**2 - alpha**2 * sigma_s**2).clamp_min(0).sqrt())
+
+
+def _combined(a: Tensor, x: Tensor, b: Tensor, y: Tensor) -> Tensor:
+    """A x + b y with ``(batch,)`` factors, in two passes over the state."""
+    return torch.addcmul(broadcast(a.to(x), x) * x, broadcast(b.to(y), y), y)
 
 
 def _nothing_left(s: object) -> str:

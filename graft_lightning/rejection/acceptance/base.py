@@ -81,15 +81,15 @@ class Acceptance(ABC):
     def expected(self, rewards: Tensor, keys: Tensor | None = None) -> Tensor:
         """E[A | x] of every draw if its group's own finite draws were the reference, float64 ``(groups, draws)``.
 
-        Eq. 5 with the empirical law of the group in place of the reference. Rules with a closed form use it; the others
-        average A over bootstrap groups.
+        Eq. 5 with the empirical distribution of the group in place of the reference. Rules with a closed form use it;
+        the others average A over bootstrap groups.
         """
         if self.pointwise:
             return self.probability(rewards, keys)
         return mean_over_resamples(self.sampled, rewards, keys)
 
     def diagnostics(self, rewards: Tensor) -> dict[str, float]:
-        """Further figures that belong into a report of this rule, by name."""
+        """Further metrics that belong into a report of this rule, by name."""
         return {}
 
     def _checked(self, rewards: Tensor, keys: Tensor | None, uniforms: Tensor) -> Tensor:

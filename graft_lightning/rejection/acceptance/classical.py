@@ -10,7 +10,7 @@ class ClassicalRejection(Acceptance):
 
     For c >= sup r the accepted draws follow p exp(r / alpha) exactly, the optimum of E[r] - alpha KL. Rewards above c
     are all accepted alike, so their share is a diagnostic (`share_above_ceiling`). c is fixed beforehand: the maximum
-    of the same draws would make A depend on them, and the accepted law would be another.
+    of the same draws would make A depend on them, and the accepted distribution would be another.
 
     Args:
         temperature: alpha, in the reward's units.

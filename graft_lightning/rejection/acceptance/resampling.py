@@ -34,8 +34,8 @@ def simulated_mean(sampled: Sampled, rewards: Tensor, keys: Tensor | None) -> Te
 def mean_over_resamples(sampled: Sampled, rewards: Tensor, keys: Tensor | None) -> Tensor:
     """A averaged over groups re-drawn with replacement from the finite draws of each group.
 
-    Given that a draw stands in some place of such a group, the others are independent draws of the empirical law: its
-    mean A over all its occurrences estimates E[A | x] under that law.
+    Given that a draw stands in some place of such a group, the others are independent draws of the empirical
+    distribution: its mean A over all its occurrences estimates E[A | x] under that distribution.
     """
     values, finite = finite_rewards(rewards)
     seeds = seeds_of_groups(values, finite, keys)

@@ -8,10 +8,7 @@ stay independent, so rules of stages may be nested.
 import torch
 from torch import Tensor
 
-MULTIPLIERS = (-0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15)
-"""The two odd constants of the SplitMix64 finaliser (Steele et al. 2014), as signed 64-bit integers."""
-INCREMENT = -0x61C8864680B583EB
-"""2^64 divided by the golden ratio, as a signed 64-bit integer: the step between streams."""
+from graft_lightning.processes.splitmix import STEP, mixed, shifted_right, signed
 
 
 def check_uniforms(uniforms: Tensor, finite: Tensor) -> None:
@@ -37,16 +34,12 @@ def _bits(values: Tensor) -> Tensor:
 
 
 def _mixed(bits: Tensor, stream: int) -> Tensor:
-    """The finaliser of SplitMix64 on 64-bit integers, stream by stream."""
-    # wrapped by hand to 64 bits: torch refuses a Python integer beyond them
-    bits = bits + ((INCREMENT * (stream + 1) + 2**63) % 2**64 - 2**63)
-    bits = (bits ^ _shift_right(bits, 30)) * MULTIPLIERS[0]
-    bits = (bits ^ _shift_right(bits, 27)) * MULTIPLIERS[1]
-    return bits ^ _shift_right(bits, 31)
+    """A hash of the bits, stream by stream."""
+    return mixed(bits + signed(STEP * (stream + 1)))
 
 
 def _in_unit_range(bits: Tensor) -> Tensor:
-    return _shift_right(bits, 11).to(torch.float64) / 2.0**53
+    return shifted_right(bits, 11).to(torch.float64) / 2.0**53
 
 
 def seeds_of_groups(values: Tensor, finite: Tensor, keys: Tensor | None) -> Tensor:
@@ -67,8 +60,3 @@ def uniforms_of_places(like: Tensor, seeds: Tensor, stream: int) -> Tensor:
     """Fixed numbers in [0, 1), float64 in the shape of ``like``, a function of the group's seed and the place alone."""
     places = torch.arange(1, like.shape[-1] + 1, device=like.device)
     return _in_unit_range(_mixed(_mixed(places.expand(like.shape), 0) ^ seeds, stream))
-
-
-def _shift_right(bits: Tensor, by: int) -> Tensor:
-    """Logical shift: torch's own keeps the sign."""
-    return (bits >> by) & ((1 << (64 - by)) - 1)

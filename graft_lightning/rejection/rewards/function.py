@@ -43,6 +43,29 @@ class FunctionReward(Reward):
         return self._function
 
 
+class CallableReward(Reward):
+    """A function that is at hand, for scripts and notebooks; a configuration names one by its path (`FunctionReward`).
+
+    Args:
+        function: ``(samples, conditions) -> one number a sample``; its source is part of what a pool knows of it.
+        name: of its column in pools; the function's own by default.
+        groupwise: True if the function compares samples of one condition with each other.
+    """
+
+    def __init__(
+        self, function: Callable[[Any, Sequence[str]], Any], name: str | None = None, groupwise: bool = False
+    ) -> None:
+        self.function, self.groupwise = function, groupwise
+        self._name = name or getattr(function, "__name__", type(function).__name__).strip("<>")
+
+    def __call__(self, samples: Any, conditions: Sequence[str]) -> Tensor:
+        return torch.as_tensor(self.function(samples, conditions), dtype=torch.float32)
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+
 def imported(path: str) -> Callable[..., Any]:
     """The callable at a dotted path.
 

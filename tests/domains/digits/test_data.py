@@ -36,8 +36,8 @@ def test_crops_undo_placing() -> None:
 
 def test_a_correct_caption_names_the_digits_that_are_there() -> None:
     images, labels = digits("reference")
-    pictures, captions = DigitPairs(1000, seed=3, wrong_captions=0.0).batch(torch.arange(200))
-    pieces = crops((pictures + 1) / 2).flatten(2)
+    images, captions = DigitPairs(1000, seed=3, wrong_captions=0.0).batch(torch.arange(200))
+    pieces = crops((images + 1) / 2).flatten(2)
     for row, caption in enumerate(captions):
         matches = []
         for layout in layouts(caption):
@@ -49,9 +49,9 @@ def test_a_correct_caption_names_the_digits_that_are_there() -> None:
 
 def test_the_stated_share_of_captions_is_wrong() -> None:
     indices = torch.arange(4000)
-    pictures, clean = DigitPairs(4000, wrong_captions=0.0).batch(indices)
+    images, clean = DigitPairs(4000, wrong_captions=0.0).batch(indices)
     same, noisy = DigitPairs(4000, wrong_captions=0.4).batch(indices)
-    assert torch.equal(pictures, same)
+    assert torch.equal(images, same)
     changed = sum(layouts(a) != layouts(b) for a, b in zip(clean, noisy, strict=True)) / 4000
     assert changed == pytest.approx(0.4 * (1 - 1 / 200), abs=0.03)  # four standard errors
     _, wrong = DigitPairs(4000, wrong_captions=1.0).batch(indices)
@@ -62,15 +62,15 @@ def test_the_stated_share_of_captions_is_wrong() -> None:
 
 def test_a_picture_depends_on_seed_and_index_alone() -> None:
     pairs = DigitPairs(100, seed=5)
-    pictures, captions = pairs.batch(torch.arange(100))
+    images, captions = pairs.batch(torch.arange(100))
     alone, caption = pairs[42]
-    assert torch.equal(alone, pictures[42])
+    assert torch.equal(alone, images[42])
     assert caption == captions[42]
     assert not torch.equal(DigitPairs(100, seed=6)[42][0], alone)
     loaded = next(iter(DataLoader(pairs, batch_size=100)))
-    assert torch.equal(loaded[0], pictures)
+    assert torch.equal(loaded[0], images)
     assert list(loaded[1]) == captions
-    assert len(pictures.flatten(1).unique(dim=0)) == 100
+    assert len(images.flatten(1).unique(dim=0)) == 100
     with pytest.raises(IndexError, match="100"):
         pairs[100]
 

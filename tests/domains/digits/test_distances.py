@@ -12,7 +12,7 @@ from graft_lightning.domains.digits.distances import (
 from graft_lightning.domains.digits.flow import real_digits
 
 
-def pictures(part, count=None):
+def images(part, count=None):
     return ((real_digits(part) + 1) / 2)[:count]
 
 
@@ -25,31 +25,31 @@ def measured(metric, samples):
 def test_frechet_distance_is_that_of_torchmetrics():
     from torchmetrics.image.fid import _compute_fid
 
-    x, y = (DigitFeatures()(pictures(part)).double() for part in ("train", "held_out"))
+    x, y = (DigitFeatures()(images(part)).double() for part in ("train", "held_out"))
     expected = _compute_fid(x.mean(0), torch.cov(x.T), y.mean(0), torch.cov(y.T))
-    assert measured(FrechetDistance(), pictures("train")) == pytest.approx(float(expected), rel=1e-6)
+    assert measured(FrechetDistance(), images("train")) == pytest.approx(float(expected), rel=1e-6)
 
 
 def test_kernel_distance_is_that_of_torchmetrics():
     from torchmetrics.image.kid import poly_mmd
 
-    x, y = (DigitFeatures()(pictures(part, 500)).double() for part in ("train", "held_out"))
-    assert measured(KernelDistance(), pictures("train", 500)) == pytest.approx(float(poly_mmd(x, y)), rel=1e-6)
+    x, y = (DigitFeatures()(images(part, 500)).double() for part in ("train", "held_out"))
+    assert measured(KernelDistance(), images("train", 500)) == pytest.approx(float(poly_mmd(x, y)), rel=1e-6)
 
 
 def test_what_is_equal_is_near_and_noise_is_far():
     noise = torch.rand(500, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    assert measured(FrechetDistance(), pictures("held_out")) == pytest.approx(0, abs=1e-5)
-    assert measured(KernelDistance(), pictures("held_out")) < 0.01
-    assert measured(FrechetDistance(), noise) > 10 * measured(FrechetDistance(), pictures("train"))
-    assert measured(KernelDistance(), noise) > 10 * measured(KernelDistance(), pictures("train"))
+    assert measured(FrechetDistance(), images("held_out")) == pytest.approx(0, abs=1e-5)
+    assert measured(KernelDistance(), images("held_out")) < 0.01
+    assert measured(FrechetDistance(), noise) > 10 * measured(FrechetDistance(), images("train"))
+    assert measured(KernelDistance(), noise) > 10 * measured(KernelDistance(), images("train"))
 
 
 def test_precision_and_recall_see_different_faults():
-    assert measured(Precision(), pictures("held_out")) == measured(Recall(), pictures("held_out")) == 1
-    features = DigitFeatures()(pictures("held_out"))
+    assert measured(Precision(), images("held_out")) == measured(Recall(), images("held_out")) == 1
+    features = DigitFeatures()(images("held_out"))
     nearest = (features - features[0]).norm(dim=1).argsort()[:40]
-    few = pictures("held_out")[nearest]  # realistic, but of one kind
+    few = images("held_out")[nearest]  # realistic, but of one kind
     assert measured(Precision(), few) == 1
     assert measured(Recall(), few) < 0.5
     noise = torch.rand(500, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -60,6 +60,6 @@ def test_repetition_of_training_digits_is_seen():
     train = (RealDigits().batch(range(1297), 0)[0] + 1) / 2
     # some digits are in the data twice, once in each part
     assert measured(CloserToTraining(), train) == pytest.approx(1, abs=0.01)
-    assert measured(CloserToTraining(), pictures("held_out")) == 0.5
+    assert measured(CloserToTraining(), images("held_out")) == 0.5
     noise = torch.rand(500, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     assert measured(CloserToTraining(), noise) < 0.01

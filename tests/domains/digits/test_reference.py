@@ -59,19 +59,19 @@ def test_the_shipped_reference_draws_digits_and_half_follows_its_prompts() -> No
     trajectory = reference.sampler.sample(
         views.frozen, reference.process, reference.encode(texts, "cpu"), noise, reference.shape(texts)
     )
-    pictures = reference.decode(trajectory.x_0)
-    assert 0.12 < DigitPairReward()(pictures, texts).mean() < 0.32
-    assert 0.18 < DigitPairJudge()(pictures, texts).mean() < 0.42
+    images = reference.decode(trajectory.x_0)
+    assert 0.12 < DigitPairReward()(images, texts).mean() < 0.32
+    assert 0.18 < DigitPairJudge()(images, texts).mean() < 0.42
 
 
 def test_examples_are_a_function_of_the_position_and_hold_the_stated_shares() -> None:
     examples = CaptionedDigits(wrong_captions=0.4, no_captions=0.1)
-    pictures, captions = examples.batch(range(2000), seed=3)
+    images, captions = examples.batch(range(2000), seed=3)
     again, words = examples.batch([1500, 7], seed=3)
-    assert torch.equal(again, pictures[[1500, 7]])
+    assert torch.equal(again, images[[1500, 7]])
     assert words == [captions[1500], captions[7]]
     empty = [not caption for caption in captions]
     assert abs(sum(empty) / 2000 - 0.1) < 0.01
     told = [i for i, none in enumerate(empty) if not none]
-    right = DigitPairJudge()((pictures[told] + 1) / 2, [captions[i] for i in told]).mean()
+    right = DigitPairJudge()((images[told] + 1) / 2, [captions[i] for i in told]).mean()
     assert abs(right - 0.6) < 0.06, "60 % of the captions are right, give or take the judge's own errors"

@@ -23,15 +23,15 @@ def test_shown_is_the_sum_over_layouts_of_products_over_slots() -> None:
 def test_shown_never_exceeds_one_and_wants_as_many_prompts_as_pictures() -> None:
     assert shown(torch.ones(1, 4, 11), ["two fours"]).tolist() == [1.0]
     assert shown(torch.ones(0, 4, 11), []).shape == (0,)
-    with pytest.raises(ValueError, match="2 pictures, but 1 prompts"):
+    with pytest.raises(ValueError, match="2 images, but 1 prompts"):
         shown(torch.ones(2, 4, 11), ["two fours"])
 
 
 @pytest.mark.parametrize("reward", [DigitPairReward(), DigitPairJudge()], ids=["reward", "judge"])
 def test_real_pictures_score_high_with_their_own_caption_and_low_with_anothers(reward: DigitPairReward) -> None:
-    pictures, captions = DigitPairs(400, seed=1, wrong_captions=0.0).batch(torch.arange(400))
-    right = reward((pictures + 1) / 2, captions)
-    wrong = reward((pictures + 1) / 2, captions[1:] + captions[:1])
+    images, captions = DigitPairs(400, seed=1, wrong_captions=0.0).batch(torch.arange(400))
+    right = reward((images + 1) / 2, captions)
+    wrong = reward((images + 1) / 2, captions[1:] + captions[:1])
     assert right.shape == (400,)
     assert right.dtype == torch.float32
     assert right.mean() > 0.92

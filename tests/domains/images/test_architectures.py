@@ -9,7 +9,7 @@ from graft_lightning.domains.images import ImageFlow, NCSNpp
 def test_the_networks_of_the_paper(width, weights, gigaflops):
     """65 M and 16 M weights; at 256 x 256 the operations that score_sde's own network has."""
     flow = ImageFlow(network=NCSNpp(width=width))
-    network = flow.skeleton()
+    network = flow.meta_network()
     assert sum(p.numel() for p in network.parameters()) == weights
     x = torch.zeros(1, *flow.shape([""]), device="meta")
     with FlopCounterMode(display=False) as counter:

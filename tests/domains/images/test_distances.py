@@ -18,7 +18,7 @@ class Means(nn.Module):
 
 
 class Cloud(Examples):
-    """Pictures whose features are standard normal, about a place."""
+    """Images whose features are standard normal, about a place."""
 
     def __init__(self, count, place=0.0, seed=0):
         self.x = place + torch.randn(count, 1, 1, 4, generator=torch.Generator().manual_seed(seed)).expand(-1, 3, 4, 4)

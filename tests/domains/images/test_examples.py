@@ -17,12 +17,12 @@ def pixels(content):
 
 
 @pytest.mark.parametrize("source", ["folder", "archive", "database"])
-def test_pictures_in_order_and_exact(request, pictures, source):
+def test_pictures_in_order_and_exact(request, images, source):
     examples = ImageFiles(str(request.getfixturevalue(source)), size=8, shuffle=False)
     x, texts = examples.batch(range(40), 0)
     assert texts == [""] * 40
     assert x.dtype == torch.float32
-    expected = torch.stack([pixels(pictures[name]) for name in sorted(pictures)])
+    expected = torch.stack([pixels(images[name]) for name in sorted(images)])
     assert torch.equal(((x + 1) * 127.5).round().to(torch.uint8), expected)
     assert x.min() >= -1
     assert x.max() <= 1
@@ -74,10 +74,10 @@ def test_the_middle_of_a_resized_picture():
     assert np.asarray(square(Image.new("RGB", (30, 50)), 30)).shape == (30, 30, 3)
 
 
-def test_a_damaged_picture_is_named(tmp_path, pictures):
-    (tmp_path / "good.png").write_bytes(pictures["000.png"])
-    (tmp_path / "half.png").write_bytes(pictures["001.png"][:60])
-    with pytest.raises(SettingsError, match=r"half\.png is no picture, or a damaged one"):
+def test_a_damaged_picture_is_named(tmp_path, images):
+    (tmp_path / "good.png").write_bytes(images["000.png"])
+    (tmp_path / "half.png").write_bytes(images["001.png"][:60])
+    with pytest.raises(SettingsError, match=r"half\.png is no image, or a damaged one"):
         ImageFiles(str(tmp_path), size=8).batch(range(2), 0)
 
 
@@ -94,18 +94,18 @@ def test_a_damaged_chunk_is_named(tmp_path):
     second = content.index(b"IDAT", content.index(b"IDAT") + 4)
     content[second : second + 4] = b"\x00\x01\x02\x03"
     (tmp_path / "chunk.png").write_bytes(content)
-    with pytest.raises(SettingsError, match=r"chunk\.png is no picture, or a damaged one.*take it away"):
+    with pytest.raises(SettingsError, match=r"chunk\.png is no image, or a damaged one.*take it away"):
         ImageFiles(str(tmp_path), size=8).read(0)
 
 
 @pytest.mark.parametrize("error", [SyntaxError, ValueError, zlib.error, struct.error], ids=lambda kind: kind.__name__)
-def test_whatever_a_decoder_raises_the_picture_is_named(tmp_path, pictures, monkeypatch, error):
+def test_whatever_a_decoder_raises_the_picture_is_named(tmp_path, images, monkeypatch, error):
     def fail(*arguments, **keywords):
         raise error("odd")
 
     monkeypatch.setattr(Image.Image, "convert", fail)
-    (tmp_path / "odd.png").write_bytes(pictures["000.png"])
-    with pytest.raises(SettingsError, match=r"odd\.png is no picture, or a damaged one \(odd\)"):
+    (tmp_path / "odd.png").write_bytes(images["000.png"])
+    with pytest.raises(SettingsError, match=r"odd\.png is no image, or a damaged one \(odd\)"):
         ImageFiles(str(tmp_path), size=8).read(0)
 
 

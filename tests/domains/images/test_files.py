@@ -1,4 +1,4 @@
-"""A folder, an archive and a database of the same pictures are the same pictures."""
+"""A folder, an archive and a database of the same images are the same images."""
 
 import multiprocessing
 import pickle
@@ -12,20 +12,20 @@ from graft_lightning.types import SettingsError
 
 
 @pytest.mark.parametrize(("source", "kind"), [("folder", Folder), ("archive", Zip), ("database", Lmdb)])
-def test_every_picture_in_the_order_of_names(request, pictures, source, kind):
+def test_every_picture_in_the_order_of_names(request, images, source, kind):
     files = open_files(str(request.getfixturevalue(source)))
     assert type(files) is kind
-    assert [files.read(name) for name in files.names] == [pictures[name] for name in sorted(pictures)]
+    assert [files.read(name) for name in files.names] == [images[name] for name in sorted(images)]
 
 
-def test_a_database_in_one_file(tmp_path, pictures):
+def test_a_database_in_one_file(tmp_path, images):
     import lmdb
 
     path = tmp_path / "digits.mdb"
     with lmdb.open(str(path), subdir=False, map_size=1 << 24) as environment, environment.begin(write=True) as writing:
-        writing.put(b"\xff\x00", pictures["000.png"])
+        writing.put(b"\xff\x00", images["000.png"])
     files = open_files(str(path))
-    assert [files.read(name) for name in files.names] == [pictures["000.png"]]
+    assert [files.read(name) for name in files.names] == [images["000.png"]]
 
 
 def read_all(files, names):
@@ -58,17 +58,17 @@ def test_readers_are_shared_by_threads(request, source):
     assert pickle.loads(pickle.dumps(files)).read(files.names[3]) == here[3]
 
 
-def test_what_is_there_and_what_is_not(tmp_path, pictures):
+def test_what_is_there_and_what_is_not(tmp_path, images):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         open_files(str(tmp_path / "nowhere"))
     text = tmp_path / "a.txt"
     text.write_text("hello")
     with pytest.raises(SettingsError, match=r"a\.txt is none of"):
         open_files(str(text))
-    with pytest.raises(SettingsError, match=r"holds no picture \(\.png"):
+    with pytest.raises(SettingsError, match=r"holds no image \(\.png"):
         _ = open_files(str(tmp_path)).names
     damaged = tmp_path / "b.zip"
-    damaged.write_bytes(pictures["000.png"])
+    damaged.write_bytes(images["000.png"])
     with pytest.raises(SettingsError, match=r"b\.zip is no zip archive"):
         _ = open_files(str(damaged)).names
     database = tmp_path / "c.mdb"
@@ -79,7 +79,7 @@ def test_what_is_there_and_what_is_not(tmp_path, pictures):
 
 def test_a_damaged_member_of_an_archive_is_named(tmp_path, archive):
     content = bytearray(archive.read_bytes())
-    content[60] ^= 0xFF  # within the first picture
+    content[60] ^= 0xFF  # within the first image
     broken = tmp_path / "broken.zip"
     broken.write_bytes(content)
     files = open_files(str(broken))
@@ -100,20 +100,20 @@ def test_a_damaged_stream_of_an_archive_is_named(tmp_path):
         files.read("a.bmp")
 
 
-def test_what_macos_writes_beside_pictures_is_none(tmp_path, pictures):
+def test_what_macos_writes_beside_pictures_is_none(tmp_path, images):
     names = ["a.png", "b/c.png", "._a.png", "b/._c.png", "__MACOSX/a.png", "__MACOSX/b/._c.png"]
     with zipfile.ZipFile(tmp_path / "all.zip", "w") as file:
         for name in names:
-            file.writestr(name, pictures["000.png"])
+            file.writestr(name, images["000.png"])
     with zipfile.ZipFile(tmp_path / "all.zip") as file:
         file.extractall(tmp_path / "all")
     for place in ("all.zip", "all"):
         assert open_files(str(tmp_path / place)).names == ["a.png", "b/c.png"]
 
 
-def test_one_rule_of_what_counts_as_a_file(tmp_path, pictures, caplog):
+def test_one_rule_of_what_counts_as_a_file(tmp_path, images, caplog):
     """Hidden ones are passed by, linked folders followed, loops end, and other kinds are told by suffix."""
-    content = pictures["000.png"]
+    content = images["000.png"]
     names = ["a.png", "b.TIF", "c.gif", ".hidden.png", ".thumbs/d.png", "e.heic", "f.heic", "g.svg"]
     with zipfile.ZipFile(tmp_path / "all.zip", "w") as file:
         for name in names:
@@ -133,7 +133,7 @@ def test_one_rule_of_what_counts_as_a_file(tmp_path, pictures, caplog):
     assert files.read("link/h.png") == content
     (tmp_path / "none").mkdir()
     (tmp_path / "none" / "a.heic").touch()
-    with pytest.raises(SettingsError, match=r"holds no picture .*, but 1 \.heic"):
+    with pytest.raises(SettingsError, match=r"holds no image .*, but 1 \.heic"):
         _ = open_files(str(tmp_path / "none")).names
 
 
@@ -146,15 +146,15 @@ def test_an_archive_that_was_cut_short_is_refused(tmp_path, archive):
             _ = open_files(str(path)).names
 
 
-def test_a_name_that_an_archive_has_twice_is_one_picture(tmp_path, pictures):
+def test_a_name_that_an_archive_has_twice_is_one_picture(tmp_path, images):
     path = tmp_path / "twice.zip"
     with zipfile.ZipFile(path, "w") as file:
-        file.writestr("a.png", pictures["000.png"])
+        file.writestr("a.png", images["000.png"])
         with pytest.warns(UserWarning, match="Duplicate"):
-            file.writestr("a.png", pictures["001.png"])
+            file.writestr("a.png", images["001.png"])
     files = open_files(str(path))
     assert [files.read(name) for name in files.names] == [
-        pictures["001.png"]
+        images["001.png"]
     ]  # the later one replaces, as unpacking does
 
 
@@ -183,9 +183,9 @@ def test_keys_that_only_look_like_resolutions(tmp_path):
     assert len(open_files(put(tmp_path / "one", {**one, b"length": b"3"}), 512).names) == 3
 
 
-def test_a_database_that_was_cut_short_is_refused(tmp_path, pictures):
+def test_a_database_that_was_cut_short_is_refused(tmp_path, images):
     """Read beyond the end of the file, the process would end."""
-    path = put(tmp_path / "cut", {b"%d" % i: content * 50 for i, content in enumerate(pictures.values())})
+    path = put(tmp_path / "cut", {b"%d" % i: content * 50 for i, content in enumerate(images.values())})
     file = tmp_path / "cut" / "data.mdb"
     file.write_bytes(file.read_bytes()[:-4096])
     with pytest.raises(SettingsError, match="cut is an LMDB database that was cut short"):

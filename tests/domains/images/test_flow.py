@@ -8,7 +8,7 @@ import torch
 
 from graft_lightning.domains.base.loading import ModelUnavailableError
 from graft_lightning.domains.images import DiffusersNetwork, ImageFlow, NCSNpp
-from graft_lightning.inversion.invert import invert_state
+from graft_lightning.inversion.inverted_state import invert_state
 from graft_lightning.inversion.round_trip import from_data
 from graft_lightning.modules.corrected import steps_of
 from graft_lightning.processes.samplers import Euler

@@ -1,4 +1,4 @@
-"""Flow and corrector of the pictures in a folder, by the files that users run, a few steps long."""
+"""Flow and corrector of the images in a folder, by the files that users run, a few steps long."""
 
 import json
 from pathlib import Path
@@ -52,7 +52,7 @@ def line(file, folder, digits):
 
 
 def moved(settings, digits):
-    """Settings whose pictures are those of the folder."""
+    """Settings whose images are those of the folder."""
     if isinstance(settings, list):
         return [moved(value, digits) for value in settings]
     if not isinstance(settings, dict):
@@ -72,7 +72,7 @@ def test_a_flow_of_a_folder_is_trained_and_corrected(tmp_path, digits):
     fitted = run_lightning(["fit", *own, f"--model.init_args.reference.init_args.weights={weights}"])
     assert fitted.trainer.global_step == 2
     assert (weights / "config.json").is_file()
-    figures = last_record(tmp_path / "flow_training")["figures"]
+    figures = last_record(tmp_path / "flow_training")["metrics"]
     assert figures["FrechetDistance"]["mean"] > 0
     assert {"KernelDistance", "CloserToTraining"} <= figures.keys()
     assert figures["gigaflops"]["mean"] > 0
@@ -93,8 +93,8 @@ def test_a_flow_of_a_folder_is_trained_and_corrected(tmp_path, digits):
     run_lightning(["test", *own, checkpoint])
     record = last_record(folder)
     assert record["stage"] == "test"
-    assert record["figures"]["converged_held_out"]["mean"] == 1
-    assert "likelihood_gain" not in record["figures"]
+    assert record["metrics"]["converged_held_out"]["mean"] == 1
+    assert "likelihood_gain" not in record["metrics"]
     run_lightning(["predict", *own, checkpoint, "--data.init_args.predict_draws=5"])
     assert len(list((folder / "run/samples").glob("*.png"))) == 5
 

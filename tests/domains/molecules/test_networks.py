@@ -192,7 +192,7 @@ def test_heads_must_divide_the_width():
 
 
 def test_rotations_are_uniform():
-    """Orthogonal, proper, and with the moments of the uniform law: E R = 0, E R_ij^2 = 1/3, E trace^2 = 1."""
+    """Orthogonal, proper, and with the moments of the uniform distribution: E R = 0, E R_ij^2 = 1/3, E trace^2 = 1."""
     generator = torch.Generator().manual_seed(0)
     turn = random_rotations(torch.randn(20_000, 4, generator=generator, dtype=torch.float64))
     torch.testing.assert_close(turn @ turn.mT, torch.eye(3).double().expand_as(turn), atol=1e-12, rtol=0)

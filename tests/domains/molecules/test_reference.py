@@ -46,7 +46,7 @@ def sampled(reference, network, texts=TEXTS, seeds=(1, 2, 3), keep=()):
         Noise(torch.tensor(seeds)),
         reference.shape(texts),
         keep,
-        reference.carried(texts, "cpu"),
+        reference.static_fields(texts, "cpu"),
     )
 
 
@@ -83,7 +83,7 @@ def test_padding_changes_nothing(kind):
         "positions": torch.nn.functional.pad(x["positions"], (0, 0, 0, 3)),
         "types": torch.nn.functional.pad(x["types"], (0, 3)),
     }
-    wider = wide.carried(TEXTS, "cpu")
+    wider = wide.static_fields(TEXTS, "cpu")
     for name, value in padded.items():
         wider[name] = value
     t = torch.full((3,), 0.4, dtype=torch.float64)
@@ -114,8 +114,8 @@ def test_a_trajectory_of_the_egnn_turns_with_its_noise(mirror):
     states = []
     for noise in (Noise(torch.arange(3)), Turned(torch.arange(3), rotation)):
         denoiser = FrozenDenoiser(reference, network)
-        shape, carried = reference.shape(TEXTS), reference.carried(TEXTS, "cpu")
-        states.append(reference.sampler.sample(denoiser, *arguments, noise, shape, carried=carried).x_0)
+        shape, carried = reference.shape(TEXTS), reference.static_fields(TEXTS, "cpu")
+        states.append(reference.sampler.sample(denoiser, *arguments, noise, shape, static=carried).x_0)
     torch.testing.assert_close(states[0]["positions"] @ rotation.T, states[1]["positions"], atol=1e-3, rtol=1e-3)
     assert torch.equal(states[0]["types"], states[1]["types"])
 
@@ -153,9 +153,9 @@ def test_keys_and_pictures():
     reference, network = small()
     samples = reference.decode(sampled(reference, network).x_0)
     assert reference.keys(samples).tolist() == [molecule.key for molecule in shared(samples)]
-    picture = reference.draw(samples, ["one", "two", "three"])
-    assert picture.dtype == torch.uint8
-    assert picture.shape[0] == 3
+    image = reference.draw(samples, ["one", "two", "three"])
+    assert image.dtype == torch.uint8
+    assert image.shape[0] == 3
 
 
 def test_weights_belong_to_their_network(tmp_path):

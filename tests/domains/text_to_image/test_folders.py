@@ -277,8 +277,8 @@ def test_the_empty_prompt_alone(pipeline_folder):
     plain = guided.encode(["", "a"], "cpu")["prompt"][:1]
     torch.testing.assert_close(unguided.encode([""], "cpu")["prompt"], plain)
     assert (guided.encode([""], "cpu")["prompt"] == 0).all()
-    assert unguided.carried([""], "cpu") is None
-    assert guided.carried(["", "a"], "cpu") is None
+    assert unguided.static_fields([""], "cpu") is None
+    assert guided.static_fields(["", "a"], "cpu") is None
     with pytest.raises(SettingsError, match=r"null condition of StableDiffusionXLPipeline.*guidance_scale=1"):
-        guided.carried([""], "cpu")
-    assert DiffusersReference(str(pipeline_folder("sd2")), DDIM(4), 3.0).carried([""], "cpu") is None
+        guided.static_fields([""], "cpu")
+    assert DiffusersReference(str(pipeline_folder("sd2")), DDIM(4), 3.0).static_fields([""], "cpu") is None

@@ -108,7 +108,7 @@ def test_fit_and_test(pipeline_folder, model_folder, tmp_path, name):
 
     run_lightning(["test", *line, f"--ckpt_path={checkpoint}"])
     tested = [row for row in records(tmp_path) if row["stage"] == "test"]
-    assert tested[0]["figures"]["VQAScore"]["n"] == 2
+    assert tested[0]["metrics"]["VQAScore"]["n"] == 2
     cup, cat = (sum(row) / len(row) for row in tested[0]["scores"]["VQAScore"])  # in the order of their texts
     averages = tested[0]["averages"]["VQAScore"]
     assert averages == pytest.approx({"overall": (cat + cup) / 2, "basic": (cat + cup) / 2, "colour": cup}, abs=1e-5)

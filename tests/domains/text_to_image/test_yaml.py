@@ -85,8 +85,8 @@ def test_none_is_left_out():
 
 def test_naming_a_reward_loads_nothing():
     code = (
-        # what the domains share loads torchmetrics, and that much of transformers
-        "import sys\nimport graft_lightning.domains.base\nbefore = set(sys.modules)\n"
+        # what the domains share loads torchmetrics, and that much of transformers; conditions are TensorDicts
+        "import sys\nimport tensordict\nimport graft_lightning.domains.base\nbefore = set(sys.modules)\n"
         f"from {HERE}.rewards import *\nfrom {HERE}.prompts import *\n"
         "CLIPFlanT5Score(), VQAScore('a/b'), PickScore(), ImageReward('x'), AestheticScore('x'), GenAIBench('x')\n"
         "print([name for name in set(sys.modules) - before if not name.startswith('graft_lightning')])"

@@ -1,7 +1,7 @@
 """The real architectures, small and with random weights, saved as a user would find them.
 
 Weights are drawn far larger than a network is initialised with: at the usual scale every answer has the same
-probability whatever the picture or the question, and a test would not notice a mask or a position that is wrong.
+probability whatever the image or the question, and a test would not notice a mask or a position that is wrong.
 """
 
 from pathlib import Path

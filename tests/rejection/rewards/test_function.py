@@ -3,8 +3,13 @@ import math
 import pytest
 import torch
 
+from graft_lightning.processes.samplers import DDIM
+from graft_lightning.rejection.collection import Collection
+from graft_lightning.rejection.pool import PoolMismatch
+from graft_lightning.rejection.reference import open_views
 from graft_lightning.rejection.reward import score
-from graft_lightning.rejection.rewards import FunctionReward
+from graft_lightning.rejection.rewards.function import CallableReward, FunctionReward
+from tests.fakes import CONDITIONS, TinyReference
 
 
 def test_calls_the_function_with_its_arguments():
@@ -42,3 +47,23 @@ def test_a_wrong_path_says_what_is_wrong(path, message):
     reward = FunctionReward(path)
     with pytest.raises(ImportError, match=message):
         reward(torch.zeros(1), [""])
+
+
+def test_a_reward_of_another_function_is_refused_by_the_pool(tmp_path):
+    """Of the same name and captured value, or not: scores of two are never mixed."""
+
+    def rewards():
+        for scale in (1.0, 1.0, 2.0):
+
+            def scaled(samples, conditions, by=scale):
+                return by * samples[:, 0]
+
+            yield CallableReward(scaled)
+
+    model = TinyReference(DDIM(4))
+    views = open_views(model, model.build())
+    first, same, other = (Collection(model, [r], tmp_path, CONDITIONS, draws=4) for r in rewards())
+    identity = model.fingerprint(views.original)
+    assert [one.fill(views.frozen, identity).drawn for one in (first, same)] == [8, 0]
+    with pytest.raises(PoolMismatch, match="function"):
+        other.fill(views.frozen, identity)

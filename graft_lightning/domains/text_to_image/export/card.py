@@ -1,4 +1,4 @@
-"""The model card of an export: what it is, how it is used, and the run's own figures."""
+"""The model card of an export: what it is, how it is used, and the run's own metrics."""
 
 import math
 from pathlib import Path
@@ -15,7 +15,7 @@ def model_card(settings: dict[str, Any], task: dict[str, Any], run: Path | None)
     Args:
         settings: ``handoff.json``.
         task: ``verify.json``.
-        run: the run's folder, with evaluation.jsonl and alarms.jsonl; None leaves figures out.
+        run: the run's folder, with evaluation.jsonl and alarms.jsonl; None leaves metrics out.
     """
     handoff, guidance = settings["handoff"], settings["guidance"]
     tags = ["text-to-image", "diffusers", "graft"] + (["lora"] if settings["kind"] == "lora" else [])
@@ -46,7 +46,7 @@ def model_card(settings: dict[str, Any], task: dict[str, Any], run: Path | None)
         "",
         "## Figures of the run",
         "",
-        *(figures(run) if run is not None else ["None: exported without its run's folder."]),
+        *(metrics(run) if run is not None else ["None: exported without its run's folder."]),
         "",
         "## Proof",
         "",
@@ -56,7 +56,7 @@ def model_card(settings: dict[str, Any], task: dict[str, Any], run: Path | None)
     ]
     eta = settings["sampler"]["eta_of_the_run"]
     if eta:
-        lines += ["", f"The run itself sampled with eta = {eta:g}; its figures are of such samples."]
+        lines += ["", f"The run itself sampled with eta = {eta:g}; its metrics are of such samples."]
     return "\n".join(lines) + "\n"
 
 
@@ -96,15 +96,15 @@ def _files(settings: dict[str, Any]) -> str:
     return text + ("`pipeline/` is a whole pipeline with the fine-tuned weights." if settings["merged"] else "")
 
 
-def figures(run: Path) -> list[str]:
+def metrics(run: Path) -> list[str]:
     """A table of the last evaluation of each stage and method, and the alarms that they raised."""
     records = last_records(run)
     if not records:
         return ["The run was not evaluated."]
-    names = list(dict.fromkeys(name for record in records for name in record["figures"]))
+    names = list(dict.fromkeys(name for record in records for name in record["metrics"]))
     lines = ["| conditions | model | steps | " + " | ".join(names) + " |", "|---|---|---|" + "---|" * len(names)]
     for record in records:
-        cells = [_cell(record["figures"].get(name)) for name in names]
+        cells = [_cell(record["metrics"].get(name)) for name in names]
         lines.append(f"| {record['stage']} | {record['method']} | {record['step']} | " + " | ".join(cells) + " |")
     lines += [
         "",
@@ -115,9 +115,9 @@ def figures(run: Path) -> list[str]:
     return lines + (["", "Alarms of these evaluations:", "", *(f"- {line}" for line in alarms)] if alarms else [])
 
 
-def _cell(figure: dict[str, float] | None) -> str:
-    if figure is None or figure["mean"] != figure["mean"]:
+def _cell(metric: dict[str, float] | None) -> str:
+    if metric is None or metric["mean"] != metric["mean"]:
         return ""
-    text = f"{figure['mean']:.4g}"
-    known = math.isfinite(figure["low"]) and figure["low"] < figure["high"]
-    return f"{text} [{figure['low']:.4g}, {figure['high']:.4g}]" if known else text
+    text = f"{metric['mean']:.4g}"
+    known = math.isfinite(metric["low"]) and metric["low"] < metric["high"]
+    return f"{text} [{metric['low']:.4g}, {metric['high']:.4g}]" if known else text

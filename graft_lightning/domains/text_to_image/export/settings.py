@@ -11,7 +11,7 @@ import torch
 from graft_lightning.domains.text_to_image.pipelines.scheduler import scheduler_of, stepped
 from graft_lightning.domains.text_to_image.reference import DTYPES, DiffusersReference
 from graft_lightning.processes.denoiser import Denoiser
-from graft_lightning.processes.samplers import DDIM, Heun, Sampler
+from graft_lightning.processes.samplers import DDIM, Sampler
 from graft_lightning.rejection.reference import LoRA, Views
 from graft_lightning.types import SettingsError
 
@@ -56,7 +56,7 @@ def deterministic(sampler: Sampler) -> DDIM:
     Raises:
         SettingsError: for a sampler that no scheduler of diffusers repeats.
     """
-    if not isinstance(sampler, DDIM) or isinstance(sampler, Heun):
+    if not sampler.is_ddim:
         raise SettingsError(
             f"sampler={type(sampler).__name__} has no equal in diffusers; set model.reference.sampler to DDIM (to "
             "Euler for a flow) with the same steps and evaluate that"

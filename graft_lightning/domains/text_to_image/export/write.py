@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from graft_lightning.domains.base.pictures import to_pixels
+from graft_lightning.domains.base.images import to_pixels
 from graft_lightning.domains.text_to_image.export.card import model_card
 from graft_lightning.domains.text_to_image.export.lora import LORA_FILE, write_lora
 from graft_lightning.domains.text_to_image.export.settings import Tuned, deterministic, settings_of
@@ -32,7 +32,7 @@ def export(
         tuned: the fine-tuned reference.
         draws: the samples that `verify` will draw again.
         folder: of the export; made if absent.
-        run: the run's folder, whose figures the model card shows.
+        run: the run's folder, whose metrics the model card shows.
         merge: write a whole pipeline with merged weights too; by default where the fine-tuned model makes every step.
 
     Returns:
@@ -120,7 +120,7 @@ def write_task(tuned: Tuned, draws: Draws, folder: Path, settings: dict[str, Any
     tensors = {"noise": noise, "latents": latents, "base_latents": base}
     plain = {name: value.detach().float().cpu().contiguous() for name, value in tensors.items()}
     save_file({**plain, "images": (images * 255).round().to(torch.uint8).contiguous()}, folder / "verify.safetensors")
-    names = _pictures(images, folder, Image)
+    names = _shown(images, folder, Image)
     task = {
         "prompts": list(draws.conditions),
         "seeds": draws.seeds.tolist(),
@@ -137,7 +137,7 @@ def write_task(tuned: Tuned, draws: Draws, folder: Path, settings: dict[str, Any
     return task
 
 
-def _pictures(images: Tensor, folder: Path, library: Any) -> Sequence[str]:
+def _shown(images: Tensor, folder: Path, library: Any) -> Sequence[str]:
     names = [f"sample-{number}.png" for number in range(len(images))]
     for name, pixels in zip(names, to_pixels(images), strict=True):
         library.fromarray(pixels).save(folder / name)

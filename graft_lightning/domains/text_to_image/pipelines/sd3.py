@@ -51,9 +51,9 @@ class StableDiffusion3(Family):
     def process(self) -> Process:
         config = self.scheduler_config()
         # What was trained is a logit-normal level, shifted; the shift adds its logarithm to the logit.
-        law = LogitNormalTime(mean=math.log(config.get("shift", 1.0)))
+        distribution = LogitNormalTime(mean=math.log(config.get("shift", 1.0)))
         grid = PipelineGrid("FlowMatchEulerDiscreteScheduler", config)
-        return Process(GaussianPath(RectifiedFlow()), law, grid)
+        return Process(GaussianPath(RectifiedFlow()), distribution, grid)
 
     def scheduler_config(self) -> Config:
         return flow_config(self.scheduler)

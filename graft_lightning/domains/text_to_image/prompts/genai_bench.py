@@ -25,7 +25,7 @@ class GenAIBench(PromptSet):
     """The 1,600 prompts of GenAI-Bench, or the 527 of the VQAScore paper; the files decide.
 
     Skills are matched by prompt id (ids count from 0 in the large set and from 1 in the small one). The official
-    overall figure is the mean over the prompts that carry a tag: 1,593 of the 1,600.
+    overall metric is the mean over the prompts that carry a tag: 1,593 of the 1,600.
 
     Args:
         folder: holds ``genai_image.json`` and ``genai_skills.json``.

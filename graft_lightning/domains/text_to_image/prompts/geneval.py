@@ -21,7 +21,7 @@ _WHERE = (
 
 
 class GenEval(PromptSet):
-    """The prompts of GenEval, tagged with their task; the official overall figure is the mean over the six tasks.
+    """The prompts of GenEval, tagged with their task; the official overall metric is the mean over the six tasks.
 
     Args:
         path: ``evaluation_metadata.jsonl``, or the folder that holds it.

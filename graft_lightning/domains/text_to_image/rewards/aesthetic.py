@@ -1,4 +1,4 @@
-"""LAION's aesthetic predictor: a linear probe of CLIP embeddings, fitted to human ratings of pictures.
+"""LAION's aesthetic predictor: a linear probe of CLIP embeddings, fitted to human ratings of images.
 
 References:
     Schuhmann, Improved Aesthetic Predictor (2022), github.com/christophschuhmann/improved-aesthetic-predictor.
@@ -23,13 +23,13 @@ _WHERE = (
 
 
 class AestheticScore(NetworkJudge):
-    """A rating of about 1 to 10 of the normalised CLIP embedding of the picture; the prompt is not looked at.
+    """A rating of about 1 to 10 of the normalised CLIP embedding of the image; the prompt is not looked at.
 
     Args:
         head: the file of the head's weights, ``layers.{0,2,4,6,7}.{weight,bias}``.
         model: the CLIP model whose embeddings the head was fitted to, a folder or an id on the Hugging Face hub.
         dtype: of the network's weights.
-        batch_size: pictures judged at a time.
+        batch_size: images judged at a time.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What rewards of images share: batches, pictures, networks that are loaded when first asked."""
+"""What rewards of images share: batches, images, networks that are loaded when first asked."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
@@ -23,10 +23,10 @@ def sound_rows(samples: Tensor) -> list[int]:
 
 
 class ImageJudge(Reward):
-    """A reward of pictures, each judged by itself. A picture with a pixel that is not a number is worth NaN.
+    """A reward of images, each judged by itself. A image with a pixel that is not a number is worth NaN.
 
     Args:
-        batch_size: pictures judged at a time.
+        batch_size: images judged at a time.
     """
 
     def __init__(self, batch_size: int = 16) -> None:
@@ -34,7 +34,7 @@ class ImageJudge(Reward):
 
     @abstractmethod
     def judge(self, images: "list[Image]", conditions: list[str]) -> Tensor:
-        """Scores ``(batch,)`` of RGB pictures and the prompts that they were made for."""
+        """Scores ``(batch,)`` of RGB images and the prompts that they were made for."""
 
     def __call__(self, samples: Tensor, conditions: Sequence[str]) -> Tensor:
         scores = torch.full((len(conditions),), float("nan"))
@@ -42,13 +42,13 @@ class ImageJudge(Reward):
         for start in range(0, len(sound), self._batch_size):
             rows = sound[start : start + self._batch_size]
             with torch.no_grad():
-                judged = self.judge(pictures(samples[rows], self.name), [conditions[row] for row in rows])
+                judged = self.judge(images(samples[rows], self.name), [conditions[row] for row in rows])
             scores[rows] = judged.detach().to("cpu", torch.float32)
         return scores
 
 
-def pictures(samples: Tensor, reward: str) -> "list[Image]":
-    """Samples as pictures.
+def images(samples: Tensor, reward: str) -> "list[Image]":
+    """Samples as images.
 
     Raises:
         ValueError: if they are none, or not in [0, 1]; names the reward.
@@ -64,7 +64,7 @@ class NetworkJudge(ImageJudge):
 
     Args:
         dtype: of the network's weights: "float32", "bfloat16" or "float16".
-        batch_size: pictures judged at a time.
+        batch_size: images judged at a time.
     """
 
     def __init__(self, dtype: str = "float32", batch_size: int = 16) -> None:

@@ -44,7 +44,7 @@ class CLIPFlanT5Score(NetworkJudge):
     """√(P(Yes) P(</s> | Yes)): the geometric mean over the tokens of the answer, end of sequence included.
 
     The number that GenAI-Bench tabulates as VQAScore; `VQAScore` with P(Yes) alone is its square where the end is
-    certain. Text before and after the image is tokenized apart, so that *both* parts end in </s>. Pictures are put into
+    certain. Text before and after the image is tokenized apart, so that *both* parts end in </s>. Images are put into
     the middle of a square of CLIP's mean colour.
 
     Args:
@@ -57,7 +57,7 @@ class CLIPFlanT5Score(NetworkJudge):
         conversation: "chat" as published, or without the system message ("no_system"), also without roles ("no_user"),
             or the bare question ("plain").
         dtype: of the network's weights; as published bfloat16, computed under autocast.
-        batch_size: pictures judged at a time.
+        batch_size: images judged at a time.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class CLIPFlanT5Score(NetworkJudge):
         from transformers import CLIPImageProcessorPil, T5Tokenizer
 
         source = vision_source(self.model, read_config(self.model))
-        # the processor that works on pictures, whatever else is installed: the other resizes differently
+        # the processor that works on images, whatever else is installed: the other resizes differently
         self._processor = loaded(CLIPImageProcessorPil.from_pretrained, source, f"{self.name}, image encoder")
         kept = (Path(self.model).expanduser() / "tokenizer_config.json").is_file()
         own = self.model if kept else "google/flan-t5-xxl"
@@ -120,7 +120,7 @@ class CLIPFlanT5Score(NetworkJudge):
         return ids, self._ids(after.replace("{}", question))[: LONGEST - len(ids) - 1]
 
     def pixels(self, images: "list[Image]") -> Tensor:
-        """Pictures as the image encoder wants them, on its device."""
+        """Images as the image encoder wants them, on its device."""
         red, green, blue = (int(level * 255) for level in self._processor.image_mean)
         inputs = self._processor([squared(image, (red, green, blue)) for image in images], return_tensors="pt")
         return inputs["pixel_values"].to(self._device, self.network.dtype)

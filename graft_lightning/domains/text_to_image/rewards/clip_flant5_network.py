@@ -1,5 +1,7 @@
 """CLIP-FlanT5: a CLIP image encoder, a two-layer projector and a T5 that reads image tokens between two texts.
 
+Kept by hand because transformers has no class for it, and the published one needs an old version of it.
+
 References:
     Lin et al., Evaluating Text-to-Visual Generation with Image-to-Text Generation (2024), arXiv 2404.01291;
     github.com/linzhiqiu/t2v_metrics, version 3.0 (the last with this model).
@@ -59,8 +61,8 @@ class CLIPFlanT5(nn.Module):
         """Logits ``(batch, labels, vocabulary)`` of the labels.
 
         Args:
-            pixels: preprocessed pictures.
-            before: token ids of the text before each picture.
+            pixels: preprocessed images.
+            before: token ids of the text before each image.
             after: token ids of the text after it.
             labels: token ids of the answer, ``(batch, labels)``.
         """

@@ -1,4 +1,4 @@
-"""ImageReward: a BLIP that reads the prompt with the picture before it, and a head fitted to human comparisons.
+"""ImageReward: a BLIP that reads the prompt with the image before it, and a head fitted to human comparisons.
 
 References:
     Xu et al., ImageReward (2023), arXiv 2304.05977; github.com/THUDM/ImageReward.
@@ -59,7 +59,7 @@ _RENAMED = (
 
 
 class ImageReward(NetworkJudge):
-    """(head(h) - mean) / std of the first hidden state h of the text encoder that attends to the picture.
+    """(head(h) - mean) / std of the first hidden state h of the text encoder that attends to the image.
 
     Args:
         weights: the authors' file, or one with the same names (see `read_blip`).
@@ -67,7 +67,7 @@ class ImageReward(NetworkJudge):
         vision: settings of the image encoder that differ from `VISION`.
         text: settings of the text encoder that differ from `TEXT`.
         dtype: of the network's weights.
-        batch_size: pictures judged at a time.
+        batch_size: images judged at a time.
     """
 
     def __init__(

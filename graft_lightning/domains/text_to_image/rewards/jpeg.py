@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from graft_lightning.domains.text_to_image.images import from_pil, jpeg
-from graft_lightning.domains.text_to_image.rewards.base import ImageJudge, pictures, sound_rows
+from graft_lightning.domains.text_to_image.rewards.base import ImageJudge, images, sound_rows
 from graft_lightning.rejection.reward import Reward
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class JPEGCompressibility(ImageJudge):
-    """Minus the size of the picture as JPEG, in kilobytes (1,000 bytes).
+    """Minus the size of the image as JPEG, in kilobytes (1,000 bytes).
 
     Args:
         quality: of the JPEG, 1 to 95.
@@ -37,18 +37,18 @@ class JPEGCompressibility(ImageJudge):
 
 
 class JPEGIncompressibility(JPEGCompressibility):
-    """The size of the picture as JPEG, in kilobytes (1,000 bytes)."""
+    """The size of the image as JPEG, in kilobytes (1,000 bytes)."""
 
     sign = 1.0
 
 
 class JPEGCompressed(Reward):
-    """Another reward of the pictures after they were saved as JPEG and read again.
+    """Another reward of the images after they were saved as JPEG and read again.
 
     Benchmarks that score saved files saw them like this: GenAI-Bench's scripts save at Pillow's default quality, 75.
 
     Args:
-        reward: what looks at the pictures.
+        reward: what looks at the images.
         quality: of the JPEG, 1 to 95.
     """
 
@@ -61,7 +61,7 @@ class JPEGCompressed(Reward):
         from PIL import Image  # an extra of this domain
 
         rows = sound_rows(samples)
-        read = [Image.open(io.BytesIO(jpeg(image, self.quality))) for image in pictures(samples[rows], self.name)]
+        read = [Image.open(io.BytesIO(jpeg(image, self.quality))) for image in images(samples[rows], self.name)]
         seen = samples.float().expand(-1, 3, -1, -1).clone()
         seen[rows] = from_pil(read).to(samples.device)
         return self.reward(seen, conditions)

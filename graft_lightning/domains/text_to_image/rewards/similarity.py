@@ -27,7 +27,7 @@ class EmbeddingSimilarity(NetworkJudge):
         processor: where tokenizer and image preprocessing come from; the model's own by default.
         prefix: put before every prompt.
         dtype: of the network's weights.
-        batch_size: pictures judged at a time.
+        batch_size: images judged at a time.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class EmbeddingSimilarity(NetworkJudge):
         return cosine
 
     def cosine(self, images: "list[Image]", conditions: list[str]) -> Tensor:
-        """Cosine of the angle between each picture and its prompt, float32 ``(batch,)``."""
+        """Cosine of the angle between each image and its prompt, float32 ``(batch,)``."""
         network = self.network
         inputs = self._processor(
             text=[self.prefix + condition for condition in conditions],
@@ -83,7 +83,7 @@ class CLIPScore(EmbeddingSimilarity):
         prefix: put before every prompt.
         weight: w.
         dtype: of the network's weights.
-        batch_size: pictures judged at a time.
+        batch_size: images judged at a time.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class PickScore(EmbeddingSimilarity):
         model: a folder or an id on the Hugging Face hub.
         processor: where tokenizer and image preprocessing come from.
         dtype: of the network's weights.
-        batch_size: pictures judged at a time.
+        batch_size: images judged at a time.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class PickScore(EmbeddingSimilarity):
 
 
 class HPSv2(EmbeddingSimilarity):
-    """cos by the human-preference CLIP; a picture that is not square is first put on a black one.
+    """cos by the human-preference CLIP; a image that is not square is first put on a black one.
 
     The authors publish weights of open_clip; transformers needs a converted copy, such as the default's.
 
@@ -134,7 +134,7 @@ class HPSv2(EmbeddingSimilarity):
         model: a folder or an id on the Hugging Face hub, in the layout of transformers' CLIPModel.
         processor: where tokenizer and image preprocessing come from; all CLIP models at 224 pixels share it.
         dtype: of the network's weights.
-        batch_size: pictures judged at a time.
+        batch_size: images judged at a time.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""VQAScore: the probability that a model answers "yes" when it is asked whether the picture shows the prompt.
+"""VQAScore: the probability that a model answers "yes" when it is asked whether the image shows the prompt.
 
 References:
     Lin et al., Evaluating Text-to-Visual Generation with Image-to-Text Generation (2024), arXiv 2404.01291.
@@ -41,7 +41,7 @@ class VQAScore(NetworkJudge):
         chat: ask in the model's chat template; False for models without one: ``question`` is then the whole text,
             with the model's image token where its processor does not put one by itself.
         dtype: of the network's weights.
-        batch_size: pictures judged at a time.
+        batch_size: images judged at a time.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class VQAScore(NetworkJudge):
         return (log_p.sum(1) if self.reduction == "product" else log_p.mean(1)).exp()
 
     def asked(self, images: "list[Image]", questions: list[str]) -> Any:
-        """What the network is given for pictures and questions, as the processor makes it."""
+        """What the network is given for images and questions, as the processor makes it."""
         if not self.chat:
             return self._processor(images=images, text=questions, padding=True, return_tensors="pt")
         conversations = [

@@ -3,7 +3,7 @@
 import json
 import math
 
-from graft_lightning.domains.text_to_image.export.card import figures
+from graft_lightning.domains.text_to_image.export.card import metrics
 
 
 def test_an_interval_is_written_where_there_is_one(tmp_path):
@@ -13,6 +13,6 @@ def test_an_interval_is_written_where_there_is_one(tmp_path):
         "older": {"mean": 2.0, "low": 2.0, "high": 2.0, "n": 8},
         "nothing": {"mean": math.nan, "low": math.nan, "high": math.nan, "n": 0},
     }
-    record = {"stage": "test", "method": "pgraft", "step": 5, "figures": found}
+    record = {"stage": "test", "method": "pgraft", "step": 5, "metrics": found}
     (tmp_path / "evaluation.jsonl").write_text(json.dumps(record) + "\n")
-    assert "| test | pgraft | 5 | 0.5 [0.4, 0.6] | 12.25 | 2 |  |" in figures(tmp_path)
+    assert "| test | pgraft | 5 | 0.5 [0.4, 0.6] | 12.25 | 2 |  |" in metrics(tmp_path)

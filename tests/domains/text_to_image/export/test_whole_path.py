@@ -54,7 +54,7 @@ def test_a_run_is_exported_and_verified(pipeline_folder, model_folder, tmp_path,
     front, _, body = card.removeprefix("---\n").partition("---\n")
     assert yaml.safe_load(front)["base_model"] == str(pipeline_folder(name).resolve())
     last = json.loads((run / "evaluation.jsonl").read_text().splitlines()[-1])
-    assert f"| {last['method']} | 2 | {last['figures']['VQAScore']['mean']:.4g}" in body
+    assert f"| {last['method']} | 2 | {last['metrics']['VQAScore']['mean']:.4g}" in body
     assert "| validate | base | 0 |" in body
     assert "![a cat](sample-0.png)" in body
     assert ("composed" in body) == (settings["guidance"]["mode"] == "composed")

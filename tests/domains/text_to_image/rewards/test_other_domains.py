@@ -1,4 +1,4 @@
-"""A judge of pictures and prompts serves any domain that decodes to pictures, by the YAML file alone."""
+"""A judge of images and prompts serves any domain that decodes to images, by the YAML file alone."""
 
 import json
 
@@ -20,11 +20,11 @@ def test_a_question_answering_judge_rewards_digits(model_folder, tmp_path):
 
     opened = TrajectoryPool.open(tmp_path / "pool").round(0)
     found = opened.rewards("VQAScore")
-    pictures = cli.model.reference.decode(opened.column("x_0").flatten(0, 1))
-    assert pictures.shape[1] == 1, "grey pictures, which the judge was not made for"
+    images = cli.model.reference.decode(opened.column("x_0").flatten(0, 1))
+    assert images.shape[1] == 1, "grey images, which the judge was not made for"
     texts = [text for text in PROMPTS for _ in range(DRAWS)]
-    torch.testing.assert_close(found.flatten(), VQAScore(**settings)(pictures, texts), rtol=1e-4, atol=0)
-    assert (found.std(1) > 0).all(), "it sees the pictures"
+    torch.testing.assert_close(found.flatten(), VQAScore(**settings)(images, texts), rtol=1e-4, atol=0)
+    assert (found.std(1) > 0).all(), "it sees the images"
 
     record = json.loads((tmp_path / "run/collected.json").read_text())
     best = found.topk(2, dim=1).values

@@ -22,8 +22,8 @@ def cosine_by_hand(folder, prefix="", images=None, length=77):
         )
         with torch.no_grad():
             out = network(**inputs)
-        text, picture = out.text_embeds[0], out.image_embeds[0]
-        found.append(text @ picture / text.norm() / picture.norm())
+        text, image = out.text_embeds[0], out.image_embeds[0]
+        found.append(text @ image / text.norm() / image.norm())
     return torch.stack(found), network
 
 

@@ -1,4 +1,4 @@
-"""VQAScore against probabilities worked out by hand from the logits of one picture and question, without padding."""
+"""VQAScore against probabilities worked out by hand from the logits of one image and question, without padding."""
 
 import functools
 
@@ -29,7 +29,7 @@ def one_by_one(reward):
 
 
 def differ(scores):
-    """Prompts and pictures matter: no two of the four scores are alike."""
+    """Prompts and images matter: no two of the four scores are alike."""
     return all(abs(a / b - 1) > 0.01 for i, a in enumerate(scores) for b in scores[:i])
 
 

@@ -3,9 +3,7 @@
 from collections.abc import Iterable
 from functools import lru_cache
 
-import torch
-
-from graft_lightning.processes.noise import hashed_seed
+from graft_lightning.processes.noise import hashed_seed, shuffled
 
 
 class Shuffles:
@@ -28,12 +26,13 @@ class Shuffles:
 
     def __getitem__(self, index: int) -> int:
         number, offset = divmod(index, self.length)
-        if number not in self._recent:
-            generator = torch.Generator().manual_seed(hashed_seed(self.purpose, self.seed, number))
+        order = self._recent.get(number)  # held here: another thread may drop it meanwhile
+        if order is None:
+            order = shuffled(self.length, hashed_seed(self.purpose, self.seed, number)).tolist()
             if len(self._recent) > 1:  # a batch touches two neighbours at most
-                self._recent.pop(min(self._recent))
-            self._recent[number] = torch.randperm(self.length, generator=generator).tolist()
-        return self._recent[number][offset]
+                self._recent.pop(min(self._recent), None)
+            self._recent[number] = order
+        return order[offset]
 
     def at(self, positions: Iterable[int]) -> list[int]:
         """The elements at several places."""

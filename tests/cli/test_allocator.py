@@ -3,7 +3,7 @@ import platform
 
 import pytest
 
-from graft_lightning.cli.memory import keep_freed_memory
+from graft_lightning.cli.allocator import keep_freed_memory
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's own settings")

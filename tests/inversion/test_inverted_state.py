@@ -5,7 +5,7 @@ import torch
 
 from graft_lightning.inversion.anderson import Anderson
 from graft_lightning.inversion.automatic import Automatic
-from graft_lightning.inversion.invert import invert_state
+from graft_lightning.inversion.inverted_state import invert_state
 from graft_lightning.inversion.newton_krylov import NewtonKrylov
 from graft_lightning.inversion.result import concatenate
 from graft_lightning.inversion.round_trip import from_data

@@ -13,7 +13,7 @@ from graft_lightning.processes.paths import CategoricalPath, CentredGaussianPath
 from graft_lightning.processes.process import Process
 from graft_lightning.processes.schedules import Cosine, RectifiedFlow, Trigonometric
 from graft_lightning.rejection.acceptance import ClassicalRejection, SoftAcceptance, TopK
-from graft_lightning.rejection.handoff import (
+from graft_lightning.rejection.decided_level import (
     Estimate,
     accepted_mean,
     continue_from,

@@ -23,13 +23,13 @@ BLANK = 0.01
 """Standard deviation of the values of a channel, at and below which it shows nothing (values lie in [0, 1])."""
 
 
-class PictureReference(Reference):
+class ImageReference(Reference):
     """A reference whose samples are images ``(batch, channels, height, width)`` in [0, 1]."""
 
     same_within = 0.01
 
     def degenerate(self, samples: Tensor) -> Tensor:
-        """Pictures with a value that is not finite, or whose every channel is constant."""
+        """Images with a value that is not finite, or whose every channel is constant."""
         pixels = samples.detach().float().flatten(2)
         return ~pixels.isfinite().flatten(1).all(1) | (pixels.std(-1, correction=0).amax(1) <= BLANK)
 
@@ -48,7 +48,7 @@ class PictureReference(Reference):
         return paths
 
 
-class PictureFlow(PictureReference):
+class UnconditionalFlow(ImageReference):
     """An unconditional flow of images in [-1, 1], or the corrector of one.
 
     Args:
@@ -116,10 +116,10 @@ def contact_sheet(
     rows = -(-len(pixels) // columns)
     sheet = Image.new("RGB", (columns * cell[0] + margin, rows * cell[1] + margin), "white")
     pen = ImageDraw.Draw(sheet)
-    for i, picture in enumerate(pixels):
+    for i, image in enumerate(pixels):
         left, top = margin + i % columns * cell[0], margin + i // columns * cell[1]
         sheet.paste(
-            Image.fromarray(picture).resize((scale * width, scale * height), Image.Resampling.NEAREST), (left, top)
+            Image.fromarray(image).resize((scale * width, scale * height), Image.Resampling.NEAREST), (left, top)
         )
         for line, text in enumerate(wrapped[i] if wrapped else []):
             pen.text((left, top + scale * height + line * CAPTION_HEIGHT), text, fill="black")

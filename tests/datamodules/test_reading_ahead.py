@@ -1,0 +1,139 @@
+"""The next batch is read while a step runs; nothing else differs from reading it when it is asked for."""
+
+import threading
+import time
+from itertools import islice
+
+import pytest
+
+from graft_lightning.datamodules.stream import StreamLoader
+from graft_lightning.shuffles import Shuffles
+
+
+class Reader:
+    """Writes down what is read, by whom, and how many at a time."""
+
+    def __init__(self):
+        self.read, self.threads, self.active, self.most = [], set(), 0, 0
+        self.begun = threading.Event()
+
+    def __call__(self, positions):
+        self.active += 1
+        self.most = max(self.most, self.active)
+        self.threads.add(threading.current_thread())
+        self.read.append(list(positions))
+        self.begun.set()
+        time.sleep(0.001)
+        self.active -= 1
+        return list(positions)
+
+
+def living():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("next batch")]
+
+
+def test_the_next_batch_is_read_before_it_is_asked_for():
+    reader = Reader()
+    batches = iter(StreamLoader(reader, 2, 5))
+    for step in range(4):
+        reader.begun.clear()
+        assert next(batches) == [2 * step, 2 * step + 1]
+        assert reader.begun.wait(5)
+        while len(reader.read) < step + 2:
+            time.sleep(0.001)
+        assert reader.read[-1] == [2 * step + 2, 2 * step + 3]  # one ahead
+        assert len(reader.read) == step + 2  # and no more
+    batches.close()
+
+
+def test_one_thread_reads_and_it_is_not_the_callers():
+    reader = Reader()
+    list(StreamLoader(reader, 2, 10))
+    assert reader.most == 1
+    assert len(reader.threads) == 1
+    assert threading.current_thread() not in reader.threads
+
+
+def test_nothing_is_read_before_the_first_batch_is_asked_for_nor_past_the_epoch():
+    """What an epoch begins with may change what is read: a round of the pool is collected there."""
+    reader = Reader()
+    loader = StreamLoader(reader, 1, 3)
+    for epoch in range(3):
+        batches = iter(loader)
+        time.sleep(0.01)
+        assert len(reader.read) == 3 * epoch
+        list(batches)
+        assert len(reader.read) == 3 * (epoch + 1)
+
+
+@pytest.mark.parametrize("given", range(1, 7))
+def test_what_is_read_ahead_and_not_given_out_is_not_counted(given):
+    first = StreamLoader(Reader(), 2, 4)
+    batches = (batch for _ in range(2) for batch in first)
+    seen = list(islice(batches, given))
+    assert first.state_dict() == {"steps_done": given}
+    second = StreamLoader(list, 2, 4)
+    second.load_state_dict(first.state_dict())
+    rest = [list(batch) for batch in second]
+    whole = [[2 * step, 2 * step + 1] for step in range(8)]
+    assert seen + rest == whole[: given + (4 - given % 4)]
+
+
+@pytest.mark.parametrize("failing", range(4))
+def test_an_error_is_raised_where_its_batch_is_asked_for(failing):
+    def read(positions):
+        if positions[0] == failing:
+            raise LookupError(f"no position {failing}")
+        return list(positions)
+
+    loader = StreamLoader(read, 1, 4)
+    batches, seen = iter(loader), []
+    with pytest.raises(LookupError, match=f"no position {failing}"):
+        seen.extend(batches)
+    assert seen == [[position] for position in range(failing)]
+    assert loader.state_dict() == {"steps_done": failing}
+    assert not living()
+
+
+def test_no_thread_outlives_an_iteration():
+    loader = StreamLoader(list, 1, 4)
+    list(loader)
+    assert not living()
+    cut = iter(loader)
+    next(cut)
+    assert len(living()) == 1
+    del cut
+    assert not living()
+    begun = iter(loader)  # never asked for anything
+    assert not living()
+    del begun
+
+
+def test_a_stream_at_the_end_of_its_epoch_begins_the_next():
+    loader = StreamLoader(list, 1, 2)
+    loader.load_state_dict({"steps_done": 2})
+    assert [list(batch) for batch in loader] == [[2], [3]]
+
+
+def test_shuffles_are_the_same_for_threads_that_read_far_apart():
+    """The thread reads training examples while a callback reads the same ones elsewhere."""
+    length = 7
+    shared, alone = Shuffles(length, 3), Shuffles(length, 3)
+    expected = [alone[position] for position in range(40 * length)]
+    found, errors = {}, []
+
+    def run(name, positions):
+        try:
+            found[name] = [shared[position] for position in positions]
+        except KeyError as error:
+            errors.append(error)
+
+    orders = {k: list(range(40 * length))[:: 1 if k % 2 else -1] * 5 for k in range(4)}
+    threads = [threading.Thread(target=run, args=item) for item in orders.items()]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    for name, positions in orders.items():
+        assert found[name] == [expected[position] for position in positions]
