@@ -35,13 +35,13 @@ format: $(READY) ## Let ruff mend what it can
 bench: $(READY) ## Throughput against a bare loop, start-up time, pool read rate
 	$(PY) -m tests.bench
 
-reproduce: $(READY) ## The larger comparison that the README quotes: at most an hour, resumable
+reproduce: $(READY) ## The larger comparison that the README quotes: about an hour, resumable
 	$(PY) -m graft_lightning sweep experiments/digits/reproduce.yaml
 
 reproduce-inverse-noise: $(READY) ## Base, Gaussian and neural noise correctors of a flow: at most an hour, resumable
 	$(PY) -m graft_lightning sweep experiments/digits/inverse_noise.yaml
 
-reproduce-molecules: $(READY) ## GRAFT and P-GRAFT on small molecules, with controls: at most an hour, resumable
+reproduce-molecules: $(READY) ## GRAFT and P-GRAFT on small molecules, with controls: an hour and a half, resumable
 	$(PY) -m graft_lightning sweep experiments/molecules/reproduce.yaml
 
 QM7 ?=

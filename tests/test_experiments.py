@@ -130,6 +130,58 @@ def test_layers_belong_to_a_sweep_and_reports_speak_of_its_cells(file):
         assert any(chain.name.startswith(prefix) for chain in plan.chains), heading
 
 
+@pytest.mark.parametrize("file", SWEEPS, ids=str)
+def test_a_report_shows_every_row_once(file):
+    """A named row has its place in the order, and a chain that is tested is in one group: none mixes two pools."""
+    plan = plan_of(file)
+    stage = plan.report.get("stage", "test")
+    tested = [(chain, cell) for chain in plan.chains for cell in chain.cells if stage in cell.commands]
+    if order := plan.report.get("order"):
+        named = {cell.settings["evaluate.method"] for _, cell in tested if cell.settings.get("evaluate.method")}
+        assert named <= set(order)
+    if groups := plan.report.get("groups", {}).values():
+        assert all(sum(chain.name.startswith(prefix) for prefix in groups) == 1 for chain, _ in tested)
+
+
+ODE_ROWS = {
+    "digits": ("deterministic-", "", ["base", "graft", "pgraft@0.25", "pgraft@0.5", "pgraft@0.75"], 40),
+    "molecules": (
+        "mixed-",
+        "mixed: ",
+        ["base", "graft, de-duplicated", "pgraft@0.1", "pgraft@0.25", "pgraft@0.5"],
+        50,
+    ),
+}
+
+
+@pytest.mark.parametrize(("domain", "rows"), ODE_ROWS.items(), ids=ODE_ROWS)
+def test_graft_and_p_graft_are_compared_under_a_deterministic_sampler_too(parser, tmp_path, domain, rows):
+    """At eta 0, with the seeds, draws, steps and rule of the rows by ancestral sampling, from pools of their own."""
+    prefix, label, methods, steps = rows
+    chains = plan_of(Path(f"experiments/{domain}/reproduce.yaml")).chains
+    found, others = ([chain for chain in chains if chain.name.startswith(beginning)] for beginning in (prefix, "seed-"))
+    assert [chain.seed for chain in found] == [chain.seed for chain in others]
+    (tmp_path / "last.ckpt").touch()
+
+    def parsed(chain, cell):
+        return parser.parse_args(["fit", *arguments(chain, cell, tmp_path, "fit")])["fit"]
+
+    drawn = parsed(others[0], next(cell for cell in others[0].cells if cell.config[0].endswith("/pgraft.yaml")))
+    for chain in found:
+        assert [cell.settings["evaluate.method"] for cell in chain.cells] == [label + method for method in methods]
+    for cell in found[0].cells:
+        run = parsed(found[0], cell)
+        sampler = run.model.init_args.reference.init_args.sampler.init_args
+        assert (sampler.eta, sampler.steps) == (0.0, steps)
+        assert run.data.init_args.pool == str(found[0].folder / "pool")
+        assert run.data.init_args.pool != drawn.data.init_args.pool
+        assert (run.collect.draws, run.collect.keep) == (drawn.collect.draws, drawn.collect.keep)
+        assert run.data.init_args.acceptance == drawn.data.init_args.acceptance
+        handoff = float(cell.settings["evaluate.method"].partition("@")[2] or 0)
+        assert run.model.init_args.get("handoff", 0.0) == handoff
+        assert handoff in [0.0, *run.collect.keep]
+
+
 def test_every_layer_is_used_by_some_sweep_or_says_over_what_it_goes():
     used = {c for file in SWEEPS for chain in plan_of(file).chains for cell in chain.cells for c in cell.config}
     shown = {str(layer) for layer in LAYERS for command in shown_commands(layer) if str(layer) in command}

@@ -1,6 +1,9 @@
 """GRAFT and P-GRAFT: fine-tuning on accepted trajectories (math: Eq. 6, 6b, 7)."""
 
+import logging
 from typing import Any, Literal
+
+from lightning.pytorch.utilities import rank_zero_only
 
 from graft_lightning.modules.denoising import DenoisingModule
 from graft_lightning.modules.stages import Stage, evaluations_of, halves, visited
@@ -10,18 +13,26 @@ from graft_lightning.rejection.levels import state_index
 from graft_lightning.rejection.reference import LoRA, Views, open_views
 from graft_lightning.types import Draws, SettingsError, StateLike
 
+log = logging.getLogger(__name__)
+
+KEPT_BY_X_0 = {0.25: 0.96, 0.5: 0.76, 0.75: 0.34}
+"""Share of the tilt that `states: x_0` keeps under an ODE, by t of a linear path; exact, for one mixture of two."""
+
 
 class PGraft(DenoisingModule):
     """P-GRAFT: trains the levels above the hand-off s on accepted x_s; the reference finishes what it starts.
 
-    With a stochastic sampler (DDPM, DDIM at eta > 0) the reference finishes with fresh noise: samples follow
-    p(x_0) E[E[A | X_s] | X_0 = x_0], which keeps only the part of the tilt that x_s decides. With a deterministic one,
-    of states whose fields are all continuous, x_s ends at its own x_0 and nothing is lost.
+    How much of the tilt A that was accepted by is left depends on the reference's sampler. Ancestral sampling, and
+    whatever else draws on the way, finishes x_s with fresh noise: what is sampled is p(x_0) E[E[A | X_s] | X_0 = x_0],
+    the decision smoothed twice, at any number of steps. With a deterministic sampler (`DDIM` at eta 0, `Euler`, `Heun`)
+    x_0 is a function of x_s, and the whole tilt is kept: p(x_0) E[A | x_0]. Of a state with classes all samplers draw.
+    ``diagnose`` measures what is left.
 
     Args:
         handoff: N_I / N, the share of the sampler's steps, counted from the data, that the reference keeps; 0 is GRAFT.
         states: "x_s" trains on the stored intermediate states; "x_0" keeps decision and levels but noises the accepted
-            x_0: the same distribution if the reference's trajectories obeyed Eq. 1 exactly, with less variance.
+            x_0: the same distribution if the reference's trajectories obeyed Eq. 1 exactly, with less variance. Those
+            of a deterministic sampler do not: noised afresh, x_0 forgets part of the tilt (`KEPT_BY_X_0`).
         reverse: RP-GRAFT: the fine-tuned model has the levels at and below s, trained on x_0, the reference those
             above.
         guidance: "composed" trains and samples the guided combination, "absorbed" the conditional output alone.
@@ -63,6 +74,27 @@ class PGraft(DenoisingModule):
     def training_state(self) -> int | Literal["x_0"]:
         """Index of the states that are trained on, or "x_0"."""
         return "x_0" if self.reverse or self.states == "x_0" or self.state_index == 0 else self.state_index
+
+    @property
+    def forgets(self) -> bool:
+        """Whether accepted x_0 are noised to states above s that the sampler, which is deterministic, never pairs."""
+        sampler, process = self.reference.sampler, self.reference.process
+        noised = self.states == "x_0" and self.state_index > 0 and not self.reverse
+        return noised and not sampler.stochastic(process)
+
+    def setup(self, stage: str) -> None:
+        """Warns of settings that lose part of the tilt."""
+        super().setup(stage)
+        if stage == "fit" and self.forgets:
+            _warn(
+                "model.states=x_0 with model.handoff=%g and the deterministic sampler %s: noising the accepted x_0 "
+                "afresh keeps only part of the tilt (%s of it in a mixture of two with exact scores, for s at t = %s "
+                "of a linear path); model.states=x_s keeps all of it",
+                self.handoff,
+                type(self.reference.sampler).__name__,
+                " / ".join(f"{share:.2f}".lstrip("0") for share in KEPT_BY_X_0.values()),
+                " / ".join(f"{t:g}".lstrip("0") for t in KEPT_BY_X_0),
+            )
 
     def open_views(self) -> Views:
         views = open_views(self.reference, self.reference.build(), self.lora, self.guidance)
@@ -142,6 +174,11 @@ class PGraft(DenoisingModule):
 
     def _trained_names(self) -> set[str]:
         return {f"network.{name}" for name, p in self.network.named_parameters() if p.requires_grad}
+
+
+@rank_zero_only
+def _warn(message: str, *values: Any) -> None:
+    log.warning(message, *values)
 
 
 class Graft(PGraft):

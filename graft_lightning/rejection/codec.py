@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from graft_lightning.types import as_state
+from graft_lightning.types import MASK, as_state
 
 
 class Codec:
@@ -37,17 +37,21 @@ class Codec:
     def numbers(self, samples: Any) -> Tensor | None:
         """Coordinates ``(batch, d)`` in which samples are compared: diversity, repetitions, effect of fine-tuning.
 
-        By default all numbers that a sample has; None where they are not tensors.
+        By default all numbers that a sample has, padding at zero; None where they are not tensors.
         """
-        if not isinstance(samples, Tensor | Mapping):
-            return None
-        fields = as_state(samples)
-        return torch.cat([fields[name].detach().flatten(1).double() for name in sorted(fields)], 1)
+        return all_numbers(samples)
 
     def degenerate(self, samples: Any) -> Tensor | None:
-        """Which samples show nothing, bool ``(batch,)``: by default those with a value that is not finite."""
+        """Which samples show nothing, bool ``(batch,)``.
+
+        By default those of whose numbers one is not finite, and those that a mask leaves without any element.
+        """
         numbers = self.numbers(samples)
-        return None if numbers is None else ~numbers.isfinite().all(1)
+        if numbers is None:
+            return None
+        broken = ~numbers.isfinite().all(1)
+        mask = mask_in(samples)
+        return broken if mask is None else broken | ~mask.any(1).to(broken.device)
 
     def draw(self, samples: Any, captions: Sequence[str] | None = None) -> Tensor | None:
         """A sheet of samples for people, uint8 ``(3, height, width)``; None, the default, draws nothing.
@@ -82,3 +86,35 @@ class Codec:
             paths.append(folder / f"{name}.safetensors")
             save_file({field: values[row].detach().cpu().contiguous() for field, values in fields.items()}, paths[-1])
         return paths
+
+
+def all_numbers(samples: Any) -> Tensor | None:
+    """Every number of a sample, fields in the order of their names, float64 ``(batch, d)``.
+
+    What a mask calls padding is zero, whatever is written there; the mask itself counts, as 0 and 1.
+
+    Args:
+        samples: a tensor, or a mapping of such; anything else has no numbers, and None is returned.
+    """
+    if not isinstance(samples, Tensor | Mapping):
+        return None
+    fields, mask = as_state(samples), mask_in(samples)
+    return torch.cat([_flat(_without_padding(fields[name].detach(), mask)) for name in sorted(fields)], 1)
+
+
+def mask_in(samples: Any) -> Tensor | None:
+    """Which elements of samples are real, bool ``(batch, n)``; None where samples have no field that says so."""
+    mask = as_state(samples).get(MASK) if isinstance(samples, Mapping) else None
+    return None if mask is None or mask.ndim != 2 else mask.detach().bool()
+
+
+def _without_padding(values: Tensor, mask: Tensor | None) -> Tensor:
+    """Values ``(batch, n, *shape)`` with zero for padding; those of the whole sample, not of elements, as they are."""
+    if mask is None or values.shape[:2] != mask.shape:
+        return values
+    return values.masked_fill(~mask.reshape(*mask.shape, *[1] * (values.ndim - 2)), 0)
+
+
+def _flat(values: Tensor) -> Tensor:
+    """``(batch, *shape)`` as float64 ``(batch, d)``; one number a sample is a column."""
+    return (values if values.ndim > 1 else values.unsqueeze(1)).flatten(1).double()

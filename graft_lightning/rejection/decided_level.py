@@ -13,6 +13,7 @@ from graft_lightning.processes.noise import Noise, derived_seeds
 from graft_lightning.processes.paths.base import weight_of
 from graft_lightning.rejection.reference import Reference
 from graft_lightning.rejection.reward import Reward, score
+from graft_lightning.rejection.selection import Selection
 from graft_lightning.statistics import student_quantile
 from graft_lightning.types import MASK, StateLike, as_state, device_of, on_device, take
 
@@ -38,6 +39,20 @@ def estimate(values: Tensor) -> Estimate:
         return Estimate(float("nan"), float("nan"), 0)
     error = float(finite.std(correction=1)) / len(finite) ** 0.5 if len(finite) > 1 else float("nan")
     return Estimate(float(finite.mean()), error, len(finite))
+
+
+def accepted_mean(selection: Selection) -> Estimate:
+    """Mean reward of the accepted, conditions alike and members by weight: what P-GRAFT under an ODE can reach.
+
+    A deterministic sampler finishes the stored x_s at the stored x_0, whatever the level, so no network is asked. The
+    error is that of a weighted mean over as many values as the weights are worth.
+    """
+    share, rewards = selection.share[selection.accepted.any(1)].double(), selection.rewards[selection.accepted.any(1)]
+    weight = share / share.sum(1, keepdim=True) / len(share)
+    mean, effective = selection.mean(selection.rewards), selection.effective_sample_size
+    squares = (rewards.double() - mean).square().masked_fill(weight == 0, 0.0)
+    error = math.sqrt(float((weight * squares).sum()) / (effective - 1)) if effective > 1 else math.nan
+    return Estimate(mean, error, round(effective))
 
 
 def within_condition_variance(rewards: Tensor) -> float:

@@ -2,8 +2,8 @@
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -12,7 +12,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from graft_lightning.callbacks.collect import Collect
-from graft_lightning.callbacks.figures import ACCEPTED, BEFORE, REJECTED, new_figure
 from graft_lightning.callbacks.ranks import ranks_of
 from graft_lightning.datamodules.accepted import AcceptedTrajectories
 from graft_lightning.domains.base import Examples
@@ -21,6 +20,7 @@ from graft_lightning.processes.noise import Noise, derived_seeds
 from graft_lightning.rejection.decided_level import (
     Estimate,
     Recommendation,
+    accepted_mean,
     continue_from,
     error_of_variance,
     estimate,
@@ -33,11 +33,9 @@ from graft_lightning.rejection.decided_level import (
 from graft_lightning.rejection.levels import kept_levels
 from graft_lightning.rejection.pool import Round
 from graft_lightning.rejection.selection import Selection
+from graft_lightning.reports.diagnosed import DECIDED, draw, text_of
 from graft_lightning.runs import run_folder
 from graft_lightning.types import SettingsError, on_device
-
-DECIDED = 0.1
-"""A hand-off is recommended where no more than this share of the reward's variance is still open."""
 
 
 def diagnose(
@@ -50,6 +48,9 @@ def diagnose(
     real: Examples | None = None,
 ) -> str:
     """Measures every kept level of a pool; writes diagnose.json and diagnose.png to the run's folder.
+
+    With a deterministic sampler the variance is 0 by construction and nothing is recommended by it: all that differs
+    between the levels is the distance of the score.
 
     Args:
         trainer: gives device and folder.
@@ -65,12 +66,6 @@ def diagnose(
     """
     if collect.reward is None:
         raise SettingsError("collect.reward is not set: diagnose needs the reward that a run would maximise")
-    sampler = module.reference.sampler
-    if not sampler.stochastic(module.reference.process):
-        raise SettingsError(
-            f"model.reference.sampler={type(sampler).__name__} is deterministic: E[Var(r | X_t)] would be 0; "
-            "use DDPM, or DDIM with eta > 0"
-        )
     if not kept_levels(module.reference, collect.keep):
         raise SettingsError("collect.keep holds no level: there is no intermediate state to diagnose")
     collect.check(module, data)
@@ -93,31 +88,76 @@ def diagnose(
     ]
     steps = module.reference.sampler.steps
     fractions = [n / steps for n in sorted(opened.kept_levels)]
-    handoff = recommended(fractions, [row["open_variance"] for row in rows], DECIDED)
+    ode = _is_deterministic(module)
+    handoff = None if ode else recommended(fractions, [row["open_variance"] for row in rows], DECIDED)
     before, after = selection.mean_reward()
-    found = {
+    found: dict[str, Any] = {
         "reward": {"all": before, "accepted": after},
         "within_condition_variance": total,
         "within_condition_variance_error": error,
         "score_of": _scored_fields(module),
+        "deterministic": ode,
+        "states": module.states,
+        "sampler": _of_the_sampler(module),
         "levels": [
             {"state": n, "fraction": n / steps, **opened.kept_levels[n]._asdict(), **_plain(row)}
             for n, row in zip(sorted(opened.kept_levels), rows, strict=True)
         ],
-        "recommended": {
-            "N_I/N": handoff.level,
-            "crossing": None if math.isnan(handoff.crossing) else handoff.crossing,
-            "low": handoff.low,
-            "high": handoff.high,
-            "open_below": handoff.below,
-            "open_above": handoff.above,
-        },
+        "recommended": _record(handoff),
     }
     folder = run_folder(trainer)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "diagnose.json").write_text(json.dumps(found, indent=1) + "\n")
-    _draw(found, folder / "diagnose.png")
-    return _text(found, folder, _advice(handoff))
+    draw(found, folder / "diagnose.png")
+    return text_of(found, folder, _by_validation(fractions) if handoff is None else _advice(handoff))
+
+
+def _is_deterministic(module: PGraft) -> bool:
+    return not module.reference.sampler.stochastic(module.reference.process)
+
+
+def _of_the_sampler(module: PGraft) -> str:
+    """What the sampler means for the tilt that is left below the hand-off."""
+    name = type(module.reference.sampler).__name__
+    if not _is_deterministic(module):
+        classes = any(path.discrete for path in module.reference.process.paths.values())
+        other = (
+            "every sampler draws classes" if classes else "a deterministic one (DDIM with eta 0, Euler) keeps all of it"
+        )
+        return (
+            f"{name} finishes x_s with fresh noise: of the tilt E[A | X_0] only E[E[A | X_s] | X_0] is left, which "
+            f"attainable measures; {other}."
+        )
+    kept = f"{name} is deterministic: x_0 is a function of x_s, and accepted x_s keep the whole tilt."
+    if module.states == "x_0":
+        return f"{kept} model.states=x_0 noises x_0 afresh, and keeps what attainable measures; x_s keeps all."
+    return f"{kept} Finished, they are the stored x_0: attainable is the accepted mean at every level."
+
+
+def _by_validation(fractions: Sequence[float]) -> str:
+    """The recommendation under a deterministic sampler, in words."""
+    levels = ", ".join(f"{fraction:.3g}" for fraction in fractions)
+    return (
+        "Recommended hand-off: the one with the highest validation reward. E[Var(r | X_t)] is 0 by construction and "
+        f"does not tell; train at N_I / N = {levels}, and compare them on the validation conditions."
+    )
+
+
+def _record(handoff: Recommendation | None) -> dict[str, Any]:
+    """The recommendation for diagnose.json; none where nothing but a validation can tell."""
+    if handoff is None:
+        return {"by": "validation reward"} | dict.fromkeys(
+            ("N_I/N", "crossing", "low", "high", "open_below", "open_above")
+        )
+    return {
+        "by": "open variance",
+        "N_I/N": handoff.level,
+        "crossing": None if math.isnan(handoff.crossing) else handoff.crossing,
+        "low": handoff.low,
+        "high": handoff.high,
+        "open_below": handoff.below,
+        "open_above": handoff.above,
+    }
 
 
 def _advice(handoff: Recommendation) -> str:
@@ -158,21 +198,21 @@ def _level(
     assert collect.reward is not None
     spread = torch.linspace(0, len(opened) - 1, min(states, len(opened))).long()
     x_t, texts, seeds = _read(opened, spread, n)
-    variance = reward_variance(
-        reference, frozen, collect.reward, x_t, level, texts, seeds, continuations, collect.batch_size, device
-    )
-    row = {"open_variance": share_of(variance, *total)}
+    ode = _is_deterministic(module)
+    if ode:
+        row = {"open_variance": Estimate(0.0, 0.0, len(opened))}
+    else:
+        variance = reward_variance(
+            reference, frozen, collect.reward, x_t, level, texts, seeds, continuations, collect.batch_size, device
+        )
+        row = {"open_variance": share_of(variance, *total)}
     distance = score_distance(reference, frozen, on_device(x_t, device), level, texts)
     if distance is not None:
         row["score_distance"] = distance
-    chosen, before = selection.spread(min(states, len(selection)))
-    x_s, texts, seeds = _read(opened, chosen, n)
-    fresh = derived_seeds(seeds, "attainable")
-    for times in range(1, int(before.max()) + 1):  # what is taken again is finished by other noise
-        fresh = torch.where(before == times, derived_seeds(seeds, f"attainable {times}"), fresh)
-    row["attainable"] = estimate(
-        continue_from(reference, frozen, collect.reward, x_s, level, texts, fresh, collect.batch_size, device)
-    )
+    if ode and module.states == "x_s":
+        row["attainable"] = accepted_mean(selection)
+    else:
+        row["attainable"] = _attainable(module, collect, opened, selection, n, states)
     if real is not None:
         x_0, texts = real.batch(range(states), seed=0)
         seeds = derived_seeds(torch.arange(states), "real")
@@ -182,6 +222,24 @@ def _level(
             continue_from(reference, frozen, collect.reward, noised, level, texts, seeds, collect.batch_size, device)
         )
     return row
+
+
+def _attainable(module: PGraft, collect: Collect, opened: Round, selection: Selection, n: int, states: int) -> Estimate:
+    """Mean reward of accepted states, finished afresh by the reference: under an ODE of x_0 that are noised again."""
+    reference, level = module.reference, opened.kept_levels[n].t
+    chosen, before = selection.spread(min(states, len(selection)))
+    x_s, texts, seeds = _read(opened, chosen, n)
+    fresh = derived_seeds(seeds, "attainable")
+    for times in range(1, int(before.max()) + 1):  # what is taken again is finished by other noise
+        fresh = torch.where(before == times, derived_seeds(seeds, f"attainable {times}"), fresh)
+    if _is_deterministic(module):
+        x_0 = opened.read(chosen, ["x_0"])["x_0"]
+        x_s = reference.process.diffuse(x_0, 0.0, level, Noise(fresh))
+    assert collect.reward is not None
+    finished = continue_from(
+        reference, module.opened().frozen, collect.reward, x_s, level, texts, fresh, collect.batch_size, module.device
+    )
+    return estimate(finished)
 
 
 def _read(opened: Round, indices: Tensor, n: int) -> tuple[Any, list[str], Tensor]:
@@ -206,55 +264,3 @@ def _plain(row: dict[str, Estimate]) -> dict[str, dict[str, float]]:
         name: {**asdict(value), "low": value.mean - value.half_width, "high": value.mean + value.half_width}
         for name, value in row.items()
     }
-
-
-def _text(found: dict[str, Any], folder: Path, advice: str) -> str:
-    columns = [name for name in found["levels"][0] if isinstance(found["levels"][0][name], dict)]
-    lines = [
-        "Where the reward is decided, level by level (N_I / N counted from the data):",
-        "",
-        f"  {'N_I/N':>6} {'t':>8}  " + "  ".join(f"{name:>22}" for name in columns),
-    ]
-    for level in found["levels"]:
-        cells = [f"{level[name]['mean']:.3f} ± {level[name]['high'] - level[name]['mean']:.3f}" for name in columns]
-        lines.append(f"  {level['fraction']:6.3f} {level['t']:8.4g}  " + "  ".join(f"{cell:>22}" for cell in cells))
-    reward = found["reward"]
-    lines += [
-        "",
-        "  open_variance   E[Var(r | X_t)] over the variance within conditions: what selection at t cannot see",
-        f"  score_distance  how far the score is from that of pure noise: {found['score_of']}",
-        "  attainable      mean reward of accepted states finished afresh: a perfect P-GRAFT of one round",
-        f"  reward          {reward['all']:.3f} of all samples, {reward['accepted']:.3f} of the accepted",
-        "  ±               to the ends of the 95 % interval over states; the conditions are those of the pool",
-        "",
-        advice,
-        f"Written: {folder / 'diagnose.json'}, {folder / 'diagnose.png'}",
-    ]
-    return "\n".join(lines)
-
-
-def _draw(found: dict[str, Any], path: Path) -> None:
-    figure, (left, right) = new_figure(columns=2)
-    fractions = [level["fraction"] for level in found["levels"]]
-    # inside, a legend would lie on the intervals, which its automatic place does not avoid
-    below: dict[str, Any] = {"frameon": False, "loc": "upper center", "bbox_to_anchor": (0.5, -0.14)}
-
-    def line(axis: Any, name: str, colour: str, label: str) -> None:
-        if name in found["levels"][0]:
-            means = [level[name]["mean"] for level in found["levels"]]
-            errors = [level[name]["high"] - level[name]["mean"] for level in found["levels"]]
-            axis.errorbar(fractions, means, errors, color=colour, marker="o", capsize=3, label=label)
-
-    line(left, "open_variance", REJECTED, "E[Var(r | X_t)] / Var")
-    line(left, "score_distance", BEFORE, "distance of the score from noise")
-    left.axhline(DECIDED, color="black", linewidth=0.7, linestyle=":")
-    left.axvspan(found["recommended"]["low"], found["recommended"]["high"], color=ACCEPTED, alpha=0.15)
-    left.set(xlabel="N_I / N, from the data", title="Where the reward is decided", xlim=(0, 1), ylim=(0, None))
-    left.legend(**below)
-    line(right, "attainable", ACCEPTED, "accepted states, finished afresh")
-    line(right, "from_real_data", BEFORE, "real data, finished by the reference")
-    for name, style in (("all", ":"), ("accepted", "--")):
-        right.axhline(found["reward"][name], color="black", linewidth=0.8, linestyle=style, label=f"reward of {name}")
-    right.set(xlabel="N_I / N, from the data", ylabel="reward", title="What a hand-off can reach", xlim=(0, 1))
-    right.legend(**below)
-    figure.savefig(path, dpi=150)

@@ -88,6 +88,45 @@ def test_states_of_several_fields_are_compared_by_all_of_them():
     assert [row.blank for row in rows(samples, ["a"] * 3, POINTS)] == [False, True, False]
 
 
+def layouts(padding):
+    """Three layouts of two boxes at most, whatever lies in the padding of the second and third."""
+    boxes = torch.tensor([[[0.0, 0.0], [3.0, 4.0]], [[0.0, 0.0], [0.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]]])
+    classes = torch.tensor([[1, 1], [1, 0], [1, 0]])
+    mask = torch.tensor([[True, True], [True, False], [True, False]])
+    boxes[1:, 1] = padding[:, None]
+    classes[1:, 1] = padding.nan_to_num().long()
+    return {"boxes": boxes, "classes": classes, "mask": mask}
+
+
+@pytest.mark.parametrize("padding", [[0.0, 0.0], [5.0, -7.0], [torch.nan, torch.inf]])
+@pytest.mark.parametrize("wrap", [dict, lambda samples: TensorDict(samples, batch_size=3)], ids=["dict", "TensorDict"])
+def test_padding_does_not_count(padding, wrap):
+    """The last two are the same; of the first, 3, 4, the second class and the second element are more: sqrt(27)."""
+    samples = wrap(layouts(torch.tensor(padding)))
+    found = rows(samples, ["a"] * 3, POINTS)
+    assert not any(row.blank for row in found)
+    assert duplicate_share(found) == pytest.approx(1 / 3)
+    assert diversity(found) == pytest.approx(2 * 27**0.5 / 3)
+    assert change(POINTS, samples, wrap(layouts(torch.zeros(2)))) == 0
+
+
+def test_what_is_real_counts_and_a_sample_without_any_element_shows_nothing():
+    samples = layouts(torch.zeros(2))
+    samples["boxes"][0, 1, 0] = torch.nan
+    samples["mask"][2] = False
+    assert [row.blank for row in rows(samples, ["a"] * 3, POINTS)] == [True, False, True]
+
+
+def test_fields_of_the_whole_sample_are_never_padding():
+    """One number a sample, and three of another length than the mask."""
+    samples = {
+        "mask": torch.tensor([[True, False], [True, False]]),
+        "size": torch.tensor([1.0, 5.0]),
+        "colour": torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 3.0]]),
+    }
+    assert diversity(rows(samples, ["a"] * 2, POINTS)) == pytest.approx(5.0)
+
+
 def test_a_common_background_is_no_repetition():
     samples = torch.ones(8, 3, 64, 64)
     for i in range(8):

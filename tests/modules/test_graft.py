@@ -4,9 +4,11 @@ import sys
 import pytest
 import torch
 
-from graft_lightning.modules import Graft, PGraft, Pretrain
+from graft_lightning.modules import Graft, PGraft, Pretrain, graft
 from graft_lightning.processes.noise import Noise
-from graft_lightning.processes.samplers import DDIM
+from graft_lightning.processes.paths import GaussianPath
+from graft_lightning.processes.samplers import DDIM, Heun
+from graft_lightning.processes.schedules import RectifiedFlow
 from graft_lightning.rejection.reference import LoRA
 from graft_lightning.types import SettingsError
 from tests.fakes import Recorder, TinyReference
@@ -39,12 +41,56 @@ def test_what_is_trained_on_and_where(settings, method, state, loss_range):
 
 
 def test_graft_is_p_graft_at_the_data():
-    graft, p_graft = Graft(reference=TinyReference()), module_at(0.0)
-    assert (graft.method, graft.training_state, graft.loss_range()) == (
+    plain, p_graft = Graft(reference=TinyReference()), module_at(0.0)
+    assert (plain.method, plain.training_state, plain.loss_range()) == (
         p_graft.method,
         p_graft.training_state,
         p_graft.loss_range(),
     )
+
+
+ODE, DRAWN = DDIM(STEPS, eta=0.0), DDIM(STEPS, eta=1.0)
+WARNED = {
+    "x_0 under an ODE": ({"sampler": ODE, "handoff": 0.25, "states": "x_0"}, True),
+    "x_0 under a flow's ODE": (
+        {"sampler": Heun(STEPS), "path": GaussianPath(RectifiedFlow()), "handoff": 0.75, "states": "x_0"},
+        True,
+    ),
+    "x_s under an ODE": ({"sampler": ODE, "handoff": 0.25}, False),
+    "x_0 with noise": ({"sampler": DRAWN, "handoff": 0.25, "states": "x_0"}, False),
+    "a little noise": ({"sampler": DDIM(STEPS, eta=0.1), "handoff": 0.25, "states": "x_0"}, False),
+    "GRAFT, where x_0 is x_s": ({"sampler": ODE, "handoff": 0.0, "states": "x_0"}, False),
+    "nearest to GRAFT": ({"sampler": ODE, "handoff": 0.05, "states": "x_0"}, False),
+    "the reverse, whose levels lie below s": (
+        {"sampler": ODE, "handoff": 0.5, "states": "x_0", "reverse": True},
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize(("settings", "warned"), WARNED.values(), ids=WARNED)
+def test_states_x_0_under_an_ode_are_warned_of(settings, warned, monkeypatch):
+    said = []
+    monkeypatch.setattr(graft.log, "warning", lambda message, *values: said.append(message % values))
+    settings = dict(settings)
+    reference = TinyReference(settings.pop("sampler"), settings.pop("path", None))
+    module = PGraft(reference=reference, **settings)
+    for stage in ("validate", "test", "predict"):
+        module.setup(stage)
+    assert not said
+    module.setup("fit")
+    assert len(said) == warned
+    if warned:
+        words = ["model.states=x_0", f"model.handoff={module.handoff:g}", type(reference.sampler).__name__]
+        words += [".96 / .76 / .34", "t = .25 / .5 / .75", "model.states=x_s"]
+        assert all(word in said[0] for word in words), said
+
+
+def test_the_warning_is_given_by_a_run(tmp_path, capfd):
+    sampler = {"class_path": "graft_lightning.processes.samplers.DDIM", "init_args": {"steps": 8, "eta": 0.0}}
+    changes = {"model.reference.sampler": sampler, "model.states": "x_0", "trainer.max_steps": 1}
+    launch("fit", tmp_path, changes)
+    assert capfd.readouterr().err.count(".96 / .76 / .34") == 1
 
 
 def test_constructors_build_no_network():

@@ -12,8 +12,10 @@ from graft_lightning.processes.noise import Noise
 from graft_lightning.processes.paths import CategoricalPath, CentredGaussianPath, GaussianPath
 from graft_lightning.processes.process import Process
 from graft_lightning.processes.schedules import Cosine, RectifiedFlow, Trigonometric
+from graft_lightning.rejection.acceptance import ClassicalRejection, SoftAcceptance, TopK
 from graft_lightning.rejection.decided_level import (
     Estimate,
+    accepted_mean,
     continue_from,
     crossing,
     error_of_variance,
@@ -25,6 +27,7 @@ from graft_lightning.rejection.decided_level import (
     within_condition_variance,
 )
 from graft_lightning.rejection.reward import Reward
+from graft_lightning.rejection.selection import select
 
 TEXTS, LEVEL = ["a", "b", "c"], 0.3
 MASK = torch.tensor([[True] * 4, [True] * 3 + [False], [True] * 2 + [False] * 2])
@@ -140,6 +143,37 @@ def test_the_error_of_the_variance_is_that_of_its_distribution():
 def test_a_share_has_the_errors_of_both():
     found = share_of(Estimate(2.0, 0.3, 7), 4.0, 0.8)
     assert (found.mean, found.error, found.n) == (0.5, pytest.approx(0.5 * (0.15**2 + 0.2**2) ** 0.5), 7)
+
+
+def selected(rewards, acceptance):
+    table = torch.tensor(rewards)
+    seeds = torch.arange(table.numel()).reshape(table.shape)
+    return select(table, torch.full(table.shape, -1), seeds, acceptance)
+
+
+def test_the_accepted_mean_takes_conditions_alike():
+    """3, 2 of one condition and 30, 20 of another: by hand."""
+    found = accepted_mean(selected([[0.0, 1.0, 2.0, 3.0], [0.0, 10.0, 20.0, 30.0]], TopK(2)))
+    values = torch.tensor([2.0, 3.0, 20.0, 30.0])
+    assert (found.mean, found.n) == (pytest.approx(13.75), 4)
+    assert found.error == pytest.approx(float(values.std(correction=1)) / 2)
+
+
+def test_the_accepted_mean_is_weighted():
+    """Weights 1 : e of the rewards 0 and 1; they are worth (1 + e)^2 / (1 + e^2) values. NaN never counts."""
+    rule = SoftAcceptance(ClassicalRejection(1.0, 1.0))
+    found = accepted_mean(selected([[0.0, 1.0, math.nan]], rule))
+    low, high = 1 / (1 + math.e), math.e / (1 + math.e)
+    worth = 1 / (low**2 + high**2)
+    assert found.mean == pytest.approx(high)
+    assert found.error == pytest.approx((low * high / (worth - 1)) ** 0.5)
+    assert found.n == round(worth) == 2
+
+
+def test_one_accepted_sample_has_no_error():
+    found = accepted_mean(selected([[0.0, 1.0, 5.0]], TopK(1)))
+    assert (found.mean, found.n) == (5, 1)
+    assert math.isnan(found.error)
 
 
 class Value(Reward):

@@ -6,12 +6,12 @@ import torch
 
 import graft_lightning.reports.diagnose as diagnosis
 from graft_lightning.cli.main import main
-from graft_lightning.rejection.decided_level import Recommendation
+from graft_lightning.rejection.decided_level import Recommendation, continue_from
 from graft_lightning.rejection.pool import TrajectoryPool
 from graft_lightning.rejection.reward import Reward
 from graft_lightning.reports.diagnose import _advice
 from graft_lightning.statistics import student_quantile
-from tests.runs import arguments, launch, tiny_config
+from tests.runs import Ink, arguments, launch, tiny_config
 
 
 class Same(Reward):
@@ -75,6 +75,88 @@ def test_attainable_is_of_the_accepted_by_their_weights(tmp_path, monkeypatch):
     assert level["high"] - level["mean"] == pytest.approx(student_quantile(16) * level["error"])
 
 
+def sampler_of(name, **settings):
+    return {"class_path": f"graft_lightning.processes.samplers.{name}", "init_args": {"steps": 8, **settings}}
+
+
+ODES = {"DDIM": sampler_of("DDIM", eta=0.0, clip_sample=1.0), "Euler": sampler_of("Euler"), "Heun": sampler_of("Heun")}
+
+
+def accepted_mean_of(pool):
+    return float(TrajectoryPool.open(pool).round(0).rewards("Ink").sort(descending=True).values[:, :2].mean())
+
+
+@pytest.mark.parametrize("sampler", ODES.values(), ids=ODES)
+def test_under_an_ode_attainable_is_the_accepted_mean_at_every_level(tmp_path, capsys, monkeypatch, sampler):
+    """No trajectory is finished for it; that finishing one gives the stored x_0, the next test says."""
+    finished = []
+    monkeypatch.setattr(diagnosis, "continue_from", lambda *arguments: finished.append(arguments))
+    launch("diagnose", tmp_path, {"model.reference.sampler": sampler}, *FEW)
+    found = json.loads((tmp_path / "run/diagnose.json").read_text())
+    accepted = accepted_mean_of(tmp_path / "pool")
+    assert not finished
+    assert found["deterministic"] is True
+    assert [level["fraction"] for level in found["levels"]] == [0.25, 0.5]
+    for level in found["levels"]:
+        assert [level["open_variance"][key] for key in ("mean", "low", "high")] == [0, 0, 0]
+        assert level["attainable"]["mean"] == pytest.approx(accepted) == pytest.approx(found["reward"]["accepted"])
+        assert level["attainable"]["low"] < accepted < level["attainable"]["high"]
+        assert level["attainable"]["n"] == 8
+        assert level["score_distance"]["mean"] > 0
+    near, far = (level["score_distance"]["mean"] for level in found["levels"])
+    assert near != far
+    recommended = found["recommended"]
+    assert recommended.pop("by") == "validation reward"
+    assert set(recommended) >= {"N_I/N", "crossing", "low", "high"}
+    assert set(recommended.values()) == {None}
+    assert (tmp_path / "run/diagnose.png").stat().st_size > 1000
+    printed = capsys.readouterr().out
+    name = sampler["class_path"].rsplit(".", 1)[-1]
+    for words in (
+        f"{name} is deterministic: x_0 is a function of x_s",
+        "0 by construction",
+        "attainable is the accepted mean at every level",
+        "the highest validation reward",
+        "N_I / N = 0.25, 0.5",
+    ):
+        assert words in printed, words
+    assert "fresh noise" not in printed
+
+
+@pytest.mark.parametrize("sampler", ["DDIM", "Heun"])
+def test_an_ode_finishes_a_stored_state_at_the_stored_sample(tmp_path, sampler):
+    """The rewards of all trajectories, finished from every kept level, are those of the pool."""
+    cli = launch("diagnose", tmp_path, {"model.reference.sampler": ODES[sampler]}, *FEW)
+    module, opened = cli.model, TrajectoryPool.open(tmp_path / "pool").round(0)
+    for n, level in opened.kept_levels.items():
+        states, texts, seeds = diagnosis._read(opened, torch.arange(len(opened)), n)
+        frozen = module.opened().frozen
+        found = continue_from(module.reference, frozen, Ink(), states, level.t, texts, seeds + 1, 8, "cpu")
+        torch.testing.assert_close(found, opened.rewards("Ink").flatten().float(), rtol=0, atol=1e-4)
+
+
+def test_under_an_ode_noised_x_0_are_finished(tmp_path, capsys):
+    """Eq. 1 does not hold of an ODE's pairs: what `states: x_0` can reach is no longer the accepted mean."""
+    changes = {"model.reference.sampler": ODES["DDIM"], "model.states": "x_0"}
+    launch("diagnose", tmp_path, changes, *FEW, f"--real={json.dumps({'class_path': 'CaptionedDigits'})}")
+    found = json.loads((tmp_path / "run/diagnose.json").read_text())
+    for level in found["levels"]:
+        assert level["attainable"]["n"] == level["from_real_data"]["n"] == 6
+        assert level["attainable"]["mean"] != pytest.approx(found["reward"]["accepted"], abs=1e-5)
+    assert "accepted x_0, noised to t, finished afresh" in capsys.readouterr().out
+
+
+def test_a_sampler_that_draws_says_what_it_forgets(tmp_path, capsys):
+    launch("diagnose", tmp_path, {"model.reference.sampler": sampler_of("DDIM", eta=0.1)}, *FEW)
+    found = json.loads((tmp_path / "run/diagnose.json").read_text())
+    assert found["deterministic"] is False
+    assert found["recommended"]["by"] == "open variance"
+    assert all(level["open_variance"]["mean"] > 0 for level in found["levels"])
+    printed = capsys.readouterr().out
+    assert "DDIM finishes x_s with fresh noise: of the tilt E[A | X_0] only E[E[A | X_s] | X_0] is left" in printed
+    assert "a deterministic one (DDIM with eta 0, Euler) keeps all of it" in printed
+
+
 def test_a_filled_pool_is_used_and_real_data_may_be_given(tmp_path):
     launch("fit", tmp_path, {"trainer.max_steps": 1})
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "pool").rglob("*.safetensors")}
@@ -89,13 +171,8 @@ def test_a_filled_pool_is_used_and_real_data_may_be_given(tmp_path):
     [
         ({"collect.reward": None}, ["collect.reward"]),
         ({"collect.keep": [], "model.handoff": 0.0}, ["collect.keep"]),
-        (
-            {"model.reference.sampler": {"class_path": "graft_lightning.processes.samplers.Euler",
-                                         "init_args": {"steps": 8}}},
-            ["Euler", "deterministic"],
-        ),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_diagnosed_is_refused(tmp_path, capfd, changes, words):
     with pytest.raises(SystemExit) as exit_:
         main(arguments("diagnose", tmp_path, tiny_config(tmp_path, changes), *FEW))

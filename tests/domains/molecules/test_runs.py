@@ -83,9 +83,21 @@ def test_fine_tuning_runs_and_writes_molecules(file, tmp_path, monkeypatch):
     assert (tmp_path / "run/test.png").stat().st_size > 500
 
 
+INTERLEAVED = {"class_path": "graft_lightning.processes.interleaved.Interleaved"}
+SAMPLERS = {
+    "interleaved": {**INTERLEAVED, "init_args": {"steps": 10}},
+    "eta 0": {**INTERLEAVED, "init_args": {"steps": 10, "eta": 0.0}},
+    "DDIM": {"class_path": "graft_lightning.processes.samplers.DDIM", "init_args": {"steps": 10, "eta": 0.0}},
+}
+
+
 @pytest.mark.slow
-def test_a_mixed_state_is_diagnosed(tmp_path, monkeypatch, capsys):
-    """Open variance, both figures of a hand-off, and the score of the positions, which alone have one."""
+@pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
+def test_a_mixed_state_is_diagnosed(tmp_path, monkeypatch, capsys, sampler):
+    """Open variance, both figures of a hand-off, and the score of the positions, which alone have one.
+
+    At eta 0 the positions are not drawn, but the types are, and decide: it is no deterministic sampler.
+    """
     monkeypatch.chdir(ROOT)
     small = line(
         tmp_path,
@@ -97,6 +109,7 @@ def test_a_mixed_state_is_diagnosed(tmp_path, monkeypatch, capsys):
         "--collect.keep=[0.3, 0.5]",
         "--collect.draws=6",
         "--model.handoff=0.3",
+        f"--model.init_args.reference.init_args.sampler={json.dumps(sampler)}",
     )
     real = {"class_path": "EmbeddedMolecules", "init_args": {"max_heavy": 4, "cache": str(tmp_path / "cache")}}
     run_lightning(["diagnose", *small, "--states=6", "--continuations=3", f"--real={json.dumps(real)}"])
@@ -106,7 +119,11 @@ def test_a_mixed_state_is_diagnosed(tmp_path, monkeypatch, capsys):
         for name in ("open_variance", "score_distance", "attainable", "from_real_data"):
             assert level[name]["n"] == 6
             assert level[name]["mean"] >= 0
+    assert found["deterministic"] is False
+    assert found["recommended"]["by"] == "open variance"
     printed = capsys.readouterr().out
+    assert "finishes x_s with fresh noise" in printed
+    assert "every sampler draws classes" in printed
     assert "open_variance" in printed
     assert "attainable" in printed
     assert "of positions alone: classes have no score" in printed
