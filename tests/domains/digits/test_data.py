@@ -36,8 +36,8 @@ def test_crops_undo_placing() -> None:
 
 def test_a_correct_caption_names_the_digits_that_are_there() -> None:
     images, labels = digits("reference")
-    images, captions = DigitPairs(1000, seed=3, wrong_captions=0.0).batch(torch.arange(200))
-    pieces = crops((images + 1) / 2).flatten(2)
+    canvases, captions = DigitPairs(1000, seed=3, wrong_captions=0.0).batch(torch.arange(200))
+    pieces = crops((canvases + 1) / 2).flatten(2)
     for row, caption in enumerate(captions):
         matches = []
         for layout in layouts(caption):
