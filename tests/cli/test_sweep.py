@@ -280,10 +280,11 @@ def test_of_two_sweeps_of_one_chain_the_second_is_refused(plan, stand_in, monkey
 
 
 KILLED = """
-import sys, time
+import signal
 from pathlib import Path
 from graft_lightning.cli.sweep import read_plan
 from graft_lightning.cli.chain import run_chain
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what is in its background with it ignored
 run_chain(read_plan(Path("sweep.yaml"), Path("runs")).chains[0])
 """
 

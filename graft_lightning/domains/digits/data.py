@@ -72,13 +72,13 @@ def crops(pictures: Tensor) -> Tensor:
         ValueError: if the pictures have another shape.
     """
     if pictures.shape[1:] != (1, CANVAS_SIZE, CANVAS_SIZE):
-        raise ValueError(f"pictures are {tuple(pictures.shape)}; (B, 1, {CANVAS_SIZE}, {CANVAS_SIZE}) is expected")
+        raise ValueError(f"images are {tuple(pictures.shape)}; (B, 1, {CANVAS_SIZE}, {CANVAS_SIZE}) is expected")
     windows = [pictures[:, 0, r : r + DIGIT_SIZE, c : c + DIGIT_SIZE] for r, c in CORNERS.values()]
     return torch.stack(windows, dim=1)
 
 
 class DigitPairs(Dataset[tuple[Tensor, str]]):
-    """Endless variety of captioned pictures; picture i is a function of (`seed`, i) alone.
+    """Endless variety of captioned images; picture i is a function of (`seed`, i) alone.
 
     Both digits are drawn uniformly from the real digits of one third, and the arrangement by a fair coin. A share of
     the captions is wrong, as captions from the web are: it describes another picture, drawn independently (and so is
@@ -89,7 +89,7 @@ class DigitPairs(Dataset[tuple[Tensor, str]]):
         """Describe the pictures.
 
         Args:
-            length: number of pictures.
+            length: number of images.
             seed: pictures of two seeds are independent.
             third: which real digits are shown, one of `THIRDS`.
             wrong_captions: share of captions that are drawn independently of their picture, in [0, 1].
@@ -106,7 +106,7 @@ class DigitPairs(Dataset[tuple[Tensor, str]]):
         self.length, self.seed, self.third, self.wrong_captions = length, seed, third, wrong_captions
 
     def __len__(self) -> int:
-        """Return the number of pictures."""
+        """Return the number of images."""
         return self.length
 
     def __getitem__(self, index: int) -> tuple[Tensor, str]:

@@ -32,7 +32,7 @@ class DigitPairJudge(Reward):
         """Return verdicts (B,), float32, NaN for a picture that is not finite.
 
         Args:
-            samples: pictures (B, 1, 16, 16) in [0, 1].
+            samples: images (B, 1, 16, 16) in [0, 1].
             conditions: the prompt of each picture.
         """
         finite = samples.flatten(1).isfinite().all(dim=1).cpu()

@@ -41,11 +41,11 @@ class DigitPairReward(Reward):
         """Return the probabilities (B,), float32, on the device of the reward.
 
         Args:
-            samples: pictures (B, 1, 16, 16) in [0, 1]. Where one holds a NaN its reward is NaN.
+            samples: images (B, 1, 16, 16) in [0, 1]. Where one holds a NaN its reward is NaN.
             conditions: the prompt of each picture.
 
         Raises:
-            ValueError: if a prompt is not understood, pictures have another shape, or their number is not that of the
+            ValueError: if a prompt is not understood, images have another shape, or their number is not that of the
                 prompts.
         """
         if self._classifier is None:
@@ -62,7 +62,7 @@ def shown(probability: Tensor, prompts: Sequence[str]) -> Tensor:
         ValueError: if the number of prompts is not B, or one is not understood.
     """
     if len(probability) != len(prompts):
-        raise ValueError(f"{len(probability)} pictures, but {len(prompts)} prompts")
+        raise ValueError(f"{len(probability)} images, but {len(prompts)} prompts")
     # One entry for every acceptable layout of every prompt: the prompt's row, then slot and digit of both places.
     entries = [(row, *layout[0], *layout[1]) for row, prompt in enumerate(prompts) for layout in layouts(prompt)]
     index = torch.tensor(entries, dtype=torch.int64, device=probability.device).reshape(-1, 5)

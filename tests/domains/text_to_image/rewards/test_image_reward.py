@@ -121,10 +121,10 @@ def test_the_score_is_the_standardised_head_of_the_first_token(reward):
     scores = reward(IMAGES, PROMPTS)
     weights, blip = authors_weights(), reward.network["blip"]
     mean, std = torch.tensor([0.48145466, 0.4578275, 0.40821073]), torch.tensor([0.26862954, 0.26130258, 0.27577711])
-    for image, image, prompt, score in zip(IMAGES, to_pil(IMAGES), PROMPTS, scores, strict=True):
+    for image, pil_image, prompt, score in zip(IMAGES, to_pil(IMAGES), PROMPTS, scores, strict=True):
         levels = (image * 255).round() / 255
         seen = vision_transformer(weights, ((levels - mean[:, None, None]) / std[:, None, None])[None])
-        assert image.size == (32, 32), "no resizing in the way"
+        assert pil_image.size == (32, 32), "no resizing in the way"
         pieces = [found for word in prompt.split() for found in spelled(word)]
         ids = [2, *pieces[: LONGEST - 2], 3]
         with torch.no_grad():
