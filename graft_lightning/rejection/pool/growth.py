@@ -51,8 +51,8 @@ def grown(
         body = part_manifest(origin, number, runs, {**known, **kept_levels}, keep_as, shard_size)
         claim_folder(folder / part_name(number), "part", body)
         parts = parts_of(folder, origin)
-    opened = Round(pool, origin, conditions, draws)
+    opened = Round(pool, origin, conditions, draws, kept_levels)
     lacking = [n for n in kept_levels if n not in opened.kept_levels]
     for n in lacking:
         claim_folder(folder / f"level-{n:04d}", "level", {"made_for": parts[0].identity, "level": kept_levels[n]})
-    return Round(pool, origin, conditions, draws) if lacking else opened
+    return Round(pool, origin, conditions, draws, kept_levels) if lacking else opened

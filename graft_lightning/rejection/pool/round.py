@@ -1,6 +1,6 @@
 """One round of the pool: M draws for each condition, from one model, as they are asked for."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +41,16 @@ class Round:
         origin: what its trajectories come from.
         conditions: of the view; all that the round on disk has, by default.
         draws: of the view; as many as the condition with the most has, by default.
+        levels: state indices whose states are asked for; those that all its trajectories have are there in any case.
     """
 
     def __init__(
-        self, pool: Path, origin: Origin, conditions: Sequence[str] | None = None, draws: int | None = None
+        self,
+        pool: Path,
+        origin: Origin,
+        conditions: Sequence[str] | None = None,
+        draws: int | None = None,
+        levels: Container[int] = (),
     ) -> None:
         self.index, self._origin = origin.round_index, origin
         self.name = f"round-{self.index:04d}"
@@ -68,6 +74,9 @@ class Round:
         ]
         self._added = added_levels(self.path)
         self._levels = {n: Beside(folder, self.parts) for n, (folder, _) in self._added.items()}
+        started = {n for n, _ in self.missing_states()} if self._levels else set()
+        # A level that was begun for another view, or could not be added, is none of this one.
+        self._levels = {n: beside for n, beside in self._levels.items() if n in levels or n not in started}
         self._whole: set[str] = set()
         self.kept_levels = self._kept()
 
@@ -80,7 +89,7 @@ class Round:
         parts = [part for part, used in zip(self.parts, self._used, strict=True) if used.any()] or self.parts
         known = {n: level for n, (_, level) in self._added.items()}
         known |= {n: level for part in self.parts for n, level in part.kept_levels.items()}
-        return {n: known[n] for n in sorted(known) if n in self._added or all(n in p.kept_levels for p in parts)}
+        return {n: known[n] for n in sorted(known) if n in self._levels or all(n in p.kept_levels for p in parts)}
 
     @property
     def shard_size(self) -> int:
@@ -105,13 +114,15 @@ class Round:
         return not self.undrawn and not self.missing() and not self.missing_states()
 
     def missing_states(self) -> list[tuple[int, Shard]]:
-        """State indices that were asked for later, and the committed shards whose states of them are missing."""
+        """State indices that were asked for later, and the shards whose states of them are missing."""
+        if not self._levels:
+            return []
         absent = {shard for part in self.parts for shard in part.absent()}
         return [
             (n, shard)
             for n, beside in self._levels.items()
             for shard in self.shards
-            if n not in self.parts[shard.part].kept_levels and shard not in absent and self._lacks(beside, shard)
+            if n not in self.parts[shard.part].kept_levels and (shard in absent or self._lacks(beside, shard))
         ]
 
     def _lacks(self, beside: Beside, shard: Shard) -> bool:
