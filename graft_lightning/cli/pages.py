@@ -1,4 +1,4 @@
-"""The short page that ``--help`` shows for a command on a run: what people change. It imports nothing: it answers at once.
+"""The short page that ``--help`` shows for a command on a run: what people change. It imports nothing.
 
 The parser's own page has hundreds of options, and takes as long as importing Lightning; ``--help_all`` shows that one.
 """
