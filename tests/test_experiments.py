@@ -14,7 +14,7 @@ import yaml
 from graft_lightning.callbacks import Collect
 from graft_lightning.cli.chain import arguments
 from graft_lightning.cli.lightning import GraftCLI, run_lightning
-from graft_lightning.cli.sweep import Plan, read_plan
+from graft_lightning.cli.sweep_file import Plan, read_plan
 from graft_lightning.domains.base.weights import DATA
 from graft_lightning.modules import RealData
 from graft_lightning.rejection.pool import TrajectoryPool
