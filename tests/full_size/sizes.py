@@ -104,3 +104,16 @@ def text_encoders(name: str, tiny: bool = False) -> list[tuple[str, Config]]:
     """Classes and arguments of its text encoders, in order; T5 is left out."""
     cut = TINY_TEXT | {"projection_dim": 32} if tiny else {}
     return [(kind, config | cut) for kind, config in TEXT_ENCODERS[name]]
+
+
+NCSNPP: dict[str, Config] = {
+    "full": {"size": 256, "width": 128},
+    "tiny": {"size": 16, "width": 32, "multipliers": [1, 1], "blocks": 1, "attention": [8]},
+}
+"""Of the flow; its corrector has half the width, where that can be."""
+
+MOLECULES: dict[str, Config] = {
+    "full": {"network": {"layers": 9, "width": 256, "pair_width": 0, "radial": 0}, "max_atoms": 29},
+    "tiny": {"network": {"layers": 2, "width": 32, "pair_width": 0, "radial": 0}, "max_atoms": 29},
+}
+"""EDM's network of QM9."""
