@@ -123,6 +123,13 @@ class DenoisingModule(SampledModule):
         return 0.0, None, None
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        total, loss = self.loss_of(batch)
+        self.log("train/loss", total, batch_size=len(batch.conditions))
+        self._show(total.detach(), loss)
+        return total
+
+    def loss_of(self, batch: Batch) -> tuple[Tensor, Loss]:
+        """What is minimised, a scalar, and the losses of the examples."""
         level, low, high = self.loss_range()
         loss = self.objective.loss(
             self.opened().trainable,
@@ -134,10 +141,7 @@ class DenoisingModule(SampledModule):
             low,
             high,
         )
-        total = (batch.weight * loss.value).mean()
-        self.log("train/loss", total, batch_size=len(batch.conditions))
-        self._show(total.detach(), loss)
-        return total
+        return (batch.weight * loss.value).mean(), loss
 
     def _show(self, total: Tensor, loss: Loss) -> None:
         """The loss on the progress bar, and by level in the log: on logging steps alone, with one read-back.
