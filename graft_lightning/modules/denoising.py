@@ -125,6 +125,14 @@ class DenoisingModule(SampledModule):
         return 0.0, None, None
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        total, loss = self.loss_of(batch)
+        if self._kept():
+            self.log(LOSS, total, batch_size=len(batch.conditions))
+        self._show(total.detach(), loss)
+        return total
+
+    def loss_of(self, batch: Batch) -> tuple[Tensor, Loss]:
+        """What is minimised, a scalar, and the losses of the examples."""
         level, low, high = self.loss_range()
         loss = self.objective.loss(
             self.opened().trainable,
@@ -136,11 +144,7 @@ class DenoisingModule(SampledModule):
             low,
             high,
         )
-        total = (batch.weight * loss.value).mean()
-        if self._kept():
-            self.log(LOSS, total, batch_size=len(batch.conditions))
-        self._show(total.detach(), loss)
-        return total
+        return (batch.weight * loss.value).mean(), loss
 
     def _kept(self) -> bool:
         """Whether the trainer writes this step's loss, or a callback looks at it.
