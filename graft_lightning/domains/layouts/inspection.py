@@ -45,7 +45,7 @@ SHOWN = 80
 """Characters of what is quoted."""
 
 Element = tuple[str | None, Sequence[float]]
-"""What it is called (None of a category that the file itself does not explain); left, top, right, bottom in any unit."""
+"""What it is called (None of a category that the file does not explain); left, top, right, bottom in any unit."""
 
 
 class Inspection:
