@@ -131,7 +131,6 @@ class Inspection:
             np.array(boxes, dtype=np.float64),
             name,
             source,
-            size[1] >= size[0],
             filtered or len(labels) < given,
         )
 
