@@ -43,7 +43,7 @@ class LayoutFID(FrechetDistance):
         weights: str | None = None,
         corners: bool = False,
         train: LayoutExamples | None = None,
-        steps: int = 2000,
+        steps: int = 500,
         count: int | None = None,
         cache: str = str(CACHE),
         progress: bool = True,
