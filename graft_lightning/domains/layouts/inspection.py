@@ -45,7 +45,7 @@ SHOWN = 80
 """Characters of what is quoted."""
 
 Element = tuple[str | None, Sequence[float]]
-"""What it is called (None of a category that the file itself does not explain); left, top, right, bottom in any unit."""
+"""What it is called (None of a category that the file does not explain); left, top, right, bottom in any unit."""
 
 
 class Inspection:
@@ -131,7 +131,6 @@ class Inspection:
             np.array(boxes, dtype=np.float64),
             name,
             source,
-            size[1] >= size[0],
             filtered or len(labels) < given,
         )
 

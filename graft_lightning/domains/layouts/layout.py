@@ -25,7 +25,6 @@ class Layout:
         boxes: float64 ``(elements, 4)``: centre x, centre y, width, height, as shares of the page's sides.
         name: of the page or screen in the file, "" without one.
         source: file and place where it starts, for messages.
-        portrait: whether the page is at least as high as it is wide; None where its size is unknown.
         filtered: whether an element was left out of it.
     """
 
@@ -33,7 +32,6 @@ class Layout:
     boxes: np.ndarray
     name: str = ""
     source: str = ""
-    portrait: bool | None = None
     filtered: bool = False
 
     def __len__(self) -> int:

@@ -71,7 +71,7 @@ class Pages:
         off = rng.random() < self.misaligned
         moved = rng.normal(0.0, self.jitter, ltrb.shape) if off else np.zeros_like(ltrb)
         boxes = _inside(ltrb + moved, ltrb)
-        return Layout(np.array(drawn.labels), boxes, name=f"page-{index}", portrait=True)
+        return Layout(np.array(drawn.labels), boxes, name=f"page-{index}")
 
     def pages(self, count: int) -> Iterator[Layout]:
         """The first pages."""
