@@ -32,7 +32,7 @@ class LayoutTransformer(nn.Module):
         frequencies: of the waves of each coordinate.
     """
 
-    def __init__(self, classes: int, layers: int = 4, width: int = 96, heads: int = 4, frequencies: int = 8) -> None:
+    def __init__(self, classes: int, layers: int = 4, width: int = 88, heads: int = 4, frequencies: int = 8) -> None:
         super().__init__()
         self.frequencies = frequencies
         self.inputs = TimedTypes(classes, width)
