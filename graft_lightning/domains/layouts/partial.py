@@ -4,9 +4,10 @@
     n=4 | title | text | text | figure                 labels
     n=4 | title ? ? 0.8 0.04 | text ? ? 0.4 0.3        labels and sizes (of two elements; two are free)
     n=4 | title 0.5 0.1 0.8 0.04                       completion: one element is there
+    n=4 | ? | ? | title 0.5 0.1 0.8 0.04               the same, but for the place of the element in the result
     n=2 | text ~0.5 ~0.1 ~0.8 ~0.2 | text ~.5 ~.4 ~.8 ~.2      refinement: boxes are known roughly
 
-After the number of elements, one part for each element that something is known of: its label, then centre x, centre y,
+After the number of elements, one part for each element that something is known of, in the order of the result: its label, then centre x, centre y,
 width and height as shares of the page's sides. ``?`` stands for what is free, ``~`` before what is known roughly.
 """
 
@@ -40,7 +41,10 @@ class Known:
 
 def written(count: int, known: Sequence[Known], vocabulary: Vocabulary) -> str:
     """The condition that asks for ``count`` elements, something of which is known; numbers to five decimals."""
-    return " | ".join([f"n={count}", *(_written(one, vocabulary) for one in known)])
+    parts = [_written(one, vocabulary) for one in known]
+    while parts and parts[-1] == FREE:
+        parts.pop()
+    return " | ".join([f"n={count}", *parts])
 
 
 def _written(one: Known, vocabulary: Vocabulary) -> str:

@@ -62,10 +62,10 @@ def known_in(task: str, label: Tensor, box: Tensor, noise: Noise) -> list[Known]
         uniform = noise.uniform(len(labels) + 1)[0].tolist()
         shown = [number < SHOWN * uniform[-1] for number in uniform[:-1]]
         first = min(range(len(labels)), key=uniform.__getitem__)
+        # Element i of a condition is element i of the layout that it was made of: what is free has its place too.
         return [
-            Known(one, tuple(place))
+            Known(one, tuple(place)) if shown[i] or i == first else Known()
             for i, (one, place) in enumerate(zip(labels, boxes, strict=True))
-            if shown[i] or i == first
         ]
     if task == "refinement":
         moved = (box + MOVED * noise.normal(*box.shape)[0]).clamp(0, 1).tolist()
