@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
+import torch
 from tensordict import TensorDict
 from torch import Tensor
 
 from graft_lightning.domains.base import ragged_files
 from graft_lightning.domains.base.ragged import RaggedSet
+from graft_lightning.domains.layouts.deduplication import layout_keys
 from graft_lightning.domains.layouts.layout import LAYOUTS, Layout, arrays
 from graft_lightning.domains.layouts.vocabularies import Vocabulary, vocabulary
 
@@ -42,11 +44,19 @@ class LayoutSet(RaggedSet):
         """What its labels mean."""
         return vocabulary(self.manifest["vocabulary"])
 
+    def keys(self) -> Tensor:
+        """De-duplication keys of all layouts, int64 ``(layouts,)``; worked out once per stored set, and kept."""
+        return torch.from_numpy(self.column("keys", _keys))
+
     def layouts(self) -> Iterator[Layout]:
         """The layouts, one by one."""
         for index in range(len(self)):
             one = self[index]
             yield Layout(one["label"].numpy(), one["box"].double().numpy())
+
+
+def _keys(layouts: LayoutSet) -> np.ndarray:
+    return np.concatenate([layout_keys(piece).numpy() for piece in layouts.pieces()])
 
 
 def stored(

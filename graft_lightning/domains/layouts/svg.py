@@ -43,9 +43,9 @@ def svg(layout: Layout, vocabulary: Vocabulary = PUBLAYNET, outlined: np.ndarray
             f"<title>{escape(label)}</title></rect>"
         )
     left = 0.0
-    for label in sorted({int(label) for label in layout.labels}):
-        name = vocabulary.labels[label]
-        lines.append(f'<rect x="{left:.0f}" y="{HEIGHT + 12}" width="16" height="16" fill="{palette[label]}"/>')
+    for index in sorted({int(label) for label in layout.labels}):
+        name = vocabulary.labels[index]
+        lines.append(f'<rect x="{left:.0f}" y="{HEIGHT + 12}" width="16" height="16" fill="{palette[index]}"/>')
         lines.append(f'<text x="{left + 20:.0f}" y="{HEIGHT + 26}" font-size="16">{escape(name)}</text>')
         left += 34 + 9 * len(name)
     if not finite.all():
