@@ -207,7 +207,7 @@ class Collect(L.Callback):
     def select(self, module: PGraft, data: AcceptedTrajectories, opened: Round) -> Selection:
         """Hands a filled round to the datamodule, which selects from it."""
         try:
-            return data.use(opened, self._reward_name(data), module.training_state)
+            return data.use(opened, self._reward_name(data), module.training_state, module.pool_objective)
         except ValueError as error:
             raise SettingsError(str(error)) from None
 
