@@ -6,9 +6,10 @@ from typing import Any
 
 from graft_lightning.rejection.pool.manifest import claim_folder, plain, read_manifest, require_same
 from graft_lightning.rejection.pool.part import KeptLevel, Origin, part_manifest, parts_of
-from graft_lightning.rejection.pool.round import Round, added_levels
+from graft_lightning.rejection.pool.round import Round
 from graft_lightning.rejection.pool.rows import missing_runs
 from graft_lightning.rejection.pool.shard import part_name
+from graft_lightning.rejection.pool.view import added_levels
 
 
 def grown(
