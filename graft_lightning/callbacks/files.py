@@ -27,6 +27,10 @@ class WriteSamples(BasePredictionWriter):
         super().__init__("batch")
         self.folder = folder
 
+    def place(self, trainer: L.Trainer) -> Path:
+        """The folder of the samples. Collective."""
+        return Path(self.folder) if self.folder else run_folder(trainer) / "samples"
+
     def write_on_batch_end(
         self,
         trainer: L.Trainer,
@@ -37,7 +41,7 @@ class WriteSamples(BasePredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        folder = Path(self.folder) if self.folder else run_folder(trainer) / "samples"
+        folder = self.place(trainer)
         folder.mkdir(parents=True, exist_ok=True)
         rows = list(zip(batch.conditions, batch.draw.tolist(), batch.seeds.tolist(), strict=True))
         if (batch.draw < 0).all():  # a process had nothing left to draw

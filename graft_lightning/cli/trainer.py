@@ -33,6 +33,7 @@ class GraftTrainer(L.Trainer):
             )
         callbacks: list[L.Callback] = self.callbacks  # type: ignore[attr-defined]
         evaluate = next(callback for callback in callbacks if isinstance(callback, Evaluate))
+        evaluate.lead_with_trained(self, datamodule)
         invert = next((callback for callback in callbacks if isinstance(callback, Invert)), None)
         loop = loop_of(self, datamodule, evaluate, getattr(model, "has_base", False))
         device: torch.device = self.strategy.root_device
