@@ -109,7 +109,8 @@ class Evaluate(L.Callback):
         """Evaluates the reference on the validation draws; a resumed run has that already."""
         log_layout(trainer, self.names, [type(metric).__name__ for metric in self.metrics])
         folder = run_folder(trainer)
-        if trainer.ckpt_path is None and trainer.is_global_zero:
+        told = getattr(pl_module, "run", None) is not None  # by who began the run, and set old records aside
+        if trainer.ckpt_path is None and trainer.is_global_zero and not told:
             retire_records(folder)
         trainer.strategy.barrier("old records retired")
         loader = trainer.datamodule.val_dataloader()  # type: ignore[attr-defined]

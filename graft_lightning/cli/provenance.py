@@ -23,18 +23,24 @@ class Provenance(SaveConfigCallback):
         found = None
         if trainer.is_global_zero:
             found = run_in(folder)
-            if found is None or trainer.ckpt_path is None:
-                found = self._begin(trainer, folder)
+            if found is None or not self._goes_on(trainer):
+                found = self._begin(folder)
         self._run: str = trainer.strategy.broadcast(found)
         pl_module.run = self._run  # type: ignore[assignment]
         super().setup(trainer, pl_module, stage)
 
-    @staticmethod
-    def _begin(trainer: L.Trainer, folder: Path) -> str:
+    def _goes_on(self, trainer: L.Trainer) -> bool:
+        """Whether there is a checkpoint; ``last`` has been replaced by one where a run has left some."""
+        preempted = getattr(trainer, "_checkpoint_connector", None)
+        return self.config.get("ckpt_path") not in (None, "last") or bool(
+            getattr(preempted, "_hpc_resume_path", None)  # which SLURM's next start of a job takes by itself
+        )
+
+    def _begin(self, folder: Path) -> str:
         (folder / HYPER_PARAMETERS).unlink(missing_ok=True)  # of what never came to a checkpoint
         retire_records(folder)
-        further = {} if trainer.ckpt_path in (None, "last") else {"from": str(trainer.ckpt_path)}
-        return begin_run(folder, **further)
+        asked = self.config.get("ckpt_path")
+        return begin_run(folder, **({} if asked in (None, "last") else {"from": str(asked)}))
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         pl_module.run = self._run  # a checkpoint of another run, from which this one goes on, has said otherwise
