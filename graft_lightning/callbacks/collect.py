@@ -220,7 +220,8 @@ class Collect(L.Callback):
         self.drawn += filled.drawn
         drawn = int(sum_of_all(filled.drawn))
         if trainer.is_global_zero:
-            scored = [name for name in self.rewards if before.get(name) != len(filled.round)]
+            after = _scored(data.pool, index)
+            scored = [name for name in self.rewards if before.get(name) != after.get(name)]
             if drawn or scored:
                 record = {
                     "round": index,
@@ -345,11 +346,10 @@ def _scored(pool: str, index: int) -> dict[str, int]:
     """How many trajectories of a round each reward has scored; nothing where there is no such round."""
     try:
         opened = TrajectoryPool.open(pool, verify=False)
-        found = next((r for r in opened.rounds() if r.index == index), None)
+        rounds = [one for one in opened.rounds() if one.index == index]
+        return {name: int(one.scored(name)[0].sum()) for one in rounds for name in opened.reward_fingerprints()}
     except (FileNotFoundError, PoolError):
         return {}
-    names = opened.reward_fingerprints() if found else ()
-    return {name: len(found) - sum(map(len, found.missing_rewards(name))) for name in names if found is not None}
 
 
 def _implied(selection: Selection) -> dict[str, float]:

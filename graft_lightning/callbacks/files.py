@@ -47,7 +47,7 @@ class WriteSamples(BasePredictionWriter):
         if (batch.draw < 0).all():  # a process had nothing left to draw
             rows, paths = [], []
         else:
-            names = [f"{_slug(text)}-{number}-{seed % 10**6:06d}" for text, number, seed in rows]
+            names = [f"{slug(text)}-{number}-{seed % 10**6:06d}" for text, number, seed in rows]
             paths = pl_module.decoder.write(prediction, names, folder)
         index = folder / ("samples.jsonl" if trainer.world_size == 1 else f"samples-{trainer.global_rank}.jsonl")
         with open(index, "w" if batch_idx == 0 else "a", encoding="utf-8") as file:
@@ -85,6 +85,6 @@ class SaveReference(L.Callback):
         log.info("the reference is in %s", path)
 
 
-def _slug(text: str) -> str:
+def slug(text: str) -> str:
     """A text as a file name."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60] or "sample"

@@ -1,5 +1,6 @@
 """A trainer's processes as the core sees them."""
 
+from collections.abc import Callable
 from typing import Any
 
 import lightning as L
@@ -29,3 +30,12 @@ def ready(trainer: L.Trainer, module: Any) -> None:
     trainer.strategy.setup_environment()
     module.configure_model()
     module.to(trainer.strategy.root_device).eval()
+
+
+def on_all_processes(trainer: L.Trainer, work: Callable[[], object]) -> None:
+    """Does the work of a command of ours on every process that a trainer's strategy asks for, and starts them."""
+    launcher = trainer.strategy.launcher
+    if launcher is None:
+        work()
+    else:
+        launcher.launch(work)

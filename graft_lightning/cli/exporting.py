@@ -2,6 +2,7 @@
 
 import pickle
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -82,14 +83,24 @@ def built(run: Path) -> tuple[Any, Any]:
     file = run / CONFIG
     if not file.is_file():
         raise FileNotFoundError(f"{file} is absent; `export` takes the folder of a run, where `fit` leaves it")
-    config = yaml.safe_load(file.read_text(encoding="utf-8"))
+    cli = cli_of(yaml.safe_load(file.read_text(encoding="utf-8")))
+    return cli.model, cli.datamodule
+
+
+def cli_of(config: Mapping[str, Any], **trainer: Any) -> GraftCLI:
+    """Module, data and trainer of a configuration, built; nothing is run.
+
+    Args:
+        config: of a run; what its trainer was is left out.
+        **trainer: arguments of the trainer; one process on a CPU by default.
+    """
     kept = {key: config[key] for key in KEPT if key in config}
-    kept["trainer"] = {"logger": False, "accelerator": "cpu", "devices": 1, "enable_checkpointing": False}
+    quiet = {"logger": False, "accelerator": "cpu", "devices": 1, "enable_checkpointing": False}
+    kept["trainer"] = {**quiet, "enable_model_summary": False, **trainer}
     with tempfile.TemporaryDirectory() as folder:
         cleaned = Path(folder) / "config.yaml"
         cleaned.write_text(yaml.safe_dump(kept, sort_keys=False), encoding="utf-8")
-        cli = GraftCLI(save_config_callback=None, run=False, args=[f"--config={cleaned}"])
-    return cli.model, cli.datamodule
+        return GraftCLI(save_config_callback=None, run=False, args=[f"--config={cleaned}"])
 
 
 def load(module: Any, checkpoint: Path) -> None:

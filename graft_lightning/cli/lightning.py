@@ -1,4 +1,4 @@
-"""``fit``, ``validate``, ``test``, ``predict``, ``plan``, ``diagnose``: one LightningCLI."""
+"""``fit``, ``validate``, ``test``, ``predict``, ``plan``, ``diagnose``, ``collect``: one LightningCLI."""
 
 import difflib
 import logging
@@ -44,6 +44,10 @@ log = logging.getLogger(__name__)
 
 REFUSALS = (PoolError, SettingsError, FileNotFoundError)
 """Bad input: told in one message, without a traceback."""
+
+
+REFERENCE = ("seed_everything", "model", "data")
+"""Settings that a pool keeps, for its samples to be decoded again; those of rewards, which may hold keys, are not."""
 
 
 class Parser(LightningArgumentParser):
@@ -120,7 +124,7 @@ class GraftCLI(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """Lightning's, and those of `GraftTrainer`."""
-        ours = ("plan", "diagnose")
+        ours = ("plan", "diagnose", "collect")
         return {**LightningCLI.subcommands(), **{name: {"model", "datamodule"} for name in ours}}
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
@@ -169,6 +173,9 @@ class GraftCLI(LightningCLI):
         callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
         if self.subcommand == "predict" and not any(isinstance(c, BasePredictionWriter) for c in callbacks):
             callbacks.insert(0, WriteSamples())
+        for callback in callbacks:
+            if isinstance(callback, Collect) and self.subcommand is not None:
+                callback.configuration = yaml.safe_dump({k: self.plain[k] for k in REFERENCE}, sort_keys=False)
         return trainer
 
     def _run_subcommand(self, subcommand: str) -> None:

@@ -25,6 +25,7 @@ ELSEWHERE = (
     "trainer.default_root_dir",
     "trainer.enable_progress_bar",
     "trainer.enable_model_summary",
+    "data.init_args.rescore",
     "ckpt_path",
     "config",
 )
