@@ -329,7 +329,7 @@ class Collect(L.Callback):
             "without_signal": len(selection.without_signal),
             "rewards": means,
             "pool": str(data.pool),
-            "run": module.run,
+            **({} if module.run is None else {"run": module.run}),
             "implied": _implied(selection),
         }
         folder.mkdir(parents=True, exist_ok=True)

@@ -53,6 +53,11 @@ REFERENCE = ("seed_everything", "model", "data")
 class Parser(LightningArgumentParser):
     """A parser whose errors fit on the screen and suggest what was meant."""
 
+    def add_method_arguments(self, *args: Any, **kwargs: Any) -> list[str]:
+        """Without a group of the method's own: one is called ``collect``, as a block of the configuration is."""
+        kwargs["as_group"] = False
+        return super().add_method_arguments(*args, **kwargs)
+
     def error(self, message: str, *args: Any, **kwargs: Any) -> NoReturn:
         """Prints the message, without the usage text, and exits with 2."""
         if kwargs.get("ex") is not None or args:

@@ -103,8 +103,11 @@ def place_use(config: Any, plain: Mapping[str, Any], command: str) -> None:
         if asked == "last":
             config["ckpt_path"] = str(newest_checkpoint(same[-1]))
         elif command in WEIGHTS and (plain.get("evaluate") or {}).get("method") != "base":
-            log.warning("%s of the reference as it is: %s holds checkpoints, --ckpt_path last takes the newest", command,
-                        same[-1])  # fmt: skip
+            log.warning(
+                "%s of the reference as it is: %s holds checkpoints, and --ckpt_path last takes the newest",
+                command,
+                same[-1],
+            )
     elif asked == "last":
         raise SettingsError(
             f"ckpt_path=last: {used[-1]} holds the checkpoints of other settings than {command} now has:\n"

@@ -15,7 +15,7 @@ def run_pool(args: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m graft_lightning pool",
         description=run_pool.__doc__.splitlines()[0] if run_pool.__doc__ else "",
-        epilog="To choose by eye: --export LOOK, delete what is bad, --verdicts LOOK, and `fit` with --data.reward human.",
+        epilog="To choose by eye: --export LOOK, delete what is bad, --verdicts LOOK; then fit --data.reward human.",
     )
     parser.add_argument("folder", type=Path, help="of the pool, or of a run that uses it")
     parser.add_argument("--table", type=Path, metavar="FILE", help="write a CSV table: id, condition, seed, scores")

@@ -51,8 +51,8 @@ def built_for(folder: Path, config: Path | None, collect: dict[str, Any], **trai
     file = config or next((f for f in (folder / CONFIG, pool / CONFIGURATION) if f.is_file()), None)
     if file is None or not file.is_file():
         raise SettingsError(
-            f"{file or pool / CONFIGURATION} is absent: it says which reference decodes the samples. Name a run's folder, "
-            "or the configuration that filled the pool: --config FILE"
+            f"{file or pool / CONFIGURATION} is absent: it says which reference decodes the samples. Name a run's "
+            "folder, or the configuration that filled the pool: --config FILE"
         )
     found: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     found["data"]["init_args"]["pool"] = str(pool)

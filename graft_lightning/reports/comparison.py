@@ -33,11 +33,15 @@ class Run:
     scores: dict[str, list[list[float]]]
 
 
+class NoRuns(FileNotFoundError):
+    """Nothing has been evaluated."""
+
+
 def read_runs(folders: Iterable[Path]) -> list[Run]:
     """Every evaluation in the run folders at or below the given ones.
 
     Raises:
-        FileNotFoundError: if there is none.
+        NoRuns: if there is none.
     """
     found = []
     listed = list(folders)
@@ -45,7 +49,10 @@ def read_runs(folders: Iterable[Path]) -> list[Run]:
         for file in sorted(folder.rglob(EVALUATIONS)):
             found += [_run(file.parent, record) for record in read_records(file.parent)]
     if not found:
-        raise FileNotFoundError(f"no {EVALUATIONS} below {', '.join(map(str, listed))}: has a run been evaluated?")
+        raise NoRuns(
+            f"no {EVALUATIONS} below {', '.join(map(str, listed))}: has a run been evaluated? `fit` does it where there "
+            "are validation conditions, `test --config FILE --ckpt_path FILE` for reports"
+        )
     return found
 
 

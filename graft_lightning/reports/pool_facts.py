@@ -66,7 +66,8 @@ def _lines(folder: Path) -> Iterator[str]:
     if names:
         width = max(len("reward"), *map(len, names))
         yield ""
-        yield f"  {'reward':<{width}} {'scored':>9} {'mean':>10} {'deviation':>10} {'lowest':>10} {'highest':>10}  not finite"
+        heads = " ".join(f"{head:>10}" for head in ("mean", "deviation", "lowest", "highest"))
+        yield f"  {'reward':<{width}} {'scored':>9} {heads}  not finite"
         for name in names:
             yield f"  {name:<{width}} {_scores(pool, name, counts['rewards'][name])}"
     for record in fillings(folder)[-SHOWN:]:

@@ -115,8 +115,8 @@ def verdicts_of_table(
     for line, row in rows[1:]:
         if len(row) != len(header):
             raise SettingsError(
-                f"{file}, line {line}: {len(row)} fields, but the header has {len(header)}; a comma inside a field must "
-                'stand in "quotes", or the fields be parted by semicolons'
+                f"{file}, line {line}: {len(row)} fields, but the header has {len(header)}; a comma inside a field "
+                'must stand in "quotes", or the fields be parted by semicolons'
             )
         one, cell = row[places[0]], row[places[1]]
         if one not in known:
@@ -165,8 +165,8 @@ def number_in(cell: str, where: str) -> float | None:
 def _place(header: list[str], name: str, file: Path) -> int:
     if header.count(name) != 1:
         raise SettingsError(
-            f"{file}: its first row is {', '.join(header)}, with {header.count(name)} columns {name!r}; it must be a header "
-            "with one, as in id,score"
+            f"{file}: its first row is {', '.join(header)}, with {header.count(name)} columns {name!r}; it must be a "
+            "header with one, as in id,score"
         )
     return header.index(name)
 

@@ -65,7 +65,9 @@ class Setting:
     def made(self, kind: str, name: str, dtype: str = "fp32") -> Step:
         """The step that makes a folder of the cell."""
         tiny = ["--tiny"] if self.tiny else []
-        return Step(f"make {name}", "tests.full_size.make", [kind, str(self.folder / name), f"--dtype={dtype}", *tiny])
+        return Step(
+            f"make {name}", "tests.full_size.make", [kind, str(self.folder / name), f"--dtype={dtype}", *tiny]
+        )
 
 
 def ours(command: str, *arguments: str) -> Step:
@@ -118,9 +120,7 @@ def _pipeline_layer(setting: Setting, name: str, dtype: str, side: int | None) -
         "collect": {"reward": judge, "draws": 2, "keep": [0.25], "batch_size": 1},
         "evaluate": {"rewards": [judge], "baseline": False},
         "model": {"init_args": {"reference": {"init_args": reference}}},
-        "trainer": _trainer(
-            setting, accumulate_grad_batches=1, precision="bf16-mixed" if dtype == "bf16" else "32-true"
-        ),
+        "trainer": _trainer(setting, accumulate_grad_batches=1, precision="bf16-mixed" if dtype == "bf16" else "32-true"),
     }
     return setting.layer("layer", layer)
 
@@ -173,10 +173,7 @@ def images(setting: Setting) -> list[Step]:
     }
     narrow = width if setting.tiny else {**width, "width": width["width"] // 2}
     small = {"network": {"class_path": "NCSNpp", "init_args": narrow}, "sampler": sampler}
-    noise = {
-        "class_path": "HeldOutNoise",
-        "init_args": {"examples": held_out, "count": 1, "noises": 2, "likelihood": False},
-    }
+    noise = {"class_path": "HeldOutNoise", "init_args": {"examples": held_out, "count": 1, "noises": 2, "likelihood": False}}
     correcting = once | {
         "data": {"init_args": {"examples": examples, "count": 2, "pool": str(setting.folder / "pool"), **shared}},
         "evaluate": {**evaluate, "measures": [noise]},
@@ -194,9 +191,7 @@ def images(setting: Setting) -> list[Step]:
         _named("fit flow", ours("fit", *trains)),
         _named("plan corrector", ours("plan", *corrects)),
         _named("fit corrector", ours("fit", *corrects)),
-        _named(
-            "predict corrected", ours("predict", *corrects, f"--ckpt_path={setting.folder}/run/checkpoints/last.ckpt")
-        ),
+        _named("predict corrected", ours("predict", *corrects, f"--ckpt_path={setting.folder}/run/checkpoints/last.ckpt")),
     ]
 
 
@@ -249,10 +244,7 @@ def _stream(batch_size: int) -> Layer:
 
 
 def _trainer(setting: Setting, **settings: Any) -> Layer:
-    logger = {
-        "class_path": "TensorBoardLogger",
-        "init_args": {"save_dir": str(setting.folder), "name": "run", "version": ""},
-    }
+    logger = {"class_path": "TensorBoardLogger", "init_args": {"save_dir": str(setting.folder), "name": "run", "version": ""}}
     return {
         "max_steps": 1,
         "log_every_n_steps": 1,
@@ -277,9 +269,6 @@ CELLS: dict[str, tuple[str, Callable[[Setting], list[Step]]]] = {
     "images": ("NCSN++ of 65 M and 16 M, fp32, 256 x 256", images),
     "molecules": ("EGNN of QM9, fp32, molecules of QM7", molecules),
     "sdxl": ("Stable Diffusion XL, bf16, 512 x 512", lambda setting: text_to_image(setting, "sdxl", "bf16", 512)),
-    "sd3": (
-        "Stable Diffusion 3 without T5, bf16, 512 x 512",
-        lambda setting: text_to_image(setting, "sd3", "bf16", 512),
-    ),
+    "sd3": ("Stable Diffusion 3 without T5, bf16, 512 x 512", lambda setting: text_to_image(setting, "sd3", "bf16", 512)),
 }
 """By name: what it is, and its steps. Whoever needs what another has made stands after it."""
