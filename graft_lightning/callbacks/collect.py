@@ -165,9 +165,10 @@ class Collect(L.Callback):
                 f"model.handoff={module.handoff}: state {needed} of {steps} is not kept in the pool; "
                 f"collect.keep holds {listed}. Add it there, choose one of these, or set model.states to x_0"
             )
-        if data.reward is not None and data.reward not in {**self.rewards, **stored_rewards(data.pool)}:
-            known = ", ".join({**self.rewards, **stored_rewards(data.pool)})
-            raise ValueError(f"data.reward={data.reward!r} is neither collected nor in the pool; there are {known}")
+        known = [*self.rewards, *stored_rewards(data.pool)]
+        if data.reward is not None and data.reward not in known:
+            listed = ", ".join(dict.fromkeys(known))
+            raise ValueError(f"data.reward={data.reward!r} is neither collected nor in the pool; there are {listed}")
 
     def collection(self, module: PGraft, data: AcceptedTrajectories) -> Collection:
         """What is filled for a module and its data: the service below this callback."""

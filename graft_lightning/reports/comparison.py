@@ -50,8 +50,8 @@ def read_runs(folders: Iterable[Path]) -> list[Run]:
             found += [_run(file.parent, record) for record in read_records(file.parent)]
     if not found:
         raise NoRuns(
-            f"no {EVALUATIONS} below {', '.join(map(str, listed))}: has a run been evaluated? `fit` does it where there "
-            "are validation conditions, `test --config FILE --ckpt_path FILE` for reports"
+            f"no {EVALUATIONS} below {', '.join(map(str, listed))}: has a run been evaluated? `fit` does it "
+            "where there are validation conditions, `test --config FILE --ckpt_path FILE` for reports"
         )
     return found
 

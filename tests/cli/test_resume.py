@@ -136,10 +136,19 @@ def test_a_run_that_was_killed_while_collecting_the_second_round(tmp_path, monke
     assert_same_end(tmp_path / "whole", tmp_path / "parts")
 
 
-def test_a_new_run_in_an_old_folder_does_not_mix_its_records_with_the_old_ones(tmp_path):
+def test_a_run_with_other_settings_gets_a_folder_of_its_own(tmp_path, caplog):
     run(tmp_path, "full")
-    old = records(tmp_path)
+    old = {file: file.read_bytes() for file in (tmp_path / "run").rglob("*") if file.is_file()}
     run(tmp_path, "full", **{"trainer.max_steps": 5})
+    assert old == {file: file.read_bytes() for file in (tmp_path / "run").rglob("*") if file.is_file()}
+    assert len((tmp_path / "run-2/evaluation.jsonl").read_text().splitlines()) == len(records(tmp_path)) - 1
+
+
+def test_a_folder_without_a_checkpoint_is_used_again_and_its_records_are_set_aside(tmp_path):
+    kept_nothing = {"trainer.enable_checkpointing": False, "trainer.callbacks": ...}
+    run(tmp_path, "full", **kept_nothing)
+    old = records(tmp_path)
+    run(tmp_path, "full", **{**kept_nothing, "trainer.max_steps": 5})
     assert len(records(tmp_path)) == len(old) - 1
     assert sorted((tmp_path / "run/earlier-evaluation.jsonl").read_text().splitlines()) == old
 
