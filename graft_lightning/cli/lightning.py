@@ -26,7 +26,8 @@ import graft_lightning.modules
 import graft_lightning.processes.grids
 import graft_lightning.processes.velocity
 import graft_lightning.processes.weightings
-import graft_lightning.rejection.acceptance  # noqa: F401
+import graft_lightning.rejection.acceptance
+import graft_lightning.rejection.rewards  # noqa: F401
 from graft_lightning import domains
 from graft_lightning.callbacks.collect import Collect
 from graft_lightning.callbacks.evaluate import Evaluate

@@ -49,7 +49,7 @@ def assert_only_added(before, folder, may_grow=()):
 
 def block() -> list[list[str]]:
     """The commands of the first block in the README that plans a run, up to the report."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
     lines = [
         shlex.split(line, comments=True)[3:] for line in re.findall(r"^    python -m graft_lightning .*", text, re.M)
     ]
