@@ -7,6 +7,7 @@ import lightning as L
 from lightning.pytorch.cli import SaveConfigCallback
 
 from graft_lightning.runs import begin_run, retire_records, run_folder, run_in
+from graft_lightning.types import SettingsError
 
 HYPER_PARAMETERS = "hparams.yaml"
 """What TensorBoard's logger writes once a folder, whatever is run there first."""
@@ -16,16 +17,29 @@ class Provenance(SaveConfigCallback):
     """Writes the configuration of a fit to its folder, and says in every checkpoint which fit it is of."""
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Begins the run, or finds the one that goes on; collective."""
+        """Begins the run, or finds the one that goes on. Collective.
+
+        Raises:
+            SettingsError: if the folder is another run's, and could not be changed before the logger was built.
+        """
         if stage != "fit":
             return
         folder = run_folder(trainer)
-        found = None
+        found: Any = None
         if trainer.is_global_zero:
-            found = run_in(folder)
-            if found is None or not self._goes_on(trainer):
+            found, goes_on = run_in(folder), self._goes_on(trainer)
+            if found is not None and not goes_on and any((folder / "checkpoints").rglob("*.ckpt")):
+                found = SettingsError(
+                    f"{folder} holds the checkpoints of another run, and this logger has no folder of its own to give "
+                    "(trainer.logger, trainer.default_root_dir): set another one, go on with --ckpt_path FILE, or "
+                    "delete that run"
+                )
+            elif found is None or not goes_on:
                 found = self._begin(folder)
-        self._run: str = trainer.strategy.broadcast(found)
+        found = trainer.strategy.broadcast(found)
+        if isinstance(found, SettingsError):
+            raise found
+        self._run: str = found
         pl_module.run = self._run  # type: ignore[assignment]
         super().setup(trainer, pl_module, stage)
 

@@ -153,6 +153,26 @@ def test_other_settings_go_elsewhere_and_come_back_to_their_own(tmp_path, change
     assert not (tmp_path / "run-3").exists()
 
 
+@pytest.mark.parametrize("kind", ["csv", "none", "two"])
+def test_no_logger_lets_two_runs_share_a_folder(tmp_path, capsys, kind):
+    board = {"class_path": "TensorBoardLogger", "init_args": {"save_dir": str(tmp_path), "name": "x", "version": "a"}}
+    table = {"class_path": "CSVLogger", "init_args": {"save_dir": str(tmp_path), "name": "x", "version": "a"}}
+    logger = {"csv": table, "none": False, "two": [board, table]}[kind]
+    settings = {"trainer.logger": logger, "trainer.default_root_dir": str(tmp_path / "root"), "trainer.max_steps": 5}
+    launch("fit", tmp_path, settings)
+    other = {**settings, "data.acceptance.k": 1}
+    if kind == "none":
+        with pytest.raises(SystemExit, match="2"):
+            launch("fit", tmp_path, other)
+        assert "holds the checkpoints of another run" in capsys.readouterr().err
+        return
+    launch("fit", tmp_path, other)
+    found = sorted(file.parent for file in tmp_path.rglob(CONFIG))
+    assert found == [tmp_path / "x/a", tmp_path / "x/a-2"]
+    assert len({run_in(folder) for folder in found}) == 2
+    assert {len(list(folder.rglob("last.ckpt"))) for folder in found} == {1}
+
+
 def test_a_run_does_not_go_on_with_other_settings(tmp_path, capsys):
     launch("fit", tmp_path, {"trainer.max_steps": 5})
     with pytest.raises(SystemExit, match="2"):
