@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from graft_lightning.reports.alarms import alarms_of
+from graft_lightning.reports.belonging import require_stage, what_does_not_belong
 from graft_lightning.reports.ceiling import ceilings
 from graft_lightning.reports.charts import bars, frontier, learning_curves
 from graft_lightning.reports.comparison import FEW, Run, compare, compare_over_conditions, curves, read_runs
@@ -43,11 +44,14 @@ def write_report(
         The path of report.md.
 
     Raises:
-        FileNotFoundError: if no run has been evaluated.
+        NoRuns: if no run has been evaluated.
+        NothingToReport: if none was evaluated in this stage, and nothing else is asked for; says what comes next.
     """
     runs = read_runs(folders)
-    out.mkdir(parents=True, exist_ok=True)
     stage = section.get("stage", "test")
+    if not (section.get("curves") or section.get("records")):
+        require_stage(runs, stage, folders)
+    out.mkdir(parents=True, exist_ok=True)
     metrics = dict(section.get("metrics", {})) or {name: name for run in runs for name in run.values}
     groups = section.get("groups") or {section.get("title", "Comparison"): ""}
     lines = [f"# {section.get('title', 'Comparison')}", "", section.get("intro", "").strip(), ""]
@@ -103,6 +107,9 @@ def write_report(
         if table:
             report.setdefault("records", {})[heading] = rows
             lines += [f"## {heading}", "", wanted.get("text", "").strip(), "", *table]
+    if doubts := what_does_not_belong(folders):
+        report["left_out"] = doubts
+        lines += ["## Left out", "", *(f"- {line}" for line in doubts), ""]
     raised = alarms_of(folders)
     if raised:
         report["alarms"] = raised
