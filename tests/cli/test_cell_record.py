@@ -111,6 +111,24 @@ def test_files_that_the_run_read_count_where_they_are_here(tmp_path, monkeypatch
     assert changes(record, IDENTITY) == []
 
 
+def test_weights_that_ship_with_the_domain_count(tmp_path, monkeypatch):
+    """No setting names them: their classes find them."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("digits", "molecules"):
+        Path("data", name).mkdir(parents=True)
+        Path("data", name, "reference.safetensors").write_bytes(b"one")
+    leave_run(Path("runs/chain/cell"), 0)
+    config = {"model": {"class_path": "graft_lightning.domains.digits.DigitReference"}}
+    Path("runs/chain/cell/config.yaml").write_text(yaml.safe_dump(config))
+    write_record(Path("records/chain/cell.json"), IDENTITY, Path("runs/chain/cell"), {})
+    record = read_record(Path("records/chain/cell.json"))
+    assert list(record["files"]) == ["data/digits/reference.safetensors"]
+    Path("data/molecules/reference.safetensors").write_bytes(b"two")
+    assert changes(record, IDENTITY) == []
+    Path("data/digits/reference.safetensors").write_bytes(b"two")
+    assert len(changes(record, IDENTITY)) == 1
+
+
 def cut(text):
     return text[: len(text) // 2]
 
