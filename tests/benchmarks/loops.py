@@ -13,7 +13,6 @@ from graft_lightning.modules.pretrain import Pretrain
 from graft_lightning.processes.noise import Noise
 from graft_lightning.processes.outputs import convert
 from graft_lightning.processes.schedules import Schedule
-from graft_lightning.rejection.own_model import OwnModel
 from graft_lightning.rejection.reference import FrozenDenoiser
 from graft_lightning.types import Batch
 from tests.benchmarks.free import TYPES, Case
