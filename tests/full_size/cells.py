@@ -1,4 +1,4 @@
-"""The cells: each a published architecture on the way that a user takes, by the configurations that ship, smallest counts.
+"""The cells: each a published architecture, by the configurations that ship and the commands that users type.
 
 A cell is a list of steps, each a process of its own: what is made first, then `plan`, then the commands. A layer over
 the shipped file names what was made and how little is asked for.
@@ -110,6 +110,7 @@ def _pipeline_layer(setting: Setting, name: str, dtype: str, side: int | None) -
         "validation": held_out,
         "test": held_out,
         "acceptance": {"class_path": "TopK", "init_args": {"k": 1}},
+        "drop_without_signal": False,  # random weights may give two images the same score
         "pool": str(setting.folder / "pool"),
         **_stream(1),
     }
