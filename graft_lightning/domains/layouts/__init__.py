@@ -11,6 +11,6 @@ The order of elements means nothing. ``layout`` holds the ways between such batc
 """
 
 from graft_lightning.domains.layouts.conditions import ElementCounts
-from graft_lightning.domains.layouts.examples import EmbeddedLayouts
+from graft_lightning.domains.layouts.examples import EmbeddedLayouts, LayoutFiles
 
-__all__ = ["ElementCounts", "EmbeddedLayouts"]
+__all__ = ["ElementCounts", "EmbeddedLayouts", "LayoutFiles"]
