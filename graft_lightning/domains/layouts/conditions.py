@@ -22,12 +22,12 @@ in ten-thousandths."""
 
 
 def count_of(condition: str) -> int:
-    """The number of elements that a condition asks for.
+    """The number of elements that a condition asks for, whatever else it tells of them (`partial`).
 
     Raises:
         ValueError: if it asks for none.
     """
-    return counts.count_of(condition, "elements")
+    return counts.count_of(condition.partition("|")[0].strip(), "elements")
 
 
 class ElementCounts(Counts):

@@ -14,6 +14,7 @@ from graft_lightning.domains.layouts.loading import load_files
 from graft_lightning.domains.layouts.pages import Pages
 from graft_lightning.domains.layouts.preprocessing import preprocessing as named
 from graft_lightning.domains.layouts.preprocessing import split
+from graft_lightning.domains.layouts.states import state_of
 from graft_lightning.shuffles import shuffles
 from graft_lightning.types import SettingsError
 
@@ -23,6 +24,8 @@ PARTS = ("train", "valid", "test", "all")
 
 class LayoutExamples(Examples):
     """Layouts of one part of a set, in an endless sequence of shuffles; the condition is ``n=<number of elements>``.
+
+    They come as the states of the noise process, whose boxes fill [-1, 1]; ``layouts`` are the layouts themselves.
 
     Args:
         part: of the split, or all.
@@ -65,7 +68,7 @@ class LayoutExamples(Examples):
     def batch(self, positions: Sequence[int], seed: int) -> tuple[Any, list[str]]:
         chosen = shuffles(len(self.layouts), seed, "layouts").at(positions)
         found = self.layouts.read(chosen, self.width)
-        return found, [condition_of(count) for count in self.layouts.counts[chosen].tolist()]
+        return state_of(found), [condition_of(count) for count in self.layouts.counts[chosen].tolist()]
 
 
 class EmbeddedLayouts(LayoutExamples):
