@@ -67,12 +67,8 @@ def test_samples_have_the_elements_that_were_asked_for(labels, sampler):
         assert state["box"].isfinite().all()
     layouts = reference.decode(trajectory.x_0)
     assert layouts["label"].max() <= 4
-    low, high = (
-        layouts["box"][..., :2] - layouts["box"][..., 2:] / 2,
-        layouts["box"][..., :2] + layouts["box"][..., 2:] / 2,
-    )
-    assert low.min() >= -1e-6
-    assert high.max() <= 1 + 1e-6
+    assert edges(layouts["box"]).min() >= -1e-6
+    assert edges(layouts["box"]).max() <= 1 + 1e-6
 
 
 def test_a_sample_depends_on_its_own_seed_alone():

@@ -79,7 +79,8 @@ def train(layouts: LayoutSet, training: Training, progress: bool = True) -> Layo
     """A freshly trained network. Torch's own generator is left as it was."""
     from tqdm.auto import tqdm
 
-    with torch.random.fork_rng(devices=[]):
+    # metrics are asked for features where no gradient is kept
+    with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
         torch.manual_seed(training.seed)
         network = LayoutNet(len(layouts.vocabulary), layouts.width).train()
         optimiser = torch.optim.Adam(network.parameters(), LEARNING_RATE)
