@@ -1,6 +1,6 @@
 """Rewards of layouts, all in [0, 1], the more the better; NaN where a layout has no element, or a box is not finite.
 
-`Alignment`, `AlignedShare` and `LittleOverlap` are the field's measures, bounded; each can be had cheaply, by few
+`GoodAlignment`, `AlignedShare` and `LittleOverlap` are the field's measures, bounded; each can be had cheaply, by few
 elements, by tiny ones, or by one many times. `Tidy` cannot. Alignment comes easier the more partners each element has:
 it is to be compared between layouts of as many elements, which acceptance within a condition does, since a condition
 asks for a number. `composition` has what designers look at beside these.
@@ -38,7 +38,7 @@ class LayoutReward(Reward):
         return self.scores(samples, conditions).masked_fill(~fit, torch.nan).float()
 
 
-class Alignment(LayoutReward):
+class GoodAlignment(LayoutReward):
     """exp(-scale A), A the alignment of LayoutGAN++ without padding: mean of -log(1 - D_i).
 
     D_i is the distance of a guide of an element to the same guide of the nearest other element.

@@ -7,10 +7,10 @@ from graft_lightning.domains.layouts import EmbeddedLayouts
 from graft_lightning.domains.layouts.composition import Margins, ReadingOrder, pieces
 from graft_lightning.domains.layouts.corrections import corrected
 from graft_lightning.domains.layouts.layout import batch
-from graft_lightning.domains.layouts.rewards import AlignedShare, Alignment, LittleOverlap, Tidy
+from graft_lightning.domains.layouts.rewards import AlignedShare, GoodAlignment, LittleOverlap, Tidy
 from graft_lightning.types import SettingsError
 
-EVERY = [Alignment(), AlignedShare(), LittleOverlap(), Tidy(), Margins(), ReadingOrder()]
+EVERY = [GoodAlignment(), AlignedShare(), LittleOverlap(), Tidy(), Margins(), ReadingOrder()]
 
 
 def layouts(*pages, labels=None, width=None):
@@ -45,7 +45,7 @@ def test_alignment_by_hand():
         min(abs(a - b) for j in range(3) if j != i for a, b in zip(guides[i], guides[j], strict=True)) for i in range(3)
     ]
     expected = math.exp(-100 * sum(-math.log(1 - gap) for gap in gaps) / 3)
-    torch.testing.assert_close(Alignment()(samples, texts(samples)), torch.tensor([1.0, expected]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(GoodAlignment()(samples, texts(samples)), torch.tensor([1.0, expected]), atol=1e-5, rtol=0)
     shares = [1.0, sum(gap <= 0.125 for gap in gaps) / 3]
     assert AlignedShare(0.125)(samples, texts(samples)).tolist() == pytest.approx(shares)
     assert AlignedShare(0.001)(samples, texts(samples)).tolist() == [1.0, 0.0]
@@ -65,7 +65,7 @@ def test_tidy_is_alignment_and_overlap_where_nothing_is_amiss():
     assert Tidy()(samples, ["n=3"]).tolist() == pytest.approx([1.0])
     stairs = layouts(STAIRS)
     found = Tidy(alignment=1.0)(stairs, ["n=3"])
-    gaps = -Alignment(1.0)(stairs, ["n=3"]).log()
+    gaps = -GoodAlignment(1.0)(stairs, ["n=3"]).log()
     assert 0 < float(found) < 1
     assert float(found) == pytest.approx(
         float(torch.exp(-gaps)), abs=0.01
@@ -86,7 +86,7 @@ def test_tidy_cannot_be_gamed():
     assert tidy[:5].max() <= 1 / asked + 1e-6
     assert float(tidy[5]) == pytest.approx(1.0)
     assert (
-        Alignment()(samples, [f"n={asked}"] * 6)[:5].min() > 0.9
+        GoodAlignment()(samples, [f"n={asked}"] * 6)[:5].min() > 0.9
     )  # the very measure that papers print is had for free
     # sharing one label is not needed for the honest page
     other = layouts(honest, labels=[[i % 5 for i in range(asked)]])
@@ -155,7 +155,7 @@ def test_misaligned_pages_earn_less():
     straight, crooked = (
         EmbeddedLayouts(count=300, misaligned=share, part="all").layouts.read(range(300)) for share in (0.0, 1.0)
     )
-    for reward in (Alignment(), AlignedShare(), Tidy()):
+    for reward in (GoodAlignment(), AlignedShare(), Tidy()):
         assert reward(straight, texts(straight)).mean() > reward(crooked, texts(crooked)).mean() + 0.1
 
 
@@ -206,7 +206,7 @@ def test_corrected_elements_are_those_that_have_come_onto_a_guide():
 @pytest.mark.parametrize(
     ("make", "named"),
     [
-        (lambda: Alignment(0.0), "scale=0.0"),
+        (lambda: GoodAlignment(0.0), "scale=0.0"),
         (lambda: AlignedShare(-1.0), "tolerance=-1.0"),
         (lambda: LittleOverlap(math.nan), "scale=nan"),
         (lambda: Tidy(alike=1.0), "alike=1.0"),
