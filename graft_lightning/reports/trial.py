@@ -12,7 +12,7 @@ from graft_lightning.modules.stages import halves
 from graft_lightning.processes.noise import Noise
 from graft_lightning.rejection.reference import Reference
 from graft_lightning.rejection.reward import Reward, score
-from graft_lightning.types import Batch, StateLike
+from graft_lightning.types import Batch, Groups, StateLike
 
 REPEATS = 3
 """Timed calls; the fastest counts."""
@@ -64,21 +64,13 @@ def training_step(module: DenoisingModule, conditions: Sequence[str], size: int)
     """
     reference = module.reference
     texts = texts_for(conditions, size)
-    batch = Batch(pure_noise(reference, texts, module.device), texts, torch.arange(size), torch.ones(size))
-    level, low, high = module.loss_range()
+    examples = pure_noise(reference, texts, module.device), texts, torch.arange(size), torch.ones(size)
+    over_groups = getattr(module, "pool_objective", None) is not None
+    batch = Groups(*examples, torch.zeros(size), size) if over_groups else Batch(*examples)
+    batch = batch.to(module.device)
 
     def step() -> None:
-        loss = module.objective.loss(
-            module.opened().trainable,
-            reference.process,
-            batch.x,
-            reference.encode(batch.conditions, module.device),
-            Noise(batch.seeds, module.device),
-            level,
-            low,
-            high,
-        )
-        loss.value.mean().backward()
+        module.loss_of(batch)[0].backward()
         module.zero_grad()
 
     return step
