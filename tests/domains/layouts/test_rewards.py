@@ -45,7 +45,9 @@ def test_alignment_by_hand():
         min(abs(a - b) for j in range(3) if j != i for a, b in zip(guides[i], guides[j], strict=True)) for i in range(3)
     ]
     expected = math.exp(-100 * sum(-math.log(1 - gap) for gap in gaps) / 3)
-    torch.testing.assert_close(GoodAlignment()(samples, texts(samples)), torch.tensor([1.0, expected]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        GoodAlignment()(samples, texts(samples)), torch.tensor([1.0, expected]), atol=1e-5, rtol=0
+    )
     shares = [1.0, sum(gap <= 0.125 for gap in gaps) / 3]
     assert AlignedShare(0.125)(samples, texts(samples)).tolist() == pytest.approx(shares)
     assert AlignedShare(0.001)(samples, texts(samples)).tolist() == [1.0, 0.0]
