@@ -254,10 +254,10 @@ class Evaluate(L.Callback):
         texts, samples = zip(*self._shown, strict=True)
         log_sheet(trainer, f"{stage}/samples", sheet_of(module, concatenate(samples), texts), file)
         if self._base_shown and self._base_shown is not self._shown:
-            pairs = zip(self._base_shown, self._shown, strict=False)
-            both = [image for (_, before), (_, after) in pairs for image in (before, after)]
-            captions = [f"{when}: {text}" for text in texts for when in ("base", "now")][: len(both)]
-            log_sheet(trainer, f"{stage}/base_and_now", sheet_of(module, concatenate(both), captions))
+            pairs = list(zip(self._base_shown, self._shown, strict=False))
+            before, after = (concatenate([pair[k][1] for pair in pairs]) for k in (0, 1))
+            both = module.decoder.compare(before, after, texts[: len(pairs)])
+            log_sheet(trainer, f"{stage}/base_and_now", both, file.with_name("base_and_now.png"))
 
 
 def condition_means(rows: Sequence[tuple[str, int, list[float]]], column: int) -> dict[str, float]:
