@@ -321,10 +321,10 @@ class Evaluate(L.Callback):
         tag = f"{stage}/base" if file.stem == "test-base" else f"{stage}/samples"
         log_sheet(trainer, tag, sheet_of(module, concatenate(samples), texts), file, step)
         if self._base_shown and self._base_shown is not self._shown:
-            pairs = zip(self._base_shown, self._shown, strict=False)
-            both = [image for (_, before), (_, after) in pairs for image in (before, after)]
-            captions = [f"{when}: {text}" for text in texts for when in ("base", "now")][: len(both)]
-            log_sheet(trainer, f"{stage}/base_and_now", sheet_of(module, concatenate(both), captions), step=step)
+            pairs = list(zip(self._base_shown, self._shown, strict=False))
+            before, after = (concatenate([pair[k][1] for pair in pairs]) for k in (0, 1))
+            both = module.decoder.compare(before, after, texts[: len(pairs)])
+            log_sheet(trainer, f"{stage}/base_and_now", both, file.with_name("base_and_now.png"), step)
 
 
 def _of_run(module: L.LightningModule) -> dict[str, str]:

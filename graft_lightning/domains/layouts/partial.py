@@ -7,8 +7,9 @@
     n=4 | ? | ? | title 0.5 0.1 0.8 0.04               the same, but for the place of the element in the result
     n=2 | text ~0.5 ~0.1 ~0.8 ~0.2 | text ~.5 ~.4 ~.8 ~.2      refinement: boxes are known roughly
 
-After the number of elements, one part for each element that something is known of, in the order of the result: its label, then centre x, centre y,
-width and height as shares of the page's sides. ``?`` stands for what is free, ``~`` before what is known roughly.
+After the number of elements, one part for each element that something is known of, in the order of the result: its
+label, then centre x, centre y, width and height as shares of the page's sides. ``?`` stands for what is free, ``~``
+before what is known roughly.
 """
 
 import math
