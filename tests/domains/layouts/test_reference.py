@@ -307,6 +307,19 @@ def test_settings_that_cannot_be_are_named(arguments, named):
         LayoutReference(**arguments)
 
 
+def test_no_condition_is_no_row():
+    assert small()[0].encode([], "cpu")["box"].shape == (0, 8, 4)
+
+
+def test_captions_do_not_spell_out_what_is_known():
+    reference, network = small()
+    samples = reference.decode(sampled(reference, network).x_0)
+    short, long = (
+        reference.draw(samples, [text] * 3).shape for text in ("n=3", "n=3 | " + "title 0.5 0.5 0.5 0.5 | " * 3)
+    )
+    assert long[1] <= short[1] + 13
+
+
 def test_a_condition_may_not_ask_for_more_than_there_is_room_for():
     with pytest.raises(SettingsError, match=r"n=9 .* max_elements=8"):
         small()[0].encode(["n=3", "n=9 | title"], "cpu")
