@@ -28,6 +28,7 @@ import graft_lightning.rejection.acceptance  # noqa: F401
 from graft_lightning import domains
 from graft_lightning.callbacks.collect import Collect
 from graft_lightning.callbacks.evaluate import Evaluate
+from graft_lightning.callbacks.keep_best import KeepBest
 from graft_lightning.cli.allocator import keep_freed_memory
 from graft_lightning.cli.trainer import GraftTrainer
 from graft_lightning.rejection.pool import PoolError
@@ -61,7 +62,7 @@ class Parser(LightningArgumentParser):
 
 
 class GraftCLI(LightningCLI):
-    """Lightning's CLI with our blocks `collect` and `evaluate`, and with our commands.
+    """Lightning's CLI with our blocks `collect`, `evaluate` and `best`, and with our commands.
 
     Args:
         arguments: of `LightningCLI` that differ from ours.
@@ -98,6 +99,7 @@ class GraftCLI(LightningCLI):
         """The blocks of a run beside data, model and trainer."""
         parser.add_lightning_class_args(Collect, "collect")
         parser.add_lightning_class_args(Evaluate, "evaluate")
+        parser.add_lightning_class_args(KeepBest, "best")
 
     def instantiate_classes(self) -> None:
         """Builds everything; what a constructor refuses is a mistake in the configuration.

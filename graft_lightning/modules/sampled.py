@@ -32,6 +32,7 @@ class SampledModule(L.LightningModule):
         super().__init__()
         self.views: Views | None = None  # of what is trained; none before the networks are built
         self.trained_steps = 0
+        self.kept_step: int | None = None  # the step that the weights are of, where it is not the last one
 
     @property
     @abstractmethod
@@ -76,11 +77,13 @@ class SampledModule(L.LightningModule):
 
         They could not be loaded again without trusting the file's code; `load_from_checkpoint` takes them as arguments.
         """
+        if self.kept_step is not None:
+            checkpoint["kept_step"] = self.kept_step
         if not _is_plain(checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {})):
             del checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.trained_steps = int(checkpoint["global_step"])
+        self.trained_steps = int(checkpoint.get("kept_step", checkpoint["global_step"]))
 
     def validation_step(self, batch: Draws, batch_idx: int) -> Any:
         return self.decoder.decode(self.sample(batch))
