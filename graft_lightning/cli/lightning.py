@@ -1,4 +1,4 @@
-"""``fit``, ``validate``, ``test``, ``predict``, ``plan``, ``diagnose``: one LightningCLI."""
+"""``fit``, ``validate``, ``test``, ``predict``, ``plan``, ``diagnose``, ``placebo``, ``tune``: one LightningCLI."""
 
 import difflib
 import logging
@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
 
 import lightning as L
+import yaml
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from omegaconf.errors import OmegaConfBaseException
 from torch.multiprocessing import ProcessRaisedException
@@ -31,10 +32,16 @@ from graft_lightning.callbacks.evaluate import Evaluate
 from graft_lightning.callbacks.keep_best import KeepBest
 from graft_lightning.cli.allocator import keep_freed_memory
 from graft_lightning.cli.trainer import GraftTrainer
+from graft_lightning.durable import write_text
 from graft_lightning.rejection.pool import PoolError
+from graft_lightning.reports.tuning import with_settings
+from graft_lightning.runs import run_folder
 from graft_lightning.types import SettingsError
 
 log = logging.getLogger(__name__)
+
+BLOCKS = ("data", "collect", "evaluate", "best", "model", "trainer")
+"""What a configuration is made of, whatever the command."""
 
 REFUSALS = (PoolError, SettingsError, FileNotFoundError)
 """Bad input: told in one message, without a traceback."""
@@ -84,8 +91,9 @@ class GraftCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """Lightning's, plan and diagnose."""
-        return {**LightningCLI.subcommands(), "plan": {"model", "datamodule"}, "diagnose": {"model", "datamodule"}}
+        """Lightning's, and our own."""
+        ours = ("plan", "diagnose", "placebo", "tune")
+        return {**LightningCLI.subcommands(), **{name: {"model", "datamodule"} for name in ours}}
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """A `Parser`."""
@@ -111,6 +119,23 @@ class GraftCLI(LightningCLI):
             super().instantiate_classes()
         except ValueError as error:
             raise SettingsError(innermost(str(error))) from error
+
+    def after_tune(self) -> None:
+        """Writes the configuration with the settings that were chosen, ready for ``fit``."""
+        found = self.trainer.tuned
+        if found is None or found.point is None:
+            return
+        parser = self._parser("tune")
+        config = yaml.safe_load(parser.dump(self.config["tune"], skip_none=False))
+        kept = {key: config[key] for key in ("seed_everything", *BLOCKS) if key in config}
+        weightings = {
+            name: {"class_path": "graft_lightning.processes.weightings.CappedInverseAlpha", "init_args": {"cap": cap}}
+            for name, cap in self.trainer.caps.items()
+        }
+        path = run_folder(self.trainer) / "tuned.yaml"
+        text = yaml.safe_dump(with_settings(kept, found.point, weightings), sort_keys=False)
+        write_text(path, f"# Chosen by tune; fit --config {path}\n{text}")
+        print(f"Written: {path}\n  python -m graft_lightning fit --config {path}")
 
     def _parse_ckpt_path(self) -> None:
         """Leaves the configuration as it was written: hyper-parameters of a checkpoint never override it in silence."""

@@ -17,7 +17,7 @@ GAINS = {**KEPT, "model.handoff": 0.0, "model.optimizer.lr": 0.003}
 LOSES = {
     **KEPT,
     "model.handoff": 0.0,
-    "model.optimizer.lr": 0.003,
+    "model.optimizer.lr": 0.01,
     "data.acceptance": {"class_path": "tests.runs.Worst", "init_args": {"k": 2}},
     "collect.reward": {"class_path": "tests.runs.Paper"},
     "evaluate.rewards": [{"class_path": "tests.runs.Paper"}],
