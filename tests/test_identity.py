@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from graft_lightning.identity import content, describe, differences, digest, digest_of, is_users
+from graft_lightning.identity.description import source_text
 from graft_lightning.identity.files import MANY, _read
 from graft_lightning.rejection.acceptance import TopK
 
@@ -206,6 +207,21 @@ def test_lambdas_and_inner_functions_are_told_apart():
     found = [digest_of(describe(value)) for value in several]
     assert len(set(found)) == len(found)
     assert [digest_of(describe(value)) for value in several] == found
+
+
+def test_lambdas_of_one_line_are_told_apart_where_code_has_no_columns():
+    """As before Python 3.11, whose code objects know lines alone."""
+    k = 3
+    numbers = [lambda x: x + 1, lambda x: x + k]
+    names = [lambda x: x, lambda y: y]
+    nested = [lambda x: abs(x), lambda x: (lambda y: y)(x)]
+    pairs = numbers, names, nested
+    texts = [[source_text(f).split("\n")[1] for f in pair] for pair in pairs]
+    assert texts == [
+        ["lambda x: x + 1", "lambda x: x + k"],
+        ["lambda x: x", "lambda y: y"],
+        ["lambda x: abs(x)", "lambda x: (lambda y: y)(x)"],
+    ]
 
 
 def test_functions_without_a_file_are_told_apart():

@@ -6,7 +6,7 @@ import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import torch
@@ -22,6 +22,7 @@ from graft_lightning.rejection.collection import Collection
 from graft_lightning.rejection.levels import kept_levels
 from graft_lightning.rejection.pool import Round, TrajectoryPool
 from graft_lightning.rejection.reward import Reward
+from graft_lightning.rejection.scoring import by_name
 from graft_lightning.rejection.selection import Selection, mean_of_all
 from graft_lightning.runs import COLLECTED, run_folder
 from graft_lightning.types import SettingsError
@@ -36,8 +37,10 @@ TRIAL = 2
 class Collect(L.Callback):
     """Fills the pool: every condition of the datamodule, ``draws`` times, scored by the reward.
 
-    A pool that was filled by the same reference is used again: a change of the rule, of K / M, of the hand-off among
-    the kept levels draws nothing new. Runs in ``on_fit_start``, and for several rounds at the end of epochs, where the
+    A pool that was filled by the same reference is used again: a change of the rule, of K, of the hand-off among the
+    kept levels draws nothing new, fewer draws or conditions use a part of what is there, and more draws, further
+    conditions, further levels draw what is missing. A reward that has changed is refused, unless ``data.rescore`` puts
+    its old scores aside. Runs in ``on_fit_start``, and for several rounds at the end of epochs, where the
     pool is drawn again from the current model.
 
     Args:
@@ -48,6 +51,7 @@ class Collect(L.Callback):
         also: further rewards to store beside the first.
         rounds: 1 samples the frozen reference once; more re-draw from the current model.
         epochs_per_round: training epochs between rounds.
+        keep_as: type that kept states are rounded to on disk, of those that are drawn from now on; as drawn by default.
     """
 
     def __init__(
@@ -59,13 +63,14 @@ class Collect(L.Callback):
         also: list[Reward] | None = None,
         rounds: int = 1,
         epochs_per_round: int = 1,
+        keep_as: Literal["float16", "bfloat16"] | None = None,
     ) -> None:
         for name, value in (("draws", draws), ("batch_size", batch_size), ("rounds", rounds)):
             if value < 1:
                 raise ValueError(f"collect.{name}={value}; it must be at least 1")
         if outside := [fraction for fraction in keep if not 0 <= fraction < 1]:
             raise ValueError(f"collect.keep={list(keep)}: {outside[0]} lies outside [0, 1)")
-        self.reward, self.also = reward, list(also or [])
+        self.reward, self.also, self.keep_as = reward, list(also or []), keep_as
         self.draws, self.keep, self.batch_size = draws, tuple(keep), batch_size
         self.rounds, self.epochs_per_round = rounds, epochs_per_round
         self.round_index = 0
@@ -75,7 +80,7 @@ class Collect(L.Callback):
     @property
     def rewards(self) -> dict[str, Reward]:
         """All rewards by name, the one that is maximised first."""
-        return {reward.name: reward for reward in [self.reward, *self.also] if reward is not None}
+        return by_name(reward for reward in [self.reward, *self.also] if reward is not None)
 
     # ---- hooks
 
@@ -107,7 +112,9 @@ class Collect(L.Callback):
         if self.round_index == 0:
             self.collect(trainer, module, data, 0, module.opened().frozen)
             return
-        opened = TrajectoryPool.open(data.pool, verify=False).round(self.round_index)
+        opened = TrajectoryPool.open(data.pool, verify=False).round(
+            self.round_index, data.conditions.texts()[: self._conditions], self.draws
+        )
         # Refuses the pool of another reference.
         TrajectoryPool.create(data.pool, module.reference_fingerprint(), data.seed, verify=False)
         if not opened.complete:
@@ -169,6 +176,8 @@ class Collect(L.Callback):
             self.keep,
             data.seed,
             self.batch_size,
+            self.keep_as,
+            data.rescore,
         )
 
     def collect(

@@ -18,7 +18,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from omegaconf.errors import OmegaConfBaseException
 from torch.multiprocessing import ProcessRaisedException
 
-# Whatever a YAML file may name by its bare class name is imported here, and with the domains, which are found.
+# Whatever a YAML file may name by its bare class name is imported here; the domains that it names, later.
 import graft_lightning.callbacks
 import graft_lightning.datamodules
 import graft_lightning.modules
@@ -64,8 +64,19 @@ class Parser(LightningArgumentParser):
             )
             if close:
                 message += f"\n  did you mean '{close[0]}'?"
-        sys.stderr.write(f"error: {message}\n")
-        raise SystemExit(2)
+        raise Mistaken(message)
+
+
+class Mistaken(SystemExit):
+    """A command line or configuration that the parser refuses.
+
+    Attributes:
+        message: what is wrong.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(2)
+        self.message = message
 
 
 class GraftCLI(LightningCLI):
@@ -86,8 +97,25 @@ class GraftCLI(LightningCLI):
             "parser_kwargs": {"parser_mode": "omegaconf"},
         }
         _quieten()
-        domains.load_all()
-        super().__init__(**ours | arguments)
+        given = ours | arguments
+        words = _words(given.get("args"))
+        asked = {name: skip for name, skip in self.subcommands().items() if name in words}
+        if asked:  # a parser takes a fifth of a second, and there is one for each command
+            vars(self)["subcommands"] = lambda: asked
+        if any(word.partition("=")[0].endswith("help") for word in words):
+            domains.load_all()  # a page that lists classes lists all
+        domains.load_named(_with_files(words))
+        try:
+            try:
+                super().__init__(**given)
+            except Mistaken:
+                if not domains.unloaded():
+                    raise
+                domains.load_all()  # it may name what a domain imports from elsewhere; else the error lists all classes
+                super().__init__(**given)
+        except Mistaken as mistake:
+            sys.stderr.write(f"error: {mistake.message}\n")
+            raise SystemExit(2) from None
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -166,6 +194,26 @@ def run_lightning(args: Sequence[str] | None = None) -> GraftCLI:
             raise
         sys.stderr.write(f"error: {message}\n")
         raise SystemExit(2) from None
+
+
+def _words(args: Any) -> list[str]:
+    """The words of a command line; of a configuration that was given in its place, its text."""
+    if args is None:
+        return sys.argv[1:]
+    return [str(word) for word in args] if isinstance(args, list | tuple) else [str(args)]
+
+
+def _with_files(words: Sequence[str]) -> list[str]:
+    """Words, and the texts of the YAML files that they name, and of those that these name."""
+    texts, waiting, seen = list(words), list(words), set[Path]()
+    while waiting:
+        for name in re.findall(r"[^\s=\"']+\.ya?ml", waiting.pop()):
+            file = Path(name)
+            if file not in seen and file.is_file():
+                seen.add(file)
+                texts.append(file.read_text(encoding="utf-8", errors="replace"))
+                waiting.append(texts[-1])
+    return texts
 
 
 def _refusal_of_a_process(text: str) -> str | None:

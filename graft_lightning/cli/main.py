@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from graft_lightning import __version__
+from graft_lightning.cli.pages import page
 
 LIGHTNING = "graft_lightning.cli.lightning:run_lightning"
 """Takes the command's own name too; the others take what follows it."""
@@ -67,7 +68,7 @@ Fine-tune diffusion and flow models on any reward by rejection sampling: GRAFT, 
 }
   python -m graft_lightning fit --config experiments/digits/pgraft.yaml
   python -m graft_lightning fit --config experiments/digits/pgraft.yaml --model.handoff 0.5 --trainer.max_steps 800
-  python -m graft_lightning fit --help               every option of fit
+  python -m graft_lightning fit --help               the options of fit that people change; --help_all for all
   python -m graft_lightning fit --config FILE --print_config
   tensorboard --logdir runs
 """
@@ -92,6 +93,12 @@ def main(args: Sequence[str] | None = None) -> None:
         return
     # options may stand before a command of Lightning's
     target = LIGHTNING if name.startswith("-") else COMMANDS[name].target if name in COMMANDS else _unknown(name)
+    if target == LIGHTNING and {"-h", "--help"} & set(arguments):
+        asked = next((word for word in arguments if word in RUN), None)
+        print(page(asked, RUN[asked].help) if asked else HELP)
+        return
+    if "--help_all" in arguments:
+        arguments = args = ["--help" if word == "--help_all" else word for word in arguments]
     module, _, function = target.partition(":")
     run = getattr(importlib.import_module(module), function)
     if target == LIGHTNING:

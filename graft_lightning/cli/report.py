@@ -3,7 +3,6 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from graft_lightning.reports.document import write_report
 
@@ -21,8 +20,3 @@ def run_report(args: Sequence[str]) -> None:
         print(f"report: {write_report(options.folders, options.out or options.folders[0], section)}")
     except FileNotFoundError as error:
         parser.error(str(error))
-
-
-def write_reports(folder: Path, settings: dict[str, Any]) -> list[Path]:
-    """The report of a sweep, as its file describes it."""
-    return [write_report([folder], folder, settings)]

@@ -27,6 +27,8 @@ class AcceptedTrajectories(HeldOutConditions):
         steps_per_epoch: steps that count as an epoch (validation, rounds).
         reward: name of the reward to accept by; the first collected by default.
         drop_without_signal: leave out conditions whose rewards are all equal.
+        rescore: where a reward was changed since it scored the pool, put the old scores aside, under a name of their
+            own, and score anew; refused otherwise.
         group: draws of a group, where the objective looks at whole groups; it divides the batch. By default the largest
             number that does, and is no more than the draws of a condition.
         evaluation: held-out conditions and the run's seed; arguments of `HeldOutConditions`.
@@ -41,13 +43,14 @@ class AcceptedTrajectories(HeldOutConditions):
         steps_per_epoch: int = 100,
         reward: str | None = None,
         drop_without_signal: bool = True,
+        rescore: bool = False,
         group: int | None = None,
         **evaluation: Any,
     ) -> None:
         super().__init__(**evaluation)
         self.conditions, self.acceptance, self.pool = conditions, acceptance, pool
         self.batch_size, self.steps_per_epoch = batch_size, steps_per_epoch
-        self.reward, self.drop_without_signal = reward, drop_without_signal
+        self.reward, self.drop_without_signal, self.rescore = reward, drop_without_signal, rescore
         self.group = group
         if group is not None and (group < 1 or batch_size % group):
             raise ValueError(f"data.group={group} does not divide data.batch_size={batch_size} into whole groups")

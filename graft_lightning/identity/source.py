@@ -209,7 +209,9 @@ def _definition(text: str, name: str, line: int, code: CodeType | None = None) -
     found = [node for qualified, node in _definitions(_module(text), "") if qualified == name]
     if name.endswith("<lambda>"):
         found = [node for node in found if node.lineno <= line <= (node.end_lineno or line)]
-        return min(found, key=lambda node: _misses(node, code), default=None)
+        if len(found) > 1 and code is not None:
+            found = [node for node in found if _compiles_to(node, text, code)] or found
+        return min(found, key=lambda node: len(ast.unparse(node)), default=None)
     return min(found, key=lambda node: abs(_first_line(node) - line), default=None)
 
 
@@ -228,14 +230,36 @@ def _first_line(node: Definition) -> int:
     return min([node.lineno, *(decorator.lineno for decorator in decorators)])
 
 
-def _misses(node: Definition, code: CodeType | None) -> tuple[int, int]:
-    """How many places of a lambda's code lie outside of a node, and the node's length: one line may hold several."""
-    assert isinstance(node, ast.Lambda)
-    body = node.body
-    first, last = (body.lineno, body.col_offset), (body.end_lineno or 0, body.end_col_offset or 0)
-    places = [place for place in (code.co_positions() if code else ()) if None not in place and place[3]]
-    outside = [p for p in places if not ((p[0], p[2]) >= first and (p[1], p[3]) <= last)]
-    return len(outside), len(ast.unparse(node))
+def _compiles_to(node: ast.Lambda, text: str, code: CodeType) -> bool:
+    """Whether a lambda of a text is the one that became some code: one line may hold several.
+
+    The text is compiled with that lambda alone moved to a line of its own, below all others: columns of code exist from
+    Python 3.11 on only, and a compiled lambda refers to what is around it.
+    """
+    apart = len(text.splitlines()) + 2
+    tree = ast.parse(text)
+    for found in ast.walk(tree):
+        if isinstance(found, ast.Lambda) and _place(found) == _place(node):
+            ast.increment_lineno(found, apart - found.lineno)
+    try:
+        whole = compile(tree, "text", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+    except (SyntaxError, ValueError):
+        return False
+    moved = [inner for inner in _codes(whole) if inner.co_name == "<lambda>" and inner.co_firstlineno == apart]
+    wanted = (_bytecode(code), code.co_varnames, code.co_freevars)
+    return any((_bytecode(inner), inner.co_varnames, inner.co_freevars) == wanted for inner in moved)
+
+
+def _place(node: ast.expr) -> tuple[int | None, ...]:
+    return node.lineno, node.col_offset, node.end_lineno, node.end_col_offset
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    """A code and all that it holds."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _codes(constant)
 
 
 class _WithoutDocstrings(ast.NodeTransformer):

@@ -86,7 +86,8 @@ class Reference(Codec, ABC):
     def meta_network(self) -> nn.Module:
         """The network without weights (on torch's meta device): what counts parameters where weights are absent."""
         with torch.device("meta"):
-            return self.build(pretrained=False)
+            # Once more, for buffers that a network makes elsewhere: from NumPy, or on a device that it names.
+            return self.build(pretrained=False).to("meta")
 
     @abstractmethod
     def denoise(self, network: nn.Module, x_t: Any, t: Tensor, condition: Any) -> Any:
@@ -105,7 +106,11 @@ class Reference(Codec, ABC):
 
     @abstractmethod
     def encode(self, conditions: Sequence[str], device: torch.device | str) -> Any:
-        """Encoded conditions, a tensor or TensorDict with ``batch`` rows. "" is the null condition."""
+        """Encoded conditions, a tensor or TensorDict with ``batch`` rows."""
+
+    def null(self, device: torch.device | str) -> Any:
+        """The encoded null condition of classifier-free guidance, one row; that of "" by default."""
+        return self.encode([""], device)
 
     def blank(self, conditions: Sequence[str]) -> Any:
         """What `encode` gives, on the CPU and of any values: its shapes are what counting operations needs.
@@ -237,7 +242,7 @@ def open_views(
     trainable: Denoiser = TrainableDenoiser(reference, network)
     scale = reference.guidance_scale
     if scale != 1:
-        null = functools.cache(lambda device: reference.encode([""], device))
+        null = functools.cache(reference.null)
         guided = Guided(frozen, frozen, scale, null, joint=True)
         trainable = Guided(trainable, frozen, scale, null) if guidance == "composed" else trainable
         frozen = guided

@@ -22,7 +22,9 @@ from graft_lightning.statistics import Interval
 Table = Mapping[str, Mapping[str, Interval]]
 
 
-def write_report(folders: Sequence[Path], out: Path, section: Mapping[str, Any]) -> Path:
+def write_report(
+    folders: Sequence[Path], out: Path, section: Mapping[str, Any], pictures: Sequence[Path] | None = None
+) -> Path:
     """Makes the report of the runs in some folders.
 
     Args:
@@ -36,6 +38,7 @@ def write_report(folders: Sequence[Path], out: Path, section: Mapping[str, Any])
             metric}`` of a metric above 0), ``frontiers`` (heading -> ``{x, y, series: {label: [methods]}, level, scale,
             text}``), ``records`` (heading -> a `record_table`), ``sheets`` (heading -> file below the folders),
             ``outro``.
+        pictures: folders where the sheets lie, if not with the records; those that are not there are left out.
 
     Returns:
         The path of report.md.
@@ -109,7 +112,7 @@ def write_report(folders: Sequence[Path], out: Path, section: Mapping[str, Any])
     if raised:
         report["alarms"] = raised
         lines += ["## Alarms", "", *(f"- {where}: {what}" for where, found in raised.items() for what in found), ""]
-    lines += images(folders, section.get("sheets", {}), out)
+    lines += images(folders if pictures is None else pictures, section.get("sheets", {}), out)
     lines += [section.get("outro", "").strip(), ""]
     (out / "report.json").write_text(json.dumps(_without_nan(report), indent=1) + "\n", encoding="utf-8")
     (out / "report.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
