@@ -5,7 +5,10 @@
 <run>/evaluation.jsonl    metrics of every evaluation, one JSON object a line
 <run>/alarms.jsonl        what was watched in each, and the alarms that it raised
 <run>/collected.json      of the first round: the acceptance rule, counts, rewards before and after
-<run>/checkpoints/*.ckpt
+<run>/kept.json           which weights a fit ended with, its best or the base's, and why
+<run>/placebo.json        how far fine-tuning on unselected samples moves rewards and metrics
+<run>/tuned.json          settings that `tune` tried, and those that it chose
+<run>/checkpoints/*.ckpt  last.ckpt, where a fit goes on; best.ckpt, the weights that it ended with
 <run>/done.json           of a sweep's cell: it has run to its end, and with which settings
 """
 
@@ -24,6 +27,9 @@ RUN = "run.json"
 EVALUATIONS = "evaluation.jsonl"
 ALARMS = "alarms.jsonl"
 COLLECTED = "collected.json"
+KEPT = "kept.json"
+PLACEBO = "placebo.json"
+TUNED = "tuned.json"
 DONE = "done.json"
 LOG = "log.txt"
 
