@@ -14,6 +14,7 @@ import torch
 from graft_lightning.callbacks.figures import accepted_figure, log_figure, log_samples
 from graft_lightning.callbacks.ranks import ranks_of
 from graft_lightning.datamodules.accepted import AcceptedTrajectories
+from graft_lightning.durable import write_text
 from graft_lightning.identity import digest
 from graft_lightning.modules.graft import PGraft
 from graft_lightning.processes.denoiser import Denoiser
@@ -284,9 +285,8 @@ class Collect(L.Callback):
             "rewards": means,
             "implied": _implied(selection),
         }
-        folder.mkdir(parents=True, exist_ok=True)
         name = COLLECTED if opened.index == 0 else f"collected-{opened.index}.json"
-        (folder / name).write_text(json.dumps(record, indent=1))
+        write_text(folder / name, json.dumps(record, indent=1))
 
 
 def _implied(selection: Selection) -> dict[str, float]:

@@ -10,13 +10,14 @@ from typing import Any
 
 from graft_lightning.durable import sync_folder
 from graft_lightning.identity import differences
+from graft_lightning.refusals import Refusal
 
 FORMAT = "graft_lightning.pool"
 VERSION = 1
 FILE = "manifest.json"
 
 
-class PoolError(RuntimeError):
+class PoolError(Refusal, RuntimeError):
     """Anything that keeps a pool from being used as it was asked for."""
 
 
