@@ -333,7 +333,6 @@ class Collect(L.Callback):
             **({} if module.run is None else {"run": module.run}),
             "implied": _implied(selection),
         }
-        folder.mkdir(parents=True, exist_ok=True)
         name = COLLECTED if opened.index == 0 else f"collected-{opened.index}.json"
         write_text(folder / name, json.dumps(record, indent=1))
 

@@ -1,6 +1,4 @@
-"""``fit``, ``validate``, ``test``, ``predict``, ``plan``, ``diagnose``, ``collect``, ``placebo``, ``tune``:
-one LightningCLI.
-"""
+"""``fit``, ``validate``, ``test``, ``predict`` and the commands of `GraftTrainer`: one LightningCLI."""
 
 import difflib
 import logging

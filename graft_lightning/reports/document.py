@@ -4,12 +4,12 @@ import datetime
 import json
 import os
 import platform
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from graft_lightning.durable import write_bytes, write_text
 from graft_lightning.reports.alarms import alarms_of
 from graft_lightning.reports.belonging import require_stage, what_does_not_belong
 from graft_lightning.reports.ceiling import ceilings
@@ -121,8 +121,8 @@ def write_report(
         lines += ["## Alarms", "", *(f"- {where}: {what}" for where, found in raised.items() for what in found), ""]
     lines += images(folders if pictures is None else pictures, section.get("sheets", {}), out)
     lines += [section.get("outro", "").strip(), ""]
-    (out / "report.json").write_text(json.dumps(_without_nan(report), indent=1) + "\n", encoding="utf-8")
-    (out / "report.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+    write_text(out / "report.json", json.dumps(_without_nan(report), indent=1) + "\n")
+    write_text(out / "report.md", "\n".join(lines).rstrip() + "\n")
     return out / "report.md"
 
 
@@ -323,7 +323,7 @@ def images(folders: Iterable[Path], wanted: Mapping[str, str], out: Path) -> lis
         found = next((file for folder in folders for file in sorted(folder.glob(pattern))), None)
         if found is not None:
             name = f"samples{number}.png"
-            shutil.copyfile(found, out / name)
+            write_bytes(out / name, found.read_bytes())
             lines += [f"### {heading}", "", f"![{heading}]({name})", ""]
     return ["## Samples", "", *lines] if lines else []
 
