@@ -306,7 +306,7 @@ class Evaluate(L.Callback):
         for logger in trainer.loggers if (record["stage"], record["method"]) != ("test", "base") else ():
             logger.log_metrics(curves, step=record["step"])
         where = {name: record[name] for name in ("stage", "method", "step", "run") if name in record}
-        watched = {**where, "metrics": metrics, "alarms": lines}
+        watched: dict[str, Any] = {**where, "metrics": metrics, "alarms": lines}
         tell(folder, watched, boards(trainer))
         return watched
 

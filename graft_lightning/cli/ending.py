@@ -6,22 +6,22 @@ from pathlib import Path
 from typing import Any
 
 from graft_lightning.callbacks.files import WriteSamples
-from graft_lightning.runs import CONFIG, checkpoints_below, last_records
+from graft_lightning.runs import CONFIG, checkpoints_below, last_records, run_folder
 
 US = "python -m graft_lightning"
 
 
 def tell_what_is_where(cli: Any, command: str) -> None:
-    """Prints the last lines of one of the trainer's commands, on one process.
+    """Prints the last lines of one of the trainer's commands, on one process. Collective.
 
     Args:
         cli: that ran it.
         command: its name.
     """
     trainer = cli.trainer
+    folder = run_folder(trainer)
     if not trainer.is_global_zero or trainer.fast_dev_run:
         return
-    folder = Path(trainer.log_dir or trainer.default_root_dir)
     lines = {"fit": _of_fit, "test": _of_evaluation, "validate": _of_evaluation, "predict": _of_samples}.get(command)
     if lines is not None:
         print("\n".join(lines(cli, folder)))
@@ -61,7 +61,7 @@ def _of_samples(cli: Any, folder: Path) -> Iterator[str]:
     writer = next((c for c in cli.trainer.callbacks if isinstance(c, WriteSamples)), None)
     if writer is None:
         return
-    place = writer.place(cli.trainer)
+    place = writer.place(folder)
     if not place.is_dir():
         yield "no samples: data has no conditions to predict (data.predict, data.test or data.validation)"
         return

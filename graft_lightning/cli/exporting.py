@@ -112,8 +112,8 @@ def load(module: Any, checkpoint: Path, run: Path | None = None) -> None:
         run: folder of the run that it has to be of; one of any, by default.
 
     Raises:
-        SettingsError: if the checkpoint is of another run, sharded, none of Lightning's, holds objects that only code could
-            make, or does not fit the module; names the file, and what is wrong.
+        SettingsError: if the checkpoint is of another run, sharded, none of Lightning's, holds objects that only code
+            could make, or does not fit the module; names the file, and what is wrong.
     """
     if checkpoint.is_dir():
         raise SettingsError(

@@ -59,6 +59,8 @@ def place_fit(config: Any, plain: Mapping[str, Any]) -> None:
         return
     used = _used_folders(folder)
     same = [place for place in used if not _changed(place, plain)]
+    if asked is None and ((plain.get("data") or {}).get("init_args") or {}).get("rescore"):
+        same = []  # by another reward, though of the same name
     if asked == "last" and not same:
         same = [place for place in used if not _changed(place, plain, trained_only=True)]
         if used and not same:
@@ -116,6 +118,17 @@ def place_use(config: Any, plain: Mapping[str, Any], command: str) -> None:
         )
     else:
         _own_folder(config, folder, used, plain, trained_only=True)
+
+
+def require_last(config: Any) -> None:
+    """Refuses what would be an evaluation of no checkpoint under the name of one.
+
+    Raises:
+        FileNotFoundError: if ``last`` is asked for, and no run has left one in the folder that the logger names.
+    """
+    folder = logger_folder(config)
+    if config["ckpt_path"] == "last" and folder is not None:
+        raise FileNotFoundError(f"ckpt_path=last: {folder} holds no checkpoint; `fit` leaves some there")
 
 
 def _place_further_fit(config: Any, plain: Mapping[str, Any], folder: Path, checkpoint: Path) -> None:
@@ -180,7 +193,7 @@ def _numbered(folder: Path) -> Any:
 
 def _used_folders(folder: Path) -> list[Path]:
     """Of a folder and those that were numbered after it, the ones that hold a configuration and checkpoints."""
-    found = []
+    found: list[Path] = []
     for place in _numbered(folder):
         if not place.is_dir():
             if place != folder:

@@ -90,7 +90,7 @@ def collected(tmp_path):
     return tmp_path
 
 
-def test_a_pool_of_another_reference_or_of_other_settings(capfd, collected):
+def test_a_pool_of_another_reference_or_of_another_seed(capfd, collected):
     other = collected / "other.safetensors"
     reference = DigitReference(weights=str(other), network=NETWORK)
     reference.save(reference.build(pretrained=False), other, {})
@@ -100,9 +100,6 @@ def test_a_pool_of_another_reference_or_of_other_settings(capfd, collected):
         ({"model.reference.sampler.clip_sample": 2.0}, ["clip_sample", "1.0", "2.0"]),
         ({"model.reference.guidance_scale": 2.0}, ["guidance_scale"]),
         ({"seed_everything": 4}, ["run_seed", "3", "4"]),
-        ({"collect.draws": 8}, ["draws", "4", "8"]),
-        ({"collect.keep": [0.25, 0.5, 0.75]}, ["kept_levels"]),
-        ({"data.conditions.values": ["two ones"]}, ["conditions"]),
     ):
         printed = refused(capfd, collected, tiny_config(collected, changes))
         assert "pool" in printed
