@@ -40,7 +40,8 @@ class GraftTrainer(L.Trainer):
         invert = next((callback for callback in callbacks if isinstance(callback, Invert)), None)
         loop = loop_of(self, datamodule, evaluate, getattr(model, "has_base", False))
         device: torch.device = self.strategy.root_device
-        print(make_plan(model, datamodule, self.collector, loop, invert, measure, device))  # type: ignore[arg-type]
+        rewards = evaluate.rewards if loop.validations or loop.baseline else []
+        print(make_plan(model, datamodule, self.collector, loop, invert, measure, device, rewards))  # type: ignore[arg-type]
 
     def diagnose(
         self,

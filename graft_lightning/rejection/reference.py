@@ -57,8 +57,7 @@ class Reference(Codec, ABC):
             (eps - x_0), or "logits" of a categorical field.
         lora_targets: names of the layers that `LoRA` adapts by default.
         compile: whether a module compiles the network (``torch.compile``) once it is built; not, by default.
-        beside: names of the models that encode and decode beside the network; a plan says that it leaves out their
-            memory.
+        beside: names of the models that encode and decode beside the network, whose memory a plan counts apart.
     """
 
     output: Output | dict[str, Output]
@@ -122,6 +121,10 @@ class Reference(Codec, ABC):
     @abstractmethod
     def shape(self, conditions: Sequence[str]) -> Shape | Mapping[str, Shape]:
         """The shape of one state, by field for mixed states; the same for every condition of a batch."""
+
+    def beside_bytes(self) -> int | None:
+        """Bytes of the models `beside` the network; None where that is not known before they are there."""
+        return None if self.beside else 0
 
     def blocks(self, network: nn.Module) -> list[nn.Module]:
         """The parts of a network that are sharded one by one (FSDP); its lists of layers by default."""

@@ -152,4 +152,3 @@ class LayoutReference(Reference):
 
     def decode(self, x_0: State) -> TensorDict:
         return layouts_of(x_0, len(self.vocabulary))
-

@@ -138,7 +138,9 @@ class Tidy(LayoutReward):
         copies = self._copies(label, box, sound)
         gap = nearest_guides(box, sound[:, None] & ~copies)
         weight = sound / copies.sum(-1).clamp_min(1)
-        asked = torch.tensor([self._asked(text, own) for text, own in zip(conditions, mask.sum(1).tolist(), strict=True)])
+        asked = torch.tensor(
+            [self._asked(text, own) for text, own in zip(conditions, mask.sum(1).tolist(), strict=True)]
+        )
         share = (weight * torch.exp(-self.alignment * gap)).sum(-1) / asked.to(box).clamp_min(1)
         return share.clamp(max=1) * self.little_overlap.scores(label, box, mask, conditions)
 
