@@ -1,7 +1,7 @@
 """The last lines of a command: where things are, and what comes next."""
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,8 @@ def tell_what_is_where(cli: Any, command: str) -> None:
     folder = run_folder(trainer)
     if not trainer.is_global_zero or trainer.fast_dev_run:
         return
-    lines = {"fit": _of_fit, "test": _of_evaluation, "validate": _of_evaluation, "predict": _of_samples}.get(command)
-    if lines is not None:
-        print("\n".join(lines(cli, folder)))
+    if lines := "\n".join(TOLD[command](cli, folder)):
+        print(lines)
 
 
 def _of_fit(cli: Any, folder: Path) -> Iterator[str]:
@@ -66,6 +65,26 @@ def _of_samples(cli: Any, folder: Path) -> Iterator[str]:
         yield "no samples: data has no conditions to predict (data.predict, data.test or data.validation)"
         return
     yield f"samples: {place} (samples.jsonl says which file is of which condition and seed)"
+
+
+def _of_collection(cli: Any, folder: Path) -> Iterator[str]:
+    yield f"next: {US} pool {_quoted(Path(cli.datamodule.pool))}, to look at it; or the same command with `fit`"
+
+
+def _of_what_is_planned(cli: Any, folder: Path) -> Iterator[str]:
+    yield "next: the same command with `fit`"
+
+
+TOLD: dict[str, Callable[[Any, Path], Iterator[str]]] = {
+    "fit": _of_fit,
+    "validate": _of_evaluation,
+    "test": _of_evaluation,
+    "predict": _of_samples,
+    "plan": _of_what_is_planned,
+    "diagnose": _of_what_is_planned,
+    "collect": _of_collection,
+}
+"""The last lines, by command."""
 
 
 def _images(folder: Path, names: tuple[str, ...]) -> Iterator[str]:
