@@ -19,7 +19,7 @@ from graft_lightning.rejection.pool import Round
 from graft_lightning.rejection.selection import Selection, mean_of_all
 from graft_lightning.runs import COLLECTED
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("graft_lightning.callbacks.collect")  # whose messages these are
 
 
 def tell(
