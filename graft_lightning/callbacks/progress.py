@@ -36,4 +36,4 @@ def with_plain_bar(trainer: L.Trainer) -> None:
         if type(callback) is TQDMProgressBar:
             callbacks[place] = StepsBar(refresh_rate=callback.refresh_rate)
         elif type(callback) is RichProgressBar:
-            callbacks[place] = RichStepsBar(refresh_rate=callback.refresh_rate)
+            callbacks[place] = RichStepsBar(refresh_rate=int(callback.refresh_rate))
