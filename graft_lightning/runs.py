@@ -5,25 +5,34 @@
 <run>/evaluation.jsonl    metrics of every evaluation, one JSON object a line
 <run>/alarms.jsonl        what was watched in each, and the alarms that it raised
 <run>/collected.json      of the first round: the acceptance rule, counts, rewards before and after
-<run>/checkpoints/*.ckpt
+<run>/kept.json           which weights a fit ended with, its best or the base's, and why
+<run>/placebo.json        how far fine-tuning on unselected samples moves rewards and metrics
+<run>/tuned.json          settings that `tune` tried, and those that it chose
+<run>/checkpoints/*.ckpt  last.ckpt, where a fit goes on; best.ckpt, the weights that it ended with
 <run>/done.json           of a sweep's cell: it has run to its end, and with which settings
 """
 
 import datetime
 import json
-import os
+import logging
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from graft_lightning.durable import write_text
+from graft_lightning.durable import append_line, write_text
+from graft_lightning.sealed import fault
+
+log = logging.getLogger(__name__)
 
 CONFIG = "config.yaml"
 RUN = "run.json"
 EVALUATIONS = "evaluation.jsonl"
 ALARMS = "alarms.jsonl"
 COLLECTED = "collected.json"
+KEPT = "kept.json"
+PLACEBO = "placebo.json"
+TUNED = "tuned.json"
 DONE = "done.json"
 LOG = "log.txt"
 
@@ -44,19 +53,33 @@ def run_folder(trainer: Any) -> Path:
 def newest_checkpoint(folder: Path) -> Path:
     """The checkpoint that a fit left last; of several of the same time ``last``.
 
+    Damaged ones are named in a warning and passed over; where all are, it is the newest, for its reader to refuse.
+
     Raises:
         FileNotFoundError: if there is none.
     """
-    found = checkpoints_below(folder)
+    found = checkpoints(folder.rglob("*.ckpt"))
     if not found:
         raise FileNotFoundError(f"no checkpoint below {folder}")
-    return found[-1]
+    return newest_intact(found) or found[0]
 
 
-def checkpoints_below(folder: Path) -> list[Path]:
-    """The checkpoints of a run, the oldest first, ``last`` after others of the same time."""
-    found = [(path.stat().st_mtime_ns, path.stem == "last", path) for path in folder.rglob("*.ckpt")]
-    return [path for _, _, path in sorted(found)]
+def checkpoints(paths: Iterable[Path]) -> list[Path]:
+    """Checkpoints in order, the newest first; of several of the same time ``last`` is."""
+    return sorted(paths, key=lambda path: (path.stat().st_mtime_ns, path.stem == "last", path), reverse=True)
+
+
+def newest_intact(found: Iterable[Path]) -> Path | None:
+    """The first checkpoint that is intact; one line says which ones are passed over, and for which. None if none is."""
+    damaged = []
+    for path in found:
+        wrong = fault(path)
+        if wrong is None:
+            if damaged:
+                log.warning("%s; the newest intact checkpoint is taken instead: %s", "; ".join(damaged), path)
+            return path
+        damaged.append(f"{path} is damaged ({wrong})")
+    return None
 
 
 def folder_of(checkpoint: Path) -> Path | None:
@@ -108,19 +131,11 @@ def belongs(record: Mapping[str, Any], run: str | None) -> bool:
 
 
 def append_record(folder: Path, name: str, record: Mapping[str, Any]) -> None:
-    """Adds a record, which has ``stage``, ``method`` and ``step``, to a file of a run's folder.
+    """Adds a record, which has ``stage``, ``method`` and ``step``, to a file of a run's folder, durably.
 
-    It begins a line of its own, also after one that a killed run did not finish.
+    What a killed run did not finish there is cut off (`durable.append_line`).
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / name, "ab+") as file:
-        if file.tell():
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":
-                file.write(b"\n")
-        file.write(json.dumps(record).encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
+    append_line(folder / name, json.dumps(record))
 
 
 def read_records(folder: Path, name: str = EVALUATIONS) -> list[dict[str, Any]]:

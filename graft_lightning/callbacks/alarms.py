@@ -137,16 +137,16 @@ def gaps(reward: str, now: Scores, base: Scores) -> list[Gap]:
     for judge in now:
         if judge == reward or not {reward, judge} <= base.keys() & now.keys():
             continue
-        rises = {name: _rises(now[name], base[name]) for name in (reward, judge)}
+        found_of = {name: rises(now[name], base[name]) for name in (reward, judge)}
         units = {name: _deviation(base[name]) for name in (reward, judge)}
-        if len(rises[reward]) < 2 or len(rises[reward]) != len(rises[judge]) or not all(units.values()):
+        if len(found_of[reward]) < 2 or len(found_of[reward]) != len(found_of[judge]) or not all(units.values()):
             continue
-        behind = [r / units[reward] - j / units[judge] for r, j in zip(rises[reward], rises[judge], strict=True)]
-        found.append(Gap(reward, judge, *map(_ends, (rises[reward], rises[judge], behind))))
+        behind = [r / units[reward] - j / units[judge] for r, j in zip(found_of[reward], found_of[judge], strict=True)]
+        found.append(Gap(reward, judge, *map(_ends, (found_of[reward], found_of[judge], behind))))
     return found
 
 
-def _rises(now: Sequence[Sequence[float]], base: Sequence[Sequence[float]]) -> list[float]:
+def rises(now: Sequence[Sequence[float]], base: Sequence[Sequence[float]]) -> list[float]:
     """Rise of the mean score, condition by condition; of the only condition, sample by sample.
 
     NaN where a score is missing; nothing where conditions, or the draws of the only one, differ in number.

@@ -30,6 +30,9 @@ from graft_lightning.runs import ALARMS, EVALUATIONS, append_record, read_record
 from graft_lightning.statistics import Interval, finite_mean, over_conditions, without_interval
 from graft_lightning.types import Draws, SettingsError, concatenate, on_device, take
 
+DUE = "validation_due"
+"""Key of checkpoints: the step at which a validation was about to begin."""
+
 BASE_SAMPLES = 2
 """Samples of each process that are compared with the base's of the same seeds."""
 
@@ -73,6 +76,8 @@ class Evaluate(L.Callback):
         self._shown: list[tuple[str, Any]] = []
         self._base_shown: list[tuple[str, Any]] = []
         self._trained: str | None = None
+        self._validated = -1  # at which step
+        self._owed: int | None = None  # the step of a checkpoint after which a validation was due
 
     @property
     def names(self) -> list[str]:
@@ -126,6 +131,31 @@ class Evaluate(L.Callback):
         self._base_first = self._first[1] if self._first else None
         if not recorded:
             self._finish(trainer, pl_module, "validate", "base", before=True)
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Notes where a validation is due next: the run may be killed inside it, and goes on behind it."""
+        if _validation_follows(trainer) and self._validated != trainer.global_step:
+            checkpoint[DUE] = trainer.global_step
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._owed = checkpoint.get(DUE)
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """Makes up for the validation that a killed run was in; averages of weights are restored by now."""
+        if self.owes(trainer, pl_module):
+            trainer.validating = True  # type: ignore[attr-defined]
+            trainer.fit_loop.epoch_loop.val_loop.run()
+            trainer.training = True  # type: ignore[attr-defined]
+        self._owed = None
+
+    def owes(self, trainer: L.Trainer, module: Any) -> bool:
+        """Whether a resumed run lacks the validation that was due where its checkpoint was saved. Collective."""
+        if self._owed is None:
+            return False
+        wanted = ("validate", self.method or module.method, self._owed)
+        folder = run_folder(trainer)
+        recorded = any((r["stage"], r["method"], r["step"]) == wanted for r in read_records(folder))
+        return not trainer.strategy.broadcast(recorded)
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._reset(pl_module)
@@ -225,6 +255,8 @@ class Evaluate(L.Callback):
         Returns:
             On process 0 the record, and what was watched; None on the others.
         """
+        if stage == "validate" and not before:
+            self._validated, self._owed = trainer.global_step, None
         for reward in self.rewards:
             reward.to("cpu")  # its memory is needed for training
         rows = gathered(self._rows)
@@ -321,16 +353,28 @@ class Evaluate(L.Callback):
         tag = f"{stage}/base" if file.stem == "test-base" else f"{stage}/samples"
         log_sheet(trainer, tag, sheet_of(module, concatenate(samples), texts), file, step)
         if self._base_shown and self._base_shown is not self._shown:
-            pairs = zip(self._base_shown, self._shown, strict=False)
-            both = [image for (_, before), (_, after) in pairs for image in (before, after)]
-            captions = [f"{when}: {text}" for text in texts for when in ("base", "now")][: len(both)]
-            log_sheet(trainer, f"{stage}/base_and_now", sheet_of(module, concatenate(both), captions), step=step)
+            pairs = list(zip(self._base_shown, self._shown, strict=False))
+            before, after = (concatenate([pair[k][1] for pair in pairs]) for k in (0, 1))
+            both = module.decoder.compare(before, after, texts[: len(pairs)])
+            log_sheet(trainer, f"{stage}/base_and_now", both, file.with_name("base_and_now.png"), step)
 
 
 def _of_run(module: L.LightningModule) -> dict[str, str]:
     """Which run the weights of a module are of; nothing where that is not known."""
     found = getattr(module, "run", None)
     return {} if found is None else {"run": found}
+
+
+def _validation_follows(trainer: L.Trainer) -> bool:
+    """Whether Lightning's loop validates after the batch that it has just trained on."""
+    loop = trainer.fit_loop.epoch_loop
+    every, interval = trainer.check_val_every_n_epoch, trainer.val_check_batch
+    if not trainer.enable_validation or (every is not None and (trainer.current_epoch + 1) % every):
+        return False
+    if math.isinf(interval):
+        return bool(loop.batch_progress.is_last_batch)
+    done = loop.total_batch_idx if every is None else loop.batch_idx
+    return (done + 1) % int(interval) == 0
 
 
 def condition_means(rows: Sequence[tuple[str, int, list[float]]], column: int) -> dict[str, float]:

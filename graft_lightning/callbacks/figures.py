@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
+from graft_lightning.durable import replacing
 from graft_lightning.modules.sampled import SampledModule
 from graft_lightning.rejection.pool import Round
 from graft_lightning.rejection.selection import Selection
@@ -103,7 +104,8 @@ def log_sheet(
     if file is not None:
         from PIL import Image
 
-        Image.fromarray(sheet.permute(1, 2, 0).numpy()).save(file)
+        with replacing(file) as temporary:
+            Image.fromarray(sheet.permute(1, 2, 0).numpy()).save(temporary, format="PNG")
 
 
 def boards(trainer: L.Trainer) -> list[TensorBoardLogger]:

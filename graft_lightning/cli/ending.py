@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from graft_lightning.callbacks.files import WriteSamples
-from graft_lightning.runs import CONFIG, checkpoints_below, last_records, run_folder
+from graft_lightning.runs import CONFIG, checkpoints, last_records, run_folder
 
 US = "python -m graft_lightning"
 
@@ -28,10 +28,10 @@ def tell_what_is_where(cli: Any, command: str) -> None:
 
 def _of_fit(cli: Any, folder: Path) -> Iterator[str]:
     yield f"run: {folder}"
-    checkpoints = checkpoints_below(folder)
-    last = _quoted(checkpoints[-1]) if checkpoints else None
+    found = checkpoints(folder.rglob("*.ckpt"))
+    last = _quoted(found[0]) if found else None
     if last is not None:
-        yield f"checkpoint: {checkpoints[-1]}"
+        yield f"checkpoint: {found[0]}"
     pool = getattr(cli.datamodule, "pool", None)
     if pool:
         yield f"pool: {pool}"

@@ -1,15 +1,14 @@
 """A run's model, built again from its folder and handed to what its reference's domain offers for export."""
 
-import pickle
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
 from graft_lightning import domains
+from graft_lightning.checkpoints import read_checkpoint
 from graft_lightning.cli.lightning import GraftCLI
 from graft_lightning.datamodules.evaluation import draws_of
 from graft_lightning.domains.base import Texts
@@ -112,20 +111,12 @@ def load(module: Any, checkpoint: Path, run: Path | None = None) -> None:
         run: folder of the run that it has to be of; one of any, by default.
 
     Raises:
-        SettingsError: if the checkpoint is of another run, sharded, none of Lightning's, holds objects that only code
-            could make, or does not fit the module; names the file, and what is wrong.
+        FileNotFoundError: if it is absent.
+        DamagedFile: if its bytes are not those that were written, or cannot be read; names the file.
+        SettingsError: if it is of another run, sharded, none of Lightning's, or does not fit the module; names the
+            file, and what is wrong.
     """
-    if checkpoint.is_dir():
-        raise SettingsError(
-            f"{checkpoint} is sharded; put it together first, or train with save_distributed_checkpoint=false"
-        )
-    try:
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
-        reason = str(error).partition("\n")[0]
-        raise SettingsError(f"{checkpoint} is damaged, or holds more than tensors and plain values: {reason}") from None
-    if not isinstance(state, dict) or not {"state_dict", "global_step"} <= state.keys():
-        raise SettingsError(f"{checkpoint} is no checkpoint of a fit: it lacks state_dict or global_step")
+    state = read_checkpoint(checkpoint)
     own, found_run = None if run is None else run_in(run), state.get("run")
     if own is not None and found_run not in (None, own):
         raise SettingsError(
@@ -137,6 +128,8 @@ def load(module: Any, checkpoint: Path, run: Path | None = None) -> None:
         found = module.load_state_dict(state["state_dict"], strict=module.strict_loading)
     except RuntimeError as error:
         raise SettingsError(f"{checkpoint} does not fit this {type(module).__name__}: {error}") from None
+    except SettingsError as error:
+        raise SettingsError(f"{checkpoint}: {error}") from None
     if found.unexpected_keys:
         raise SettingsError(f"{checkpoint} holds {found.unexpected_keys[0]}, which this run's model lacks")
 

@@ -1,4 +1,4 @@
-"""``fit``, ``validate``, ``test``, ``predict``, ``plan``, ``diagnose``, ``collect``: one LightningCLI."""
+"""``fit``, ``validate``, ``test``, ``predict`` and the commands of `GraftTrainer`: one LightningCLI."""
 
 import difflib
 import logging
@@ -32,16 +32,23 @@ from graft_lightning import domains
 from graft_lightning.callbacks.collect import Collect
 from graft_lightning.callbacks.evaluate import Evaluate
 from graft_lightning.callbacks.files import WriteSamples
+from graft_lightning.callbacks.keep_best import KeepBest
 from graft_lightning.callbacks.progress import with_plain_bar
 from graft_lightning.cli.allocator import keep_freed_memory
 from graft_lightning.cli.ending import tell_what_is_where
 from graft_lightning.cli.placement import WEIGHTS, place_fit, place_use, require_last
 from graft_lightning.cli.provenance import HYPER_PARAMETERS, Provenance
 from graft_lightning.cli.trainer import GraftTrainer
+from graft_lightning.durable import write_text
 from graft_lightning.rejection.pool import PoolError
+from graft_lightning.reports.tuning import with_settings
+from graft_lightning.runs import run_folder
 from graft_lightning.types import SettingsError
 
 log = logging.getLogger(__name__)
+
+BLOCKS = ("data", "collect", "evaluate", "best", "model", "trainer")
+"""What a configuration is made of, whatever the command."""
 
 REFUSALS = (PoolError, SettingsError, FileNotFoundError)
 """Bad input: told in one message, without a traceback."""
@@ -89,7 +96,7 @@ class Mistaken(SystemExit):
 
 
 class GraftCLI(LightningCLI):
-    """Lightning's CLI with our blocks `collect` and `evaluate`, and with our commands.
+    """Lightning's CLI with our blocks `collect`, `evaluate` and `best`, and with our commands.
 
     Args:
         arguments: of `LightningCLI` that differ from ours.
@@ -130,7 +137,7 @@ class GraftCLI(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """Lightning's, and those of `GraftTrainer`."""
-        ours = ("plan", "diagnose", "collect")
+        ours = ("plan", "diagnose", "collect", "placebo", "tune")
         return {**LightningCLI.subcommands(), **{name: {"model", "datamodule"} for name in ours}}
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
@@ -145,6 +152,7 @@ class GraftCLI(LightningCLI):
         """The blocks of a run beside data, model and trainer."""
         parser.add_lightning_class_args(Collect, "collect")
         parser.add_lightning_class_args(Evaluate, "evaluate")
+        parser.add_lightning_class_args(KeepBest, "best")
 
     def before_instantiate_classes(self) -> None:
         """Chooses the folder of the run, before a logger opens it."""
@@ -196,6 +204,23 @@ class GraftCLI(LightningCLI):
         if marks is not None and not before:
             marks.unlink(missing_ok=True)  # a run's are those of its fit; loggers write them whatever is run
         tell_what_is_where(self, subcommand)
+
+    def after_tune(self) -> None:
+        """Writes the configuration with the settings that were chosen, ready for ``fit``."""
+        found = self.trainer.tuned
+        if found is None or found.point is None:
+            return
+        parser = self._parser("tune")
+        config = yaml.safe_load(parser.dump(self.config["tune"], skip_none=False))
+        kept = {key: config[key] for key in ("seed_everything", *BLOCKS) if key in config}
+        weightings = {
+            name: {"class_path": "graft_lightning.processes.weightings.CappedInverseAlpha", "init_args": {"cap": cap}}
+            for name, cap in self.trainer.caps.items()
+        }
+        path = run_folder(self.trainer) / "tuned.yaml"
+        text = yaml.safe_dump(with_settings(kept, found.point, weightings), sort_keys=False)
+        write_text(path, f"# Chosen by tune; fit --config {path}\n{text}")
+        print(f"Written: {path}\n  python -m graft_lightning fit --config {path}")
 
     def _parse_ckpt_path(self) -> None:
         """Leaves the configuration as it was written: hyper-parameters of a checkpoint never override it in silence."""

@@ -27,6 +27,8 @@ RUN = {
     "predict": Command(LIGHTNING, "write samples to files"),
     "plan": Command(LIGHTNING, "what a configuration will cost, before anything runs"),
     "diagnose": Command(LIGHTNING, "at which noise level the reward is decided, and where to hand off"),
+    "placebo": Command(LIGHTNING, "what the same fine-tuning does to unselected samples"),
+    "tune": Command(LIGHTNING, "learning rate, weighting, average and steps, within a budget of gradient steps"),
 }
 POOLS = {
     "collect": Command(LIGHTNING, "fill or complete a pool, and train nothing"),

@@ -15,7 +15,7 @@ import yaml
 
 from graft_lightning.cli.logger_folder import logger_folder, set_logger_folder
 from graft_lightning.identity import differences
-from graft_lightning.runs import CONFIG, checkpoints_below, folder_of, newest_checkpoint
+from graft_lightning.runs import CONFIG, folder_of, newest_checkpoint
 from graft_lightning.types import SettingsError
 
 log = logging.getLogger(__name__)
@@ -198,7 +198,7 @@ def _used_folders(folder: Path) -> list[Path]:
         if not place.is_dir():
             if place != folder:
                 return found
-        elif (place / CONFIG).is_file() and checkpoints_below(place):
+        elif (place / CONFIG).is_file() and any(place.rglob("*.ckpt")):
             found.append(place)
     return found
 

@@ -34,6 +34,7 @@ class SampledModule(L.LightningModule):
         self.views: Views | None = None  # of what is trained; none before the networks are built
         self.trained_steps = 0
         self.run: str | None = None
+        self.kept_step: int | None = None  # the step that the weights are of, where it is not the last one
 
     @property
     @abstractmethod
@@ -81,12 +82,14 @@ class SampledModule(L.LightningModule):
         """
         if self.run is not None:
             checkpoint["run"] = self.run
+        if self.kept_step is not None:
+            checkpoint["kept_step"] = self.kept_step
         if not _is_plain(checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {})):
             del checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.trained_steps = int(checkpoint["global_step"])
         self.run = checkpoint.get("run")
+        self.trained_steps = int(checkpoint.get("kept_step", checkpoint["global_step"]))
 
     def validation_step(self, batch: Draws, batch_idx: int) -> Any:
         return self.decoder.decode(self.sample(batch))

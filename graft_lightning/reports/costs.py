@@ -12,6 +12,7 @@ from graft_lightning.callbacks.collect import Collect
 from graft_lightning.callbacks.ema import TrainableEMA
 from graft_lightning.callbacks.evaluate import BASE_SAMPLES, Evaluate
 from graft_lightning.callbacks.invert import Invert
+from graft_lightning.callbacks.keep_best import KeepBest, interval_of
 from graft_lightning.datamodules.accepted import AcceptedTrajectories
 from graft_lightning.datamodules.inverse_noise import InverseNoise
 from graft_lightning.modules.sampled import SampledModule
@@ -68,6 +69,9 @@ def loop_of(trainer: L.Trainer, data: Any, evaluate: Evaluate, has_base: bool) -
     steps = min(limits, default=1000 * per_epoch)  # Lightning's own default
     every = trainer.check_val_every_n_epoch or 1
     validations = steps // per_epoch // every if trainer.limit_val_batches and data.validation else 0
+    keeps = any(isinstance(callback, KeepBest) and callback.on for callback in trainer.callbacks)  # type: ignore[attr-defined]
+    if keeps and has_base and (between := interval_of(trainer, data)):
+        validations = steps * trainer.accumulate_grad_batches // between
     read = steps // per_epoch * data.steps_per_epoch + steps % per_epoch * trainer.accumulate_grad_batches
     callbacks: Any = trainer.callbacks  # type: ignore[attr-defined]
     baseline = bool(data.validation and has_base and evaluate.baseline and (evaluate.rewards or evaluate.metrics))

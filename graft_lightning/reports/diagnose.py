@@ -15,6 +15,7 @@ from graft_lightning.callbacks.collect import Collect
 from graft_lightning.callbacks.ranks import ready
 from graft_lightning.datamodules.accepted import AcceptedTrajectories
 from graft_lightning.domains.base import Examples
+from graft_lightning.durable import write_text
 from graft_lightning.modules.graft import PGraft
 from graft_lightning.processes.noise import Noise, derived_seeds
 from graft_lightning.rejection.decided_level import (
@@ -102,8 +103,7 @@ def diagnose(
         "recommended": _record(handoff),
     }
     folder = run_folder(trainer)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "diagnose.json").write_text(json.dumps(found, indent=1) + "\n")
+    write_text(folder / "diagnose.json", json.dumps(found, indent=1) + "\n")
     draw(found, folder / "diagnose.png")
     return text_of(found, folder, _by_validation(fractions) if handoff is None else _advice(handoff))
 
