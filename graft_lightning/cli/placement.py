@@ -15,7 +15,7 @@ import yaml
 
 from graft_lightning.cli.logger_folder import logger_folder, set_logger_folder
 from graft_lightning.identity import differences
-from graft_lightning.runs import CONFIG, folder_of, newest_checkpoint
+from graft_lightning.runs import CONFIG, checkpoints, folder_of, newest_checkpoint, newest_intact
 from graft_lightning.types import SettingsError
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,8 @@ HELD_OUT = ("validation", "test", "predict", "eval_draws", "eval_batch_size", "p
 """Arguments of the data that say what is evaluated, not what is trained."""
 TRAINED = ("seed_everything", "data", "collect", "model")
 """Settings that decide which weights a run has after so many steps, with those of the trainer."""
+BEST = "best.ckpt"
+"""The weights that a fit has chosen to end with."""
 WEIGHTS = ("validate", "test", "predict")
 """Commands that draw from a fine-tuned model."""
 SHOWN = 4
@@ -144,7 +146,7 @@ def _place_further_fit(config: Any, plain: Mapping[str, Any], folder: Path, chec
 
 
 def _go_on(config: Any, place: Path, folder: Path) -> None:
-    checkpoint = newest_checkpoint(place)
+    checkpoint = resumable(place)
     told = config.get("ckpt_path") == "last"
     _move(config, folder, place)
     config["ckpt_path"] = str(checkpoint)
@@ -155,6 +157,12 @@ def _go_on(config: Any, place: Path, folder: Path) -> None:
             place,
             checkpoint.relative_to(place),
         )
+
+
+def resumable(place: Path) -> Path:
+    """Where a fit goes on: its newest intact checkpoint, not the weights that it has chosen to end with."""
+    found = checkpoints(path for path in place.rglob("*.ckpt") if path.name != BEST)
+    return newest_intact(found) or newest_checkpoint(place)
 
 
 def _own_folder(
