@@ -109,11 +109,17 @@ def begin_run(folder: Path, **facts: Any) -> str:
 
 def run_in(folder: Path) -> str | None:
     """The id of the fit that a folder is of; None where none has been begun there, or it cannot be read."""
+    found = read_run(folder).get("run")
+    return found if isinstance(found, str) else None
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """What `begin_run` wrote about a folder's fit; nothing where it cannot be read."""
     try:
         found = json.loads((folder / RUN).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return None
-    return found.get("run") if isinstance(found, dict) and isinstance(found.get("run"), str) else None
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def belongs(record: Mapping[str, Any], run: str | None) -> bool:

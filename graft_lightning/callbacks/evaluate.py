@@ -337,8 +337,8 @@ class Evaluate(L.Callback):
         curves = curves_of(metrics, base, found, len(lines), record["stage"])
         for logger in trainer.loggers if (record["stage"], record["method"]) != ("test", "base") else ():
             logger.log_metrics(curves, step=record["step"])
-        where = {name: record[name] for name in ("stage", "method", "step", "run") if name in record}
-        watched = {**where, "metrics": metrics, "alarms": lines}
+        where: dict[str, Any] = {name: record[name] for name in ("stage", "method", "step", "run") if name in record}
+        watched: dict[str, Any] = {**where, "metrics": metrics, "alarms": lines}
         tell(folder, watched, boards(trainer))
         return watched
 

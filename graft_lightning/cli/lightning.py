@@ -36,7 +36,7 @@ from graft_lightning.callbacks.keep_best import KeepBest
 from graft_lightning.callbacks.progress import with_plain_bar
 from graft_lightning.cli.allocator import keep_freed_memory
 from graft_lightning.cli.ending import tell_what_is_where
-from graft_lightning.cli.placement import place_fit, place_use
+from graft_lightning.cli.placement import WEIGHTS, place_fit, place_use, require_last
 from graft_lightning.cli.provenance import HYPER_PARAMETERS, Provenance
 from graft_lightning.cli.trainer import GraftTrainer
 from graft_lightning.durable import write_text
@@ -195,8 +195,10 @@ class GraftCLI(LightningCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         """Runs a command, and says what it has left where, and what comes next."""
         trainer: L.Trainer = self.trainer
-        folder = Path(trainer.log_dir or trainer.default_root_dir) if trainer.is_global_zero else None
-        marks = folder / HYPER_PARAMETERS if folder is not None and subcommand != "fit" else None
+        folder = Path(trainer.log_dir or trainer.default_root_dir)  # collective
+        if subcommand in WEIGHTS and self.plain.get("ckpt_path") == "last":
+            require_last(self.config[subcommand])
+        marks = folder / HYPER_PARAMETERS if trainer.is_global_zero and subcommand != "fit" else None
         before = marks is None or marks.exists()
         super()._run_subcommand(subcommand)
         if marks is not None and not before:
