@@ -46,6 +46,9 @@ class Pipeline(DiffusersReference):
     def build(self, pretrained: bool = True) -> nn.Module:
         return super().build(pretrained=False)
 
+    def prepare(self, conditions: Sequence[str]) -> None:
+        """Nothing is stored."""
+
     def encode(self, conditions: Sequence[str], device: torch.device | str) -> Any:
         generator = torch.Generator().manual_seed(len(conditions))
         blank = self.blank(conditions)
