@@ -129,6 +129,12 @@ class DenoisingModule(SampledModule):
             self.views.original._apply(fn)
         return self
 
+    def on_train_start(self) -> None:
+        """Lets the loader's thread fetch what encoding the next batch will need."""
+        loader = self.trainer.train_dataloader
+        if hasattr(loader, "prepare"):
+            loader.prepare = self.reference.prepare
+
     def loss_range(self) -> tuple[float, float | None, float | None]:
         """Level of the training states, and the range (low, high] that is trained; None leaves it to the objective."""
         return 0.0, None, None
