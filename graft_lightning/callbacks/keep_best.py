@@ -73,7 +73,7 @@ class KeepBest(L.Callback):
                 trainer.check_val_every_n_epoch = None
                 trainer.val_check_interval = step
 
-    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_fit_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """What an earlier fit in this folder kept is not this one's."""
         if hasattr(pl_module, "kept_step"):
             pl_module.kept_step = None
@@ -225,7 +225,7 @@ def interval_of(trainer: L.Trainer, data: Any) -> int | None:
     per_epoch = getattr(data, "steps_per_epoch", None)
     if not per_epoch or not getattr(data, "validation", None) or not trainer.limit_val_batches:
         return None
-    if trainer._val_check_time_interval is not None or trainer.max_steps < 0:
+    if getattr(trainer, "_val_check_time_interval", None) is not None or trainer.max_steps < 0:
         return None
     batches = trainer.max_steps * trainer.accumulate_grad_batches
     if trainer.max_epochs is not None and trainer.max_epochs >= 0:
