@@ -169,15 +169,18 @@ def _ends(values: Sequence[float]) -> tuple[float, float, float]:
     return figure["mean"], figure["low"], figure["high"]
 
 
-def curves_of(metrics: Mapping[str, float], base: Mapping[str, float], found: Sequence[Gap], count: int) -> Any:
-    """Scalars for loggers, by tag."""
-    curves = {f"alarms/{name}": value for name, value in metrics.items() if name != "diversity"}
+def curves_of(
+    metrics: Mapping[str, float], base: Mapping[str, float], found: Sequence[Gap], count: int, stage: str = "validate"
+) -> Any:
+    """Scalars for loggers, by tag; those of a test have tags of their own, beside validation's curves."""
+    top = "alarms" if stage == "validate" else f"alarms_of_{stage}"
+    curves = {f"{top}/{name}": value for name, value in metrics.items() if name != "diversity"}
     if "diversity" in metrics and base.get("diversity"):
-        curves["alarms/diversity_share"] = metrics["diversity"] / base["diversity"]
+        curves[f"{top}/diversity_share"] = metrics["diversity"] / base["diversity"]
     for gap in found:
         for end, value in zip(("mean", "low", "high"), gap.behind, strict=True):
-            curves[f"alarms/gap/{gap.judge}/{end}"] = value
-    return {**curves, "alarms/raised": float(count)}
+            curves[f"{top}/gap/{gap.judge}/{end}"] = value
+    return {**curves, f"{top}/raised": float(count)}
 
 
 def tell(folder: Path, record: Mapping[str, Any], loggers: Sequence[Any] = ()) -> None:

@@ -15,6 +15,7 @@ from graft_lightning.callbacks.inversion_figures import distance_figure
 from graft_lightning.callbacks.invert import Invert, both, shown
 from graft_lightning.callbacks.measures import Measure
 from graft_lightning.domains.base import Examples
+from graft_lightning.durable import write_text
 from graft_lightning.inversion.distance import norm_gap, norm_ratio
 from graft_lightning.inversion.inverted_state import invert_state
 from graft_lightning.inversion.likelihood import likelihood_gain
@@ -156,8 +157,7 @@ class RoundTrips(Measure):
             for solver in self.solvers
         ]
         if trainer.is_global_zero:
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / "round_trips.json").write_text(json.dumps(rows, indent=1) + "\n")
+            write_text(folder / "round_trips.json", json.dumps(rows, indent=1) + "\n")
         return {}
 
     def _row(self, module: SampledModule, sampler: Sampler, level: int, solver: Solver) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""``fit``, ``validate``, ``test``, ``predict``, ``plan``, ``diagnose``, ``placebo``, ``tune``: one LightningCLI."""
+"""``fit``, ``validate``, ``test``, ``predict`` and the commands of `GraftTrainer`: one LightningCLI."""
 
 import difflib
 import logging
@@ -14,6 +14,7 @@ os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
 
 import lightning as L
 import yaml
+from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from omegaconf.errors import OmegaConfBaseException
 from torch.multiprocessing import ProcessRaisedException
@@ -25,12 +26,18 @@ import graft_lightning.modules
 import graft_lightning.processes.grids
 import graft_lightning.processes.velocity
 import graft_lightning.processes.weightings
-import graft_lightning.rejection.acceptance  # noqa: F401
+import graft_lightning.rejection.acceptance
+import graft_lightning.rejection.rewards  # noqa: F401
 from graft_lightning import domains
 from graft_lightning.callbacks.collect import Collect
 from graft_lightning.callbacks.evaluate import Evaluate
+from graft_lightning.callbacks.files import WriteSamples
 from graft_lightning.callbacks.keep_best import KeepBest
+from graft_lightning.callbacks.progress import with_plain_bar
 from graft_lightning.cli.allocator import keep_freed_memory
+from graft_lightning.cli.ending import tell_what_is_where
+from graft_lightning.cli.placement import place_fit, place_use
+from graft_lightning.cli.provenance import HYPER_PARAMETERS, Provenance
 from graft_lightning.cli.trainer import GraftTrainer
 from graft_lightning.durable import write_text
 from graft_lightning.rejection.pool import PoolError
@@ -47,8 +54,17 @@ REFUSALS = (PoolError, SettingsError, FileNotFoundError)
 """Bad input: told in one message, without a traceback."""
 
 
+REFERENCE = ("seed_everything", "model", "data")
+"""Settings that a pool keeps, for its samples to be decoded again; those of rewards, which may hold keys, are not."""
+
+
 class Parser(LightningArgumentParser):
     """A parser whose errors fit on the screen and suggest what was meant."""
+
+    def add_method_arguments(self, *args: Any, **kwargs: Any) -> list[str]:
+        """Without a group of the method's own: one is called ``collect``, as a block of the configuration is."""
+        kwargs["as_group"] = False
+        return super().add_method_arguments(*args, **kwargs)
 
     def error(self, message: str, *args: Any, **kwargs: Any) -> NoReturn:
         """Prints the message, without the usage text, and exits with 2."""
@@ -94,6 +110,7 @@ class GraftCLI(LightningCLI):
             "subclass_mode_data": True,
             "trainer_class": GraftTrainer,
             "auto_configure_optimizers": False,
+            "save_config_callback": Provenance,
             "parser_kwargs": {"parser_mode": "omegaconf"},
         }
         _quieten()
@@ -119,8 +136,8 @@ class GraftCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """Lightning's, and our own."""
-        ours = ("plan", "diagnose", "placebo", "tune")
+        """Lightning's, and those of `GraftTrainer`."""
+        ours = ("plan", "diagnose", "collect", "placebo", "tune")
         return {**LightningCLI.subcommands(), **{name: {"model", "datamodule"} for name in ours}}
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
@@ -137,6 +154,20 @@ class GraftCLI(LightningCLI):
         parser.add_lightning_class_args(Evaluate, "evaluate")
         parser.add_lightning_class_args(KeepBest, "best")
 
+    def before_instantiate_classes(self) -> None:
+        """Chooses the folder of the run, before a logger opens it."""
+        if self.subcommand is None:
+            return
+        config = self.config[self.subcommand]
+        plain = yaml.safe_load(self._parser(self.subcommand).dump(config, skip_none=False))
+        self.plain: dict[str, Any] = plain
+        if config["trainer"]["fast_dev_run"]:
+            return
+        if self.subcommand == "fit":
+            place_fit(config, plain)
+        else:
+            place_use(config, plain, self.subcommand)
+
     def instantiate_classes(self) -> None:
         """Builds everything; what a constructor refuses is a mistake in the configuration.
 
@@ -147,6 +178,30 @@ class GraftCLI(LightningCLI):
             super().instantiate_classes()
         except ValueError as error:
             raise SettingsError(innermost(str(error))) from error
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        """Lightning's, with a progress bar that knows runs counted in steps, and a writer of the samples of predict."""
+        trainer = super().instantiate_trainer(**kwargs)
+        if "ProgressBar" not in str(self._get(self.config, "trainer.callbacks")):
+            with_plain_bar(trainer)
+        callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        if self.subcommand == "predict" and not any(isinstance(c, BasePredictionWriter) for c in callbacks):
+            callbacks.insert(0, WriteSamples())
+        for callback in callbacks:
+            if isinstance(callback, Collect) and self.subcommand is not None:
+                callback.configuration = yaml.safe_dump({k: self.plain[k] for k in REFERENCE}, sort_keys=False)
+        return trainer
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Runs a command, and says what it has left where, and what comes next."""
+        trainer: L.Trainer = self.trainer
+        folder = Path(trainer.log_dir or trainer.default_root_dir) if trainer.is_global_zero else None
+        marks = folder / HYPER_PARAMETERS if folder is not None and subcommand != "fit" else None
+        before = marks is None or marks.exists()
+        super()._run_subcommand(subcommand)
+        if marks is not None and not before:
+            marks.unlink(missing_ok=True)  # a run's are those of its fit; loggers write them whatever is run
+        tell_what_is_where(self, subcommand)
 
     def after_tune(self) -> None:
         """Writes the configuration with the settings that were chosen, ready for ``fit``."""

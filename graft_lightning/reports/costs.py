@@ -188,7 +188,7 @@ def tuned_calls(module: SampledModule) -> Calls:
 
 
 def trajectory_bytes(module: SampledModule, collect: Collect, condition: str) -> int:
-    """Bytes of one collected trajectory: float32 states, 4 integers, the rewards."""
+    """Bytes of one collected trajectory: x_0 in float32, kept states as they are kept, 4 integers, the rewards."""
     elements = elements_of(module.decoder.shape([condition]))
-    states = 1 + len(kept_levels(module.decoder, collect.keep))
-    return 4 * elements * states + COLUMNS_BYTES + 4 * len(collect.rewards)
+    states = len(kept_levels(module.decoder, collect.keep)) * (4 if collect.keep_as is None else 2)
+    return elements * (4 + states) + COLUMNS_BYTES + 4 * len(collect.rewards)

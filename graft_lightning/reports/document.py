@@ -4,13 +4,14 @@ import datetime
 import json
 import os
 import platform
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from graft_lightning.durable import write_bytes, write_text
 from graft_lightning.reports.alarms import alarms_of
+from graft_lightning.reports.belonging import require_stage, what_does_not_belong
 from graft_lightning.reports.ceiling import ceilings
 from graft_lightning.reports.charts import bars, frontier, learning_curves
 from graft_lightning.reports.comparison import FEW, Run, compare, compare_over_conditions, curves, read_runs
@@ -44,11 +45,14 @@ def write_report(
         The path of report.md.
 
     Raises:
-        FileNotFoundError: if no run has been evaluated.
+        NoRuns: if no run has been evaluated.
+        NothingToReport: if none was evaluated in this stage, and nothing else is asked for; says what comes next.
     """
     runs = read_runs(folders)
-    out.mkdir(parents=True, exist_ok=True)
     stage = section.get("stage", "test")
+    if not (section.get("curves") or section.get("records")):
+        require_stage(runs, stage, folders)
+    out.mkdir(parents=True, exist_ok=True)
     metrics = dict(section.get("metrics", {})) or {name: name for run in runs for name in run.values}
     groups = section.get("groups") or {section.get("title", "Comparison"): ""}
     lines = [f"# {section.get('title', 'Comparison')}", "", section.get("intro", "").strip(), ""]
@@ -108,14 +112,17 @@ def write_report(
         if table:
             report.setdefault("records", {})[heading] = rows
             lines += [f"## {heading}", "", wanted.get("text", "").strip(), "", *table]
+    if doubts := what_does_not_belong(folders):
+        report["left_out"] = doubts
+        lines += ["## Left out", "", *(f"- {line}" for line in doubts), ""]
     raised = alarms_of(folders)
     if raised:
         report["alarms"] = raised
         lines += ["## Alarms", "", *(f"- {where}: {what}" for where, found in raised.items() for what in found), ""]
     lines += images(folders if pictures is None else pictures, section.get("sheets", {}), out)
     lines += [section.get("outro", "").strip(), ""]
-    (out / "report.json").write_text(json.dumps(_without_nan(report), indent=1) + "\n", encoding="utf-8")
-    (out / "report.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+    write_text(out / "report.json", json.dumps(_without_nan(report), indent=1) + "\n")
+    write_text(out / "report.md", "\n".join(lines).rstrip() + "\n")
     return out / "report.md"
 
 
@@ -316,7 +323,7 @@ def images(folders: Iterable[Path], wanted: Mapping[str, str], out: Path) -> lis
         found = next((file for folder in folders for file in sorted(folder.glob(pattern))), None)
         if found is not None:
             name = f"samples{number}.png"
-            shutil.copyfile(found, out / name)
+            write_bytes(out / name, found.read_bytes())
             lines += [f"### {heading}", "", f"![{heading}]({name})", ""]
     return ["## Samples", "", *lines] if lines else []
 

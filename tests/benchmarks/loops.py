@@ -1,6 +1,5 @@
 """Both sides of the free networks' table: our sampler and trainer, and what a script of twenty lines does."""
 
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,10 +12,10 @@ from graft_lightning.modules.pretrain import Pretrain
 from graft_lightning.processes.noise import Noise
 from graft_lightning.processes.outputs import convert
 from graft_lightning.processes.schedules import Schedule
-from graft_lightning.rejection.own_model import OwnModel
 from graft_lightning.rejection.reference import FrozenDenoiser
 from graft_lightning.types import Batch
 from tests.benchmarks.free import TYPES, Case
+from tests.benchmarks.measure import clock, seconds, wait
 
 Step = Callable[[], Any]
 
@@ -120,7 +119,8 @@ class Clock(L.Callback):
         self.ends: list[float] = []
 
     def on_train_batch_end(self, *given: Any) -> None:
-        self.ends.append(time.perf_counter())
+        wait()
+        self.ends.append(clock())
 
 
 def our_module(case: Case) -> L.LightningModule:
@@ -156,9 +156,7 @@ def trained(case: Case, steps: int, accelerator: str = "cpu") -> Iterator[tuple[
     bare = bare_training(case, steps, "cpu" if accelerator == "cpu" else "cuda")
     while True:
         ours, empty = (fitted(module, case, steps, accelerator) for module in (our_module(case), Empty()))
-        start = time.perf_counter()
-        bare()
-        yield ours, (time.perf_counter() - start) / steps, empty
+        yield ours, seconds(bare) / steps, empty
 
 
 def _table(schedule: Schedule, levels: Tensor) -> list[tuple[float, float]]:

@@ -1,8 +1,8 @@
 """What a condition fixes of a layout: how it is put into a network, and how it decides the network's answer.
 
-Every task is the same model on the same process. What is known enters the network as it is, with a flag that says so, in
-place of the noisy value; and the answer for it is the one that leads a sampler there, whatever the network thinks. So
-no task has a sampler, an objective or a pool of its own, and what is known earns no gradient.
+Every task is the same model on the same process. What is known enters the network as it is, with a flag that says so,
+in place of the noisy value; and the answer for it is the one that leads a sampler there, whatever the network thinks.
+So no task has a sampler, an objective or a pool of its own, and what is known earns no gradient.
 """
 
 from collections.abc import Sequence

@@ -146,4 +146,3 @@ class TaskConditions(Conditions):
             repeated = seen[text] = seen.get(text, -1) + 1
             found.append(f"{head} #{repeated}{bar}{rest}" if repeated else text)
         return found
-

@@ -95,6 +95,12 @@ class DiffusersReference(ImageReference):
 
     beside = ("VAE", "text encoders")
 
+    def beside_bytes(self) -> int | None:
+        """Of the files of text encoders and VAE, where they are local."""
+        parts = ["vae", *(part for part in self._text_parts if "encoder" in part)]
+        found = [self._source.elements(part) for part in parts]
+        return None if None in found else sum(count or 0 for count in found) * DTYPES[self.dtype].itemsize
+
     # ---- what the pipeline's configuration says
 
     @cached_property
