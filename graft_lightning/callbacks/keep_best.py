@@ -3,7 +3,6 @@
 import json
 import logging
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from graft_lightning.callbacks.alarms import rises
 from graft_lightning.callbacks.likely_cause import likely_cause
 from graft_lightning.durable import write_text
 from graft_lightning.modules.trained_weights import trained, whole, write
-from graft_lightning.runs import KEPT, read_records, run_folder
+from graft_lightning.runs import KEPT, run_folder, validations
 from graft_lightning.statistics import Interval, interval
 from graft_lightning.types import SettingsError
 
@@ -239,13 +238,6 @@ def interval_of(trainer: L.Trainer, data: Any) -> int | None:
     most, unit = batches // VALIDATIONS, trainer.accumulate_grad_batches
     even = [step for step in range(unit, most + 1, unit) if batches % step == 0 and step * 2 > most]
     return max(even, default=most // unit * unit)
-
-
-def validations(folder: Path) -> dict[int, Mapping[str, Any]]:
-    """The evaluations on the validation conditions by step, the base's at 0; empty where the base has none."""
-    found = [record for record in read_records(folder) if record["stage"] == "validate"]
-    base = [record for record in found if record["method"] == "base"]
-    return {r["step"]: r for r in [*(r for r in found if r["method"] != "base" and r["step"]), *base]} if base else {}
 
 
 def differences(folder: Path, reward: str) -> dict[int, Interval]:
