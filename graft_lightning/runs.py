@@ -172,6 +172,13 @@ def last_records(folder: Path, name: str = EVALUATIONS) -> list[dict[str, Any]]:
     return list({(record["stage"], record["method"]): record for record in read_records(folder, name)}.values())
 
 
+def validations(folder: Path) -> dict[int, Mapping[str, Any]]:
+    """The evaluations on the validation conditions by step, the base's at 0; empty where the base has none."""
+    found = [record for record in read_records(folder) if record["stage"] == "validate"]
+    base = [record for record in found if record["method"] == "base"]
+    return {r["step"]: r for r in [*(r for r in found if r["method"] != "base" and r["step"]), *base]} if base else {}
+
+
 def retire_records(folder: Path) -> None:
     """Sets the records of an earlier fit in the same folder aside: a report must not mix the two."""
     for name in (EVALUATIONS, ALARMS):

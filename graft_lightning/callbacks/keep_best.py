@@ -3,7 +3,6 @@
 import json
 import logging
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from graft_lightning.callbacks.alarms import rises
 from graft_lightning.callbacks.likely_cause import likely_cause
 from graft_lightning.durable import write_text
 from graft_lightning.modules.trained_weights import trained, whole, write
-from graft_lightning.runs import KEPT, read_records, run_folder
+from graft_lightning.runs import KEPT, run_folder, validations
 from graft_lightning.statistics import Interval, interval
 from graft_lightning.types import SettingsError
 
@@ -73,7 +72,7 @@ class KeepBest(L.Callback):
                 trainer.check_val_every_n_epoch = None
                 trainer.val_check_interval = step
 
-    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_fit_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """What an earlier fit in this folder kept is not this one's."""
         if hasattr(pl_module, "kept_step"):
             pl_module.kept_step = None
@@ -225,7 +224,7 @@ def interval_of(trainer: L.Trainer, data: Any) -> int | None:
     per_epoch = getattr(data, "steps_per_epoch", None)
     if not per_epoch or not getattr(data, "validation", None) or not trainer.limit_val_batches:
         return None
-    if trainer._val_check_time_interval is not None or trainer.max_steps < 0:
+    if getattr(trainer, "_val_check_time_interval", None) is not None or trainer.max_steps < 0:
         return None
     batches = trainer.max_steps * trainer.accumulate_grad_batches
     if trainer.max_epochs is not None and trainer.max_epochs >= 0:
@@ -239,13 +238,6 @@ def interval_of(trainer: L.Trainer, data: Any) -> int | None:
     most, unit = batches // VALIDATIONS, trainer.accumulate_grad_batches
     even = [step for step in range(unit, most + 1, unit) if batches % step == 0 and step * 2 > most]
     return max(even, default=most // unit * unit)
-
-
-def validations(folder: Path) -> dict[int, Mapping[str, Any]]:
-    """The evaluations on the validation conditions by step, the base's at 0; empty where the base has none."""
-    found = [record for record in read_records(folder) if record["stage"] == "validate"]
-    base = [record for record in found if record["method"] == "base"]
-    return {r["step"]: r for r in [*(r for r in found if r["method"] != "base" and r["step"]), *base]} if base else {}
 
 
 def differences(folder: Path, reward: str) -> dict[int, Interval]:

@@ -207,7 +207,8 @@ class GraftCLI(LightningCLI):
 
     def after_tune(self) -> None:
         """Writes the configuration with the settings that were chosen, ready for ``fit``."""
-        found = self.trainer.tuned
+        trainer: Any = self.trainer
+        found = trainer.tuned
         if found is None or found.point is None:
             return
         parser = self._parser("tune")
@@ -215,9 +216,9 @@ class GraftCLI(LightningCLI):
         kept = {key: config[key] for key in ("seed_everything", *BLOCKS) if key in config}
         weightings = {
             name: {"class_path": "graft_lightning.processes.weightings.CappedInverseAlpha", "init_args": {"cap": cap}}
-            for name, cap in self.trainer.caps.items()
+            for name, cap in trainer.caps.items()
         }
-        path = run_folder(self.trainer) / "tuned.yaml"
+        path = run_folder(trainer) / "tuned.yaml"
         text = yaml.safe_dump(with_settings(kept, found.point, weightings), sort_keys=False)
         write_text(path, f"# Chosen by tune; fit --config {path}\n{text}")
         print(f"Written: {path}\n  python -m graft_lightning fit --config {path}")

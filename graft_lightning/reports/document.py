@@ -17,6 +17,7 @@ from graft_lightning.reports.charts import bars, frontier, learning_curves
 from graft_lightning.reports.comparison import FEW, Run, compare, compare_over_conditions, curves, read_runs
 from graft_lightning.reports.kept import without_gain
 from graft_lightning.reports.paired import paired_verdicts, positive_verdicts
+from graft_lightning.reports.placebo_chart import chosen_before
 from graft_lightning.reports.records import record_table
 from graft_lightning.statistics import Interval
 
@@ -115,6 +116,7 @@ def write_report(
     if doubts := what_does_not_belong(folders):
         report["left_out"] = doubts
         lines += ["## Left out", "", *(f"- {line}" for line in doubts), ""]
+    lines += chosen_before(folders, out)
     raised = alarms_of(folders)
     if raised:
         report["alarms"] = raised

@@ -7,10 +7,10 @@ from typing import Any
 
 import lightning as L
 
-from graft_lightning.callbacks.keep_best import plain, validations, written
+from graft_lightning.callbacks.keep_best import plain, written
+from graft_lightning.reports.placebo_chart import draw_placebo
 from graft_lightning.reports.short_runs import Point, Setting, ShortRuns, own_rate, progress
 from graft_lightning.runs import PLACEBO, run_folder
-from graft_lightning.statistics import Interval
 
 
 def placebo(
@@ -108,30 +108,3 @@ def text_of(record: Mapping[str, Any], points: Sequence[Point], folder: Path) ->
             f"Written: {folder / PLACEBO}, {folder / 'placebo.png'}",
         ]
     )
-
-
-def draw_placebo(record: Mapping[str, Any], folder: Path, path: Path) -> None:
-    """The reward under placebo at every setting, and in the real run beside it where the folder holds one."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 4.2), layout="constrained")
-    axis = figure.subplots()
-    axis.spines[["top", "right"]].set_visible(False)
-    reward = record["reward"]
-    for number, name in enumerate(dict.fromkeys(p["setting"]["name"] for p in record["points"])):
-        found = [p for p in record["points"] if p["setting"]["name"] == name]
-        steps = [0, *(p["step"] for p in found)]
-        means = [record["base"][reward] + d for d in (0.0, *(p["rewards"][reward]["mean"] for p in found))]
-        axis.plot(steps, means, "--", marker="o", ms=3, color=f"C{number}", label=f"placebo, {name}")
-    real = validations(folder)
-    if real and reward in real[0]["metrics"]:
-        steps = sorted(real)
-        found_real: list[Interval] = [real[step]["metrics"][reward] for step in steps]
-        axis.plot(steps, [f["mean"] for f in found_real], color="#1b7f5c", marker="o", ms=4, label="the run")
-        axis.fill_between(
-            steps, [f["low"] for f in found_real], [f["high"] for f in found_real], color="#1b7f5c", alpha=0.15
-        )
-    axis.axhline(record["base"][reward], color="black", linewidth=0.8, linestyle=":", label="base")
-    axis.set(xlabel="gradient steps", ylabel=reward, title="Unselected samples beside the real run")
-    axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
-    figure.savefig(path, dpi=150)

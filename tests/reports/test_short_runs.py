@@ -9,6 +9,7 @@ import yaml
 
 from graft_lightning.callbacks.keep_best import differences
 from graft_lightning.cli.main import main
+from graft_lightning.reports.document import write_report
 from graft_lightning.reports.placebo import text_of as placebo_text
 from graft_lightning.reports.short_runs import Point, Setting, ShortRuns, own_rate
 from graft_lightning.reports.tuning import tune, with_settings
@@ -97,6 +98,10 @@ def test_placebo_and_tune_as_a_user_sees_them(tmp_path, capsys):
     assert tuned["model"]["init_args"]["optimizer"]["init_args"]["lr"] == chosen["lr"]
     assert tuned["trainer"]["max_steps"] == record["chosen"]["step"]
     main(["fit", f"--config={tmp_path}/run/tuned.yaml"])
+    text = write_report([tmp_path / "run"], tmp_path / "report", {"stage": "validate"}).read_text()
+    assert "![Placebo beside the run](placebo.png)" in text
+    assert f"tuned within {record['gradient_steps']} gradient steps: lr" in text
+    assert (tmp_path / "report/placebo.png").stat().st_size > 10_000
     found = differences(tmp_path / "run", "Ink")
     expected = record["chosen"]["rewards"]["Ink"]["mean"]
     if record["chosen"]["step"] in found:
