@@ -76,8 +76,8 @@ class KeepBest(L.Callback):
         """What an earlier fit in this folder kept is not this one's."""
         if hasattr(pl_module, "kept_step"):
             pl_module.kept_step = None
+        folder = run_folder(trainer)  # collective: asked by all processes
         if trainer.ckpt_path is None and trainer.is_global_zero:
-            folder = run_folder(trainer)
             for path in (folder / KEPT, best_checkpoint(folder)):
                 path.unlink(missing_ok=True)
 
