@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from graft_lightning.refusals import Refusal
+
 FIELD = "x"
 """The field of a state that users see as a plain tensor."""
 
@@ -27,7 +29,7 @@ StateLike = Tensor | Mapping[str, Tensor]
 """What users give and get: ``(batch, *shape)``, or a mapping of such fields."""
 
 
-class SettingsError(ValueError):
+class SettingsError(Refusal, ValueError):
     """Settings that contradict each other; the message names the key, the value and what would be right."""
 
 

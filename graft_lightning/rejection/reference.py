@@ -20,6 +20,7 @@ from graft_lightning.processes.outputs import Output
 from graft_lightning.processes.process import Process, Shape
 from graft_lightning.processes.samplers import Sampler
 from graft_lightning.rejection.codec import Codec
+from graft_lightning.tensors import write_tensors
 from graft_lightning.types import SettingsError, StateLike
 
 
@@ -151,11 +152,7 @@ class Reference(Codec, ABC):
             path: of the file.
             provenance: steps, seed, class and method, kept beside the weights.
         """
-        from safetensors.torch import save_file
-
-        path.parent.mkdir(parents=True, exist_ok=True)
-        weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-        save_file(weights, path, {key: str(value) for key, value in provenance.items()})
+        write_tensors(path, network.state_dict(), {key: str(value) for key, value in provenance.items()})
 
     def fingerprint(self, network: nn.Module) -> dict[str, Any]:
         """What identifies the distribution of its samples: class, weights, process, sampler, guidance; no adapters."""

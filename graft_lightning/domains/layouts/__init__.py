@@ -11,8 +11,8 @@ The order of elements means nothing. ``layout`` holds the ways between such batc
 """
 
 from graft_lightning.domains.layouts.conditions import ElementCounts
-from graft_lightning.domains.layouts.examples import EmbeddedLayouts
+from graft_lightning.domains.layouts.examples import EmbeddedLayouts, LayoutFiles
 from graft_lightning.domains.layouts.reference import LayoutReference
 from graft_lightning.domains.layouts.tasks import TaskConditions, WithTasks
 
-__all__ = ["ElementCounts", "EmbeddedLayouts", "LayoutReference", "TaskConditions", "WithTasks"]
+__all__ = ["ElementCounts", "EmbeddedLayouts", "LayoutFiles", "LayoutReference", "TaskConditions", "WithTasks"]

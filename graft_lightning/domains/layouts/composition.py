@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from graft_lightning.domains.layouts.layout import edges
-from graft_lightning.domains.layouts.rewards import LayoutReward, mean, positive
+from graft_lightning.domains.layouts.metrics import geometry
+from graft_lightning.domains.layouts.rewards import LayoutReward, Layouts, positive, share_of
 from graft_lightning.types import SettingsError
 
 ROUNDING = 1e-6
@@ -32,20 +33,21 @@ class Margins(LayoutReward):
             raise SettingsError(f"least={least}; it is a share of the page's side, from 0 to below .5")
         self.least, self.scale = least, positive("scale", scale)
 
-    def scores(self, label: Tensor, box: Tensor, mask: Tensor, conditions: Sequence[str]) -> Tensor:
+    def scores(self, layouts: Layouts, conditions: Sequence[str]) -> Tensor:
+        box, mask, _ = geometry.judged(layouts)
         ltrb = edges(box)
         clear = ((ltrb >= self.least - ROUNDING) & (ltrb <= 1 - self.least + ROUNDING)).all(-1)
         left = torch.where(mask, ltrb[..., 0], 1.0).amin(-1)
         right = torch.where(mask, 1 - ltrb[..., 2], 1.0).amin(-1)
-        return mean(clear.to(box.dtype), mask) * torch.exp(-(left - right).abs() / self.scale)
+        return share_of(clear, mask) * torch.exp(-(left - right).abs() / self.scale)
 
 
 class ReadingOrder(LayoutReward):
     """The share of elements whose place in the reading order is certain.
 
-    A page is cut along straight gutters, first across, then down, then across again, until nothing can be cut (recursive
-    XY cut). An element that ends in a piece of its own can be read in only one order; those that overlap or interlock
-    end in one piece, and only the first of them counts.
+    A page is cut along straight gutters, first across, then down, then across again, until nothing can be cut
+    (recursive XY cut). An element that ends in a piece of its own can be read in only one order; those that overlap or
+    interlock end in one piece, and only the first of them counts.
 
     Args:
         tolerance: overlap of two elements across a gutter that is forgiven, in shares of the page's side.
@@ -62,12 +64,11 @@ class ReadingOrder(LayoutReward):
             raise SettingsError(f"tolerance={tolerance}; it must not be negative")
         self.tolerance = tolerance
 
-    def scores(self, label: Tensor, box: Tensor, mask: Tensor, conditions: Sequence[str]) -> Tensor:
-        pages = [
-            ltrb[real].numpy() for ltrb, real in zip(edges(box).nan_to_num().cpu(), mask.bool().cpu(), strict=True)
-        ]
+    def scores(self, layouts: Layouts, conditions: Sequence[str]) -> Tensor:
+        box, mask, _ = geometry.judged(layouts)
+        pages = [ltrb[real].numpy() for ltrb, real in zip(edges(box).cpu(), mask.cpu(), strict=True)]
         shares = [len(pieces(page, self.tolerance)) / max(len(page), 1) for page in pages]
-        return torch.tensor(shares, dtype=box.dtype)
+        return torch.tensor(shares, dtype=box.dtype, device=box.device)
 
 
 def pieces(ltrb: np.ndarray, tolerance: float = 0.0) -> list[list[int]]:

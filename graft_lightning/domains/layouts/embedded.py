@@ -34,6 +34,8 @@ def load_embedded(
     def make(left_out: Counter[str]) -> Iterator[Layout]:
         from tqdm.auto import tqdm
 
-        yield from tqdm(drawn.pages(count), "drawing pages", count, disable=not progress, mininterval=1, leave=False)
+        yield from tqdm(
+            drawn.pages(count), "drawing pages", count, disable=not progress, mininterval=1, delay=1, leave=False
+        )
 
     return stored(Path(cache), "embedded", description, make)

@@ -10,7 +10,9 @@ from graft_lightning.domains.base import Examples
 from graft_lightning.domains.base.counts import condition_of
 from graft_lightning.domains.layouts.dataset import CACHE, LayoutSet
 from graft_lightning.domains.layouts.embedded import COUNT, load_embedded
+from graft_lightning.domains.layouts.loading import load_files
 from graft_lightning.domains.layouts.pages import Pages
+from graft_lightning.domains.layouts.preprocessing import preprocessing as named
 from graft_lightning.domains.layouts.preprocessing import split
 from graft_lightning.domains.layouts.states import state_of
 from graft_lightning.shuffles import shuffles
@@ -105,3 +107,33 @@ class EmbeddedLayouts(LayoutExamples):
         held_out = round(0.05 * len(whole))
         cuts = [0, len(whole) - 2 * held_out, len(whole) - held_out, len(whole)]
         return {part: range(cuts[k], cuts[k + 1]) for k, part in enumerate(("train", "valid", "test"))}
+
+
+class LayoutFiles(LayoutExamples):
+    """Layouts of files: PubLayNet, Rico, Magazine, or what this package has written.
+
+    Args:
+        paths: files, folders, archives.
+        preprocessing: what is kept: "layoutdm", "layoutdiffusion" or "none" (`preprocessing`).
+        vocabulary: what the labels mean; by the files themselves by default.
+        max_elements: layouts with more are left out, in place of the pre-processing's own limit.
+        cache: folder of stored sets.
+        part: of the split, or all: the whole of a file that is a part already.
+    """
+
+    def __init__(
+        self,
+        paths: list[str],
+        preprocessing: str = "layoutdm",
+        vocabulary: str | None = None,
+        max_elements: int | None = None,
+        cache: str = str(CACHE),
+        part: Part = "train",
+    ) -> None:
+        super().__init__(part)
+        named(preprocessing, max_elements)
+        self.paths, self.preprocessing, self.vocabulary = list(paths), preprocessing, vocabulary
+        self.max_elements, self.cache = max_elements, cache
+
+    def load(self) -> LayoutSet:
+        return load_files(self.paths, self.preprocessing, self.vocabulary, self.max_elements, self.cache)

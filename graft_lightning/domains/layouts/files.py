@@ -95,8 +95,12 @@ def read_layouts(
                 inspection.fault(BROKEN, str(error))
     if empty:
         others = f" ({by_suffix(passed_over)})" if passed_over else ""
-        raise SettingsError(f"{paths}: no file of a readable kind{others}; give {READABLE}")
-    tell_passed_over(paths, passed_over, f"file of {', '.join(SUFFIXES)}")
+        raise SettingsError(f"{_named(paths)}: no file of a readable kind{others}; give {READABLE}")
+    tell_passed_over(_named(paths), passed_over, f"file of {', '.join(SUFFIXES)}")
+
+
+def _named(paths: Paths) -> str:
+    return str(paths) if isinstance(paths, Path | str) else ", ".join(map(str, paths))
 
 
 def _opened(path: Path, read: Callable[[int], object]) -> Iterator[Opened]:

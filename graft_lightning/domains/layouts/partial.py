@@ -7,11 +7,13 @@
     n=4 | ? | ? | title 0.5 0.1 0.8 0.04               the same, but for the place of the element in the result
     n=2 | text ~0.5 ~0.1 ~0.8 ~0.2 | text ~.5 ~.4 ~.8 ~.2      refinement: boxes are known roughly
 
-After the number of elements, one part for each element that something is known of, in the order of the result: its label, then centre x, centre y,
-width and height as shares of the page's sides. ``?`` stands for what is free, ``~`` before what is known roughly.
+After the number of elements, one part for each element that something is known of, in the order of the result: its
+label, then centre x, centre y, width and height as shares of the page's sides. ``?`` stands for what is free, ``~``
+before what is known roughly.
 """
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -45,6 +47,18 @@ def written(count: int, known: Sequence[Known], vocabulary: Vocabulary) -> str:
     while parts and parts[-1] == FREE:
         parts.pop()
     return " | ".join([f"n={count}", *parts])
+
+
+def shortened(caption: str) -> str:
+    """A caption that begins with a condition, with how many elements something is known of in place of what is known.
+
+    What stands behind the condition in brackets, such as its reward, stays.
+    """
+    head, bar, rest = caption.partition(" | ")
+    parts = [part.strip() for part in rest.split("|")]
+    behind = re.search(r" \([^()|]*\)$", rest)
+    number = sum(part.partition(" (")[0] != FREE for part in parts)
+    return f"{head}, {number} known{behind.group() if behind else ''}" if bar else caption
 
 
 def _written(one: Known, vocabulary: Vocabulary) -> str:

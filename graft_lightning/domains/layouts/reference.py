@@ -12,11 +12,16 @@ from torch import Tensor, nn
 
 from graft_lightning.domains.base.masks import mask_of
 from graft_lightning.domains.base.weights import DATA, load_weights, save_weights
-from graft_lightning.domains.layouts import given, vocabularies
+from graft_lightning.domains.layouts import drawing, given, vocabularies
+from graft_lightning.domains.layouts.corrections import comparison
+from graft_lightning.domains.layouts.coverage import coverage
+from graft_lightning.domains.layouts.deduplication import layout_keys
 from graft_lightning.domains.layouts.given import Given
+from graft_lightning.domains.layouts.layout import unpadded
 from graft_lightning.domains.layouts.network import LayoutTransformer
-from graft_lightning.domains.layouts.partial import read
+from graft_lightning.domains.layouts.partial import read, shortened
 from graft_lightning.domains.layouts.states import layouts_of
+from graft_lightning.domains.layouts.writing import write_layouts
 from graft_lightning.processes.grids import Grid, Powered
 from graft_lightning.processes.interleaved import Interleaved
 from graft_lightning.processes.paths import CategoricalPath, GaussianPath
@@ -126,7 +131,8 @@ class LayoutReference(Reference):
         box, label, mask = x_t["box"], x_t["label"], x_t["mask"]
         t_box, t_label = (t, t) if t.ndim == 1 else t.unbind(1)
         alpha, sigma = self.schedule.coefficients(t_box)
-        known = Given.at(condition, alpha, sigma, 2 * self.roughness)  # boxes fill [-1, 1]
+        roughness = 2 * self.roughness  # boxes fill [-1, 1]
+        known = Given.at(condition, alpha, sigma, roughness, box.shape[1])
         shares = ((level / self.process.t_max).to(box.dtype) for level in (t_box, t_label))
         velocity, logits = network(*known.into(box, label), *shares, mask, known.flags)
         return {"box": known.velocities(velocity, box, alpha, sigma), "label": known.logits(logits)}
@@ -137,8 +143,9 @@ class LayoutReference(Reference):
         Raises:
             SettingsError: if a condition is not understood, or asks for more than ``max_elements``.
         """
-        counts, known = zip(*(read(text, self.vocabulary) for text in conditions), strict=True)
-        if max(counts) > self.max_elements:
+        asked = [read(text, self.vocabulary) for text in conditions]
+        counts, known = [count for count, _ in asked], [elements for _, elements in asked]
+        if max(counts, default=0) > self.max_elements:
             raise SettingsError(
                 f"condition n={max(counts)} asks for more elements than max_elements={self.max_elements}"
             )
@@ -152,3 +159,23 @@ class LayoutReference(Reference):
 
     def decode(self, x_0: State) -> TensorDict:
         return layouts_of(x_0, len(self.vocabulary))
+
+    def keys(self, samples: Any) -> Tensor:
+        return layout_keys(samples)
+
+    def numbers(self, samples: Any) -> Tensor:
+        return coverage(samples, len(self.vocabulary))
+
+    def draw(self, samples: Any, captions: Sequence[str] | None = None) -> Tensor:
+        """Pages side by side, elements coloured by label, uint8 ``(3, height, width)``."""
+        texts = None if captions is None else [shortened(text) for text in captions]
+        return drawing.as_tensor(drawing.sheet(samples, texts, self.vocabulary))
+
+    def compare(self, before: Any, after: Any, captions: Sequence[str]) -> Tensor:
+        """Pages before and after, side by side; elements that were off all guides and are on one now have a frame."""
+        texts = [shortened(text) for text in captions]
+        return drawing.as_tensor(comparison(before, after, texts, self.vocabulary))
+
+    def write(self, samples: Any, names: Sequence[str], folder: Path) -> list[Path]:
+        """One SVG file a layout, and a line of ``layouts.jsonl`` for each. Returns the paths of the SVG files."""
+        return write_layouts(unpadded(samples), names, folder, self.vocabulary)

@@ -1,4 +1,4 @@
-"""Between layouts, whose boxes are shares of the page, and the states of the noise process, whose boxes fill [-1, 1]."""
+"""Between layouts, whose boxes are shares of the page, and states of the noise process, whose boxes fill [-1, 1]."""
 
 from collections.abc import Mapping
 

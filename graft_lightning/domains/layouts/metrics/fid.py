@@ -51,7 +51,8 @@ class LayoutFID(FrechetDistance):
     ) -> None:
         if weights is not None and not Path(weights).is_file():
             raise FileNotFoundError(f"weights={weights}: there is no such file; leave it out to train a network here")
-        super().__init__(_Packed(real), _Features(real, weights, corners, train or real, steps, cache, progress), count)
+        seen = real if train is None else train
+        super().__init__(_Packed(real), _Features(real, weights, corners, seen, steps, cache, progress), count)
 
     def update(self, samples: Any, conditions: Sequence[str] | None = None) -> None:
         """Adds a batch of layouts; what was asked for does not matter."""
@@ -98,5 +99,5 @@ class _Packed(Examples):
         return len(self.real)
 
     def batch(self, positions: Sequence[int], seed: int) -> tuple[Tensor, list[str]]:
-        found, conditions = self.real.batch(positions, seed)
-        return 2 * packed(found) - 1, conditions
+        found = self.real.layouts.read(list(positions))
+        return 2 * packed(found) - 1, [""] * len(positions)

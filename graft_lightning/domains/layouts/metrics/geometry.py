@@ -83,7 +83,7 @@ def alignment(samples: Batch, variant: str = "layoutganpp", padded_to: int | Non
     if variant == "ndn":
         values = distance.sum(-1)
     else:
-        values = -torch.log1p(-distance.clamp(max=ALMOST_ONE)).sum(-1)
+        values = 0 - torch.log1p(-distance.clamp(max=ALMOST_ONE)).sum(-1)
         if variant != "aclayoutgan":
             values = values / mask.sum(-1)
     return values.masked_fill(~fit, torch.nan)

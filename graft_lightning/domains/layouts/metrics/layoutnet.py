@@ -10,6 +10,7 @@ References:
     LayoutGAN++, arXiv 2108.00871.
 """
 
+import pickle
 from typing import Any
 
 import torch
@@ -124,7 +125,12 @@ def read_published(path: str, corners: bool, labels: int) -> LayoutNet:
     Raises:
         SettingsError: if they are not of this architecture, or of another number of labels.
     """
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise SettingsError(
+            f"weights={path} are no checkpoint of tensors ({(str(error) or type(error).__name__).splitlines()[0]})"
+        ) from None
     state = {name.removeprefix("module."): value for name, value in state.get("state_dict", state).items()}
     try:
         known, places = len(state["emb_label.weight"]), len(state["pos_token"])
