@@ -80,7 +80,7 @@ class Batch:
     def _moved(self, move: Callable[[Tensor], Tensor], without: set[str]) -> Any:
         """The same with every tensor moved, but for the fields named."""
         own = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in without | {"x"}}
-        moved = {name: move(value) for name, value in own.items() if isinstance(value, Tensor)}
+        moved: dict[str, Any] = {name: move(value) for name, value in own.items() if isinstance(value, Tensor)}
         return replace(self, x=map_fields(move, self.x) if isinstance(self.x, Tensor | Mapping) else self.x, **moved)
 
 

@@ -131,7 +131,7 @@ class DenoisingModule(SampledModule):
 
     def on_train_start(self) -> None:
         """Lets the loader's thread fetch what encoding the next batch will need."""
-        loader = self.trainer.train_dataloader
+        loader: Any = self.trainer.train_dataloader
         if hasattr(loader, "prepare"):
             loader.prepare = self.reference.prepare
 
