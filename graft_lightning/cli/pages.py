@@ -54,10 +54,9 @@ HELD_OUT = (
 )
 KEEPING = (
     Option("model.baseline", "unselected", "train selected less unselected draws"),
-    Option("best.on", "false", "end with the last weights, not the best or the base's"),
     Option("best.patience", "0", "evaluations in a row below the best that end a run"),
 )
-RATES = Option("rates", "[3e-4,1e-4]", "learning rates; by default some around the configuration's own")
+RATES = Option("rates", "[0.0003,0.0001]", "learning rates; by default some around the configuration's own")
 AVERAGES = Option("averages", "[0.0,0.97]", "decays of moving averages; 0 is none")
 SAMPLES = Option("samples", "64", "held-out samples at each evaluation, at most")
 TAKEN_UP = Option("ckpt_path", "runs/mine/checkpoints/last.ckpt", "whose weights; `last` takes up what was stopped")
