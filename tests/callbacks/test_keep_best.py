@@ -138,7 +138,7 @@ def test_a_constraint_of_nothing_is_refused(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"evaluate.baseline": False}, {"trainer.limit_val_batches": 0}, {"evaluate.rewards": []}, {"best": {"on": False}}],
+    [{"evaluate.baseline": False}, {"trainer.limit_val_batches": 0}, {"best": {"on": False}}],
     ids=str,
 )
 def test_where_nothing_can_be_compared_the_last_weights_stay(tmp_path, changes):
