@@ -7,8 +7,8 @@ from graft_lightning.domains.layouts.vocabularies import Vocabulary
 DISTINCT = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#f0e442", "#000000")
 """Colours that the colour-blind tell apart as well (Okabe and Ito); for up to eight labels."""
 
-GOLDEN = 0.6180339887
-"""Steps of the hue by this share of the circle come close to none of the earlier ones."""
+STEP = 9 / 25
+"""Of the hue's circle, from one label to the next: 25 labels have 25 hues, and neighbours are far apart."""
 
 Colour = tuple[int, int, int]
 
@@ -29,5 +29,5 @@ def _parsed(text: str) -> Colour:
 
 
 def _turned(index: int) -> Colour:
-    red, green, blue = colorsys.hls_to_rgb(index * GOLDEN % 1, (0.35, 0.5, 0.65)[index % 3], 0.8)
+    red, green, blue = colorsys.hls_to_rgb(index * STEP % 1, (0.3, 0.5, 0.7)[index % 3], (0.6, 1.0)[index % 2])
     return round(255 * red), round(255 * green), round(255 * blue)

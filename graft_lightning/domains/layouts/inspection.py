@@ -25,6 +25,8 @@ UNKNOWN = "unknown category"
 DUPLICATE = "duplicate id"
 NO_PAGE = "page not in the file"
 MALFORMED = "malformed element"
+CLIPPED = "cut at the page's edge"
+"""Of an element that is kept in part."""
 OF_ELEMENTS = (OFF_PAGE, NO_SIZE, NOT_FINITE, UNKNOWN, DUPLICATE, NO_PAGE, MALFORMED)
 """Kinds of faults of elements."""
 
@@ -155,15 +157,15 @@ class Inspection:
             self.fault(NO_SIZE, where)
             return None
         if min(left, top) < -TOLERANCE or max(right, bottom) > 1 + TOLERANCE:
-            self.fault(OFF_PAGE, where)
             left, top, right, bottom = (min(max(edge, 0.0), 1.0) for edge in (left, top, right, bottom))
             if self.off_page == "drop" or right <= left or bottom <= top:
+                self.fault(OFF_PAGE, where)
                 return None
+            self.fault(CLIPPED, where)
         return index, [(left + right) / 2, (top + bottom) / 2, right - left, bottom - top]
 
     def tell(self) -> None:
         """Warns of every kind of fault: how many, and where the first one is."""
         for kind, number in self.counts.most_common():
-            cut = kind == OFF_PAGE and self.off_page == "clip"
-            outcome = "cut at its edges" if cut else "counted, and left out"
+            outcome = "kept in part" if kind == CLIPPED else "left out"
             logger.warning("%d x %s: %s; the first is %s", number, kind, outcome, self.first[kind])

@@ -40,7 +40,7 @@ def load_files(
     kept = named(preprocessing, max_elements)
     files = source_files(paths)
     known = vocabulary_of(vocabulary or guessed_vocabulary(paths))
-    description = {
+    description: dict[str, object] = {
         "paths": [str(path) for path in ([paths] if isinstance(paths, Path | str) else paths)],
         "sources": digest_of([(str(f.absolute()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]),
         "preprocessing": preprocessing,

@@ -3,8 +3,8 @@
 A page has one to three columns between its margins and a grid of lines that all of them share. Page titles stand above
 the columns, and now and then a figure or table with its caption spans them. Columns are filled from the top with
 paragraphs, headed or not, lists, and figures and tables with captions. All edges then lie on few guides: such a page is
-perfectly aligned, but for titles that are centred above several columns. Misalignment is added on purpose and by a known amount: on a share of
-the pages every element is moved, and its size changed, by independent Gaussian numbers.
+perfectly aligned, but for titles that are centred above several columns. Misalignment is added on purpose and by a
+known amount: on a share of the pages every element is moved, and its size changed, by independent Gaussian numbers.
 
 Page number i of a seed is the same however many are made.
 """

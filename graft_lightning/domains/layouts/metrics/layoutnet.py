@@ -128,7 +128,9 @@ def read_published(path: str, corners: bool, labels: int) -> LayoutNet:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise SettingsError(f"weights={path} are no checkpoint of tensors ({str(error).splitlines()[0]})") from None
+        raise SettingsError(
+            f"weights={path} are no checkpoint of tensors ({(str(error) or type(error).__name__).splitlines()[0]})"
+        ) from None
     state = {name.removeprefix("module."): value for name, value in state.get("state_dict", state).items()}
     try:
         known, places = len(state["emb_label.weight"]), len(state["pos_token"])
