@@ -70,6 +70,7 @@ _HOMES = {
     "modules.pretrain": ("Pretrain",),
     "callbacks.collect": ("Collect",),
     "callbacks.evaluate": ("Evaluate",),
+    "callbacks.keep_best": ("KeepBest",),
     "cli.loading": ("open_run",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

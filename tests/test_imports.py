@@ -17,11 +17,15 @@ PACKAGE = ROOT / "graft_lightning"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = {
+    "refusals": -1,
     "types": 0,
     "statistics": 0,
     "durable": 0,
+    "sealed": 0,
     "identity": 0,
     "runs": 1,
+    "tensors": 1,
+    "checkpoints": 2,
     "processes": 1,
     "shuffles": 2,
     "rejection": 3,

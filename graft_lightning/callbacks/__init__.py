@@ -7,6 +7,7 @@ from graft_lightning.callbacks.evaluate import Evaluate
 from graft_lightning.callbacks.files import SaveReference, WriteSamples
 from graft_lightning.callbacks.inversion_measures import HeldOutNoise, RoundTrips
 from graft_lightning.callbacks.invert import Invert
+from graft_lightning.callbacks.keep_best import KeepBest
 from graft_lightning.callbacks.measures import FlopsPerSample
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "FlopsPerSample",
     "HeldOutNoise",
     "Invert",
+    "KeepBest",
     "RoundTrips",
     "SaveReference",
     "TrainableEMA",

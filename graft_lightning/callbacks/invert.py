@@ -12,6 +12,7 @@ from graft_lightning.callbacks.figures import log_figure
 from graft_lightning.callbacks.inversion_figures import distance_figure, steps_figure
 from graft_lightning.callbacks.ranks import ranks_of
 from graft_lightning.datamodules.inverse_noise import InverseNoise
+from graft_lightning.durable import write_text
 from graft_lightning.identity import describe
 from graft_lightning.inversion.distance import distance_from_normal
 from graft_lightning.inversion.noise_pool import NoiseInversion
@@ -100,8 +101,7 @@ class Invert(L.Callback):
         if trainer.is_global_zero:
             found = inversion.stored(opened, steps)
             record = self._record(opened, found, data, made)
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / "inverted.json").write_text(json.dumps(record, indent=1) + "\n")
+            write_text(folder / "inverted.json", json.dumps(record, indent=1) + "\n")
             self._show(trainer, found, data, record, folder)
         log.info(
             "%d of %d samples converged (%.2f %%)", int(converged.sum()), len(converged), 100 * converged.float().mean()

@@ -1,4 +1,4 @@
-"""``fit``, ``validate``, ``test``, ``predict``, ``plan``, ``diagnose``: one LightningCLI."""
+"""``fit``, ``validate``, ``test``, ``predict`` and the commands of `GraftTrainer`: one LightningCLI."""
 
 import difflib
 import logging
@@ -13,6 +13,8 @@ from typing import Any, NoReturn
 os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
 
 import lightning as L
+import yaml
+from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from omegaconf.errors import OmegaConfBaseException
 from torch.multiprocessing import ProcessRaisedException
@@ -24,23 +26,45 @@ import graft_lightning.modules
 import graft_lightning.processes.grids
 import graft_lightning.processes.velocity
 import graft_lightning.processes.weightings
-import graft_lightning.rejection.acceptance  # noqa: F401
+import graft_lightning.rejection.acceptance
+import graft_lightning.rejection.rewards  # noqa: F401
 from graft_lightning import domains
 from graft_lightning.callbacks.collect import Collect
 from graft_lightning.callbacks.evaluate import Evaluate
+from graft_lightning.callbacks.files import WriteSamples
+from graft_lightning.callbacks.keep_best import KeepBest
+from graft_lightning.callbacks.progress import with_plain_bar
 from graft_lightning.cli.allocator import keep_freed_memory
+from graft_lightning.cli.ending import tell_what_is_where
+from graft_lightning.cli.placement import WEIGHTS, place_fit, place_use, require_last
+from graft_lightning.cli.provenance import HYPER_PARAMETERS, Provenance
 from graft_lightning.cli.trainer import GraftTrainer
+from graft_lightning.durable import write_text
 from graft_lightning.rejection.pool import PoolError
+from graft_lightning.reports.tuning import with_settings
+from graft_lightning.runs import run_folder
 from graft_lightning.types import SettingsError
 
 log = logging.getLogger(__name__)
+
+BLOCKS = ("data", "collect", "evaluate", "best", "model", "trainer")
+"""What a configuration is made of, whatever the command."""
 
 REFUSALS = (PoolError, SettingsError, FileNotFoundError)
 """Bad input: told in one message, without a traceback."""
 
 
+REFERENCE = ("seed_everything", "model", "data")
+"""Settings that a pool keeps, for its samples to be decoded again; those of rewards, which may hold keys, are not."""
+
+
 class Parser(LightningArgumentParser):
     """A parser whose errors fit on the screen and suggest what was meant."""
+
+    def add_method_arguments(self, *args: Any, **kwargs: Any) -> list[str]:
+        """Without a group of the method's own: one is called ``collect``, as a block of the configuration is."""
+        kwargs["as_group"] = False
+        return super().add_method_arguments(*args, **kwargs)
 
     def error(self, message: str, *args: Any, **kwargs: Any) -> NoReturn:
         """Prints the message, without the usage text, and exits with 2."""
@@ -72,7 +96,7 @@ class Mistaken(SystemExit):
 
 
 class GraftCLI(LightningCLI):
-    """Lightning's CLI with our blocks `collect` and `evaluate`, and with our commands.
+    """Lightning's CLI with our blocks `collect`, `evaluate` and `best`, and with our commands.
 
     Args:
         arguments: of `LightningCLI` that differ from ours.
@@ -86,6 +110,7 @@ class GraftCLI(LightningCLI):
             "subclass_mode_data": True,
             "trainer_class": GraftTrainer,
             "auto_configure_optimizers": False,
+            "save_config_callback": Provenance,
             "parser_kwargs": {"parser_mode": "omegaconf"},
         }
         _quieten()
@@ -111,8 +136,9 @@ class GraftCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """Lightning's, plan and diagnose."""
-        return {**LightningCLI.subcommands(), "plan": {"model", "datamodule"}, "diagnose": {"model", "datamodule"}}
+        """Lightning's, and those of `GraftTrainer`."""
+        ours = ("plan", "diagnose", "collect", "placebo", "tune")
+        return {**LightningCLI.subcommands(), **{name: {"model", "datamodule"} for name in ours}}
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """A `Parser`."""
@@ -126,6 +152,21 @@ class GraftCLI(LightningCLI):
         """The blocks of a run beside data, model and trainer."""
         parser.add_lightning_class_args(Collect, "collect")
         parser.add_lightning_class_args(Evaluate, "evaluate")
+        parser.add_lightning_class_args(KeepBest, "best")
+
+    def before_instantiate_classes(self) -> None:
+        """Chooses the folder of the run, before a logger opens it."""
+        if self.subcommand is None:
+            return
+        config = self.config[self.subcommand]
+        plain = yaml.safe_load(self._parser(self.subcommand).dump(config, skip_none=False))
+        self.plain: dict[str, Any] = plain
+        if config["trainer"]["fast_dev_run"]:
+            return
+        if self.subcommand == "fit":
+            place_fit(config, plain)
+        else:
+            place_use(config, plain, self.subcommand)
 
     def instantiate_classes(self) -> None:
         """Builds everything; what a constructor refuses is a mistake in the configuration.
@@ -137,6 +178,50 @@ class GraftCLI(LightningCLI):
             super().instantiate_classes()
         except ValueError as error:
             raise SettingsError(innermost(str(error))) from error
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        """Lightning's, with a progress bar that knows runs counted in steps, and a writer of the samples of predict."""
+        trainer = super().instantiate_trainer(**kwargs)
+        if "ProgressBar" not in str(self._get(self.config, "trainer.callbacks")):
+            with_plain_bar(trainer)
+        callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        if self.subcommand == "predict" and not any(isinstance(c, BasePredictionWriter) for c in callbacks):
+            callbacks.insert(0, WriteSamples())
+        for callback in callbacks:
+            if isinstance(callback, Collect) and self.subcommand is not None:
+                callback.configuration = yaml.safe_dump({k: self.plain[k] for k in REFERENCE}, sort_keys=False)
+        return trainer
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Runs a command, and says what it has left where, and what comes next."""
+        trainer: L.Trainer = self.trainer
+        folder = Path(trainer.log_dir or trainer.default_root_dir)  # collective
+        if subcommand in WEIGHTS and self.plain.get("ckpt_path") == "last":
+            require_last(self.config[subcommand])
+        marks = folder / HYPER_PARAMETERS if trainer.is_global_zero and subcommand != "fit" else None
+        before = marks is None or marks.exists()
+        super()._run_subcommand(subcommand)
+        if marks is not None and not before:
+            marks.unlink(missing_ok=True)  # a run's are those of its fit; loggers write them whatever is run
+        tell_what_is_where(self, subcommand)
+
+    def after_tune(self) -> None:
+        """Writes the configuration with the settings that were chosen, ready for ``fit``."""
+        trainer: Any = self.trainer
+        found = trainer.tuned
+        if found is None or found.point is None:
+            return
+        parser = self._parser("tune")
+        config = yaml.safe_load(parser.dump(self.config["tune"], skip_none=False))
+        kept = {key: config[key] for key in ("seed_everything", *BLOCKS) if key in config}
+        weightings = {
+            name: {"class_path": "graft_lightning.processes.weightings.CappedInverseAlpha", "init_args": {"cap": cap}}
+            for name, cap in trainer.caps.items()
+        }
+        path = run_folder(trainer) / "tuned.yaml"
+        text = yaml.safe_dump(with_settings(kept, found.point, weightings), sort_keys=False)
+        write_text(path, f"# Chosen by tune; fit --config {path}\n{text}")
+        print(f"Written: {path}\n  python -m graft_lightning fit --config {path}")
 
     def _parse_ckpt_path(self) -> None:
         """Leaves the configuration as it was written: hyper-parameters of a checkpoint never override it in silence."""

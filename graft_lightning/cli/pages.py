@@ -66,6 +66,7 @@ OWN: dict[str, tuple[Option, ...]] = {
         *TRAINING,
         Option("measure", "false", "time a few steps here; true by default"),
     ),
+    "collect": (*RUN, *DRAWING[:2], Option("data.rescore", "true", "score anew where a reward has changed")),
     "diagnose": (
         *RUN,
         *DRAWING,
