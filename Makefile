@@ -62,7 +62,7 @@ reproduce-qm7: $(READY) ## The same on real molecules, QM7 of QM7=FILE (an archi
 	@test -e $(QM7_WEIGHTS) || OMP_NUM_THREADS=1 $(PY) -m graft_lightning fit --config experiments/molecules/qm7_pretrain.yaml
 	$(PY) -m graft_lightning sweep experiments/molecules/reproduce_qm7.yaml
 
-reproduce-layouts: $(READY) ## GRAFT and P-GRAFT on procedural pages, with controls: about an hour, resumable
+reproduce-layouts: $(READY) ## GRAFT and P-GRAFT on procedural pages, with controls: half an hour, resumable
 	$(PY) -m graft_lightning sweep experiments/layouts/reproduce.yaml
 
 RICO ?=
