@@ -100,7 +100,12 @@ class GraftCLI(LightningCLI):
 
     Args:
         arguments: of `LightningCLI` that differ from ours.
+
+    Attributes:
+        only_asked: the parser knows the command that is asked for alone.
     """
+
+    only_asked = True
 
     def __init__(self, **arguments: Any) -> None:
         ours: dict[str, Any] = {
@@ -117,7 +122,7 @@ class GraftCLI(LightningCLI):
         given = ours | arguments
         words = _words(given.get("args"))
         asked = {name: skip for name, skip in self.subcommands().items() if name in words}
-        if asked:  # a parser takes a fifth of a second, and there is one for each command
+        if asked and self.only_asked:  # a parser takes a fifth of a second, and there is one for each command
             vars(self)["subcommands"] = lambda: asked
         if any(word.partition("=")[0].endswith("help") for word in words):
             domains.load_all()  # a page that lists classes lists all
