@@ -18,6 +18,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = {
     "refusals": -1,
+    "ranges": -1,
     "types": 0,
     "statistics": 0,
     "durable": 0,

@@ -4,15 +4,16 @@ import json
 import logging
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
 
+from graft_lightning.callbacks.evaluate import Evaluate
 from graft_lightning.callbacks.figures import accepted_figure, log_figure, log_samples
-from graft_lightning.callbacks.ranks import ranks_of
+from graft_lightning.callbacks.ranks import gathered_numbers, ranks_of
 from graft_lightning.datamodules.accepted import AcceptedTrajectories
 from graft_lightning.durable import write_text
 from graft_lightning.identity import digest
@@ -105,6 +106,9 @@ class Collect(L.Callback):
         if self.reward is None:
             return
         module, data = _both(trainer, pl_module)
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, Evaluate):
+                callback.try_rewards(module, data)
         if self.round_index == 0:
             self.collect(trainer, module, data, 0, module.opened().frozen)
             return
@@ -156,8 +160,24 @@ class Collect(L.Callback):
                 f"model.handoff={module.handoff}: state {needed} of {steps} is not kept in the pool; "
                 f"collect.keep holds {listed}. Add it there, choose one of these, or set model.states to x_0"
             )
+        self._refuse_too_many(module, data, len(kept))
         if data.reward is not None and data.reward not in self.rewards:
             raise ValueError(f"data.reward={data.reward!r} is not collected; collected are {', '.join(self.rewards)}")
+
+    def _refuse_too_many(self, module: PGraft, data: AcceptedTrajectories, kept: int) -> None:
+        """Refuses pools that the disk has no room for: they would never be filled."""
+        texts = data.conditions.texts()[: self._conditions]
+        shape = module.reference.shape(texts[:1])
+        shapes = shape.values() if isinstance(shape, Mapping) else [shape]
+        each = 4 * sum(math.prod(one) for one in shapes) * (1 + kept)
+        folder = Path(data.pool).expanduser().absolute()
+        there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+        free, count = shutil.disk_usage(there).free, self.draws * len(texts)
+        if self._conditions is None and each * count > free + size_of(folder):
+            raise ValueError(
+                f"collect.draws={self.draws}: {count} trajectories of {each} B are {each * count / 1e9:.3g} GB, and "
+                f"{there} has room for {free / 1e9:.3g} GB; draw fewer, keep fewer levels, or set data.pool elsewhere"
+            )
 
     def collection(self, module: PGraft, data: AcceptedTrajectories) -> Collection:
         """What is filled for a module and its data: the service below this callback."""
@@ -188,12 +208,13 @@ class Collect(L.Callback):
             ranks_of(trainer),
             module.in_step and (module.lora is not None or denoiser is not module.opened().frozen),
         )
+        drawn = int(sum(gathered_numbers(filled.drawn)))
         self.drawn += filled.drawn
         module.train()
         selection = self.select(module, data, filled.round)
         folder = run_folder(trainer)
         if trainer.is_global_zero:
-            self._tell(trainer, module, data, filled.round, selection, filled.drawn, folder)
+            self._tell(trainer, module, data, filled.round, selection, drawn, folder)
         return selection
 
     def select(self, module: PGraft, data: AcceptedTrajectories, opened: Round) -> Selection:
@@ -287,6 +308,11 @@ class Collect(L.Callback):
         }
         name = COLLECTED if opened.index == 0 else f"collected-{opened.index}.json"
         write_text(folder / name, json.dumps(record, indent=1))
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of the files below a folder, 0 where it is absent."""
+    return sum(path.stat().st_size for path in folder.rglob("*.safetensors")) if folder.is_dir() else 0
 
 
 def _implied(selection: Selection) -> dict[str, float]:

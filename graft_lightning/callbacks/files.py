@@ -37,7 +37,7 @@ class WriteSamples(BasePredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        folder = Path(self.folder) if self.folder else run_folder(trainer) / "samples"
+        folder = Path(self.folder).expanduser() if self.folder else run_folder(trainer) / "samples"
         folder.mkdir(parents=True, exist_ok=True)
         rows = list(zip(batch.conditions, batch.draw.tolist(), batch.seeds.tolist(), strict=True))
         if (batch.draw < 0).all():  # a process had nothing left to draw
@@ -72,7 +72,7 @@ class SaveReference(L.Callback):
             "method": pl_module.method,
         }
         reference = pl_module.reference
-        path = Path(self.path) if self.path else reference.weights_file
+        path = Path(self.path).expanduser() if self.path else reference.weights_file
         if path is None:
             raise SettingsError(
                 f"SaveReference.path is not set, and {type(reference).__name__} names no file of its own: set it"

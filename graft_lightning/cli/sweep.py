@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from graft_lightning.cli.chain import Cell, CellChain, RunningChain, SweepBusy, is_done
 from graft_lightning.cli.report import write_reports
+from graft_lightning.cli.sentences import read_yaml
 from graft_lightning.runs import LOG, done
 
 
@@ -72,11 +71,16 @@ def read_plan(file: Path, folder: Path | None = None) -> Plan:
     Raises:
         ValueError: naming the key, if a chain asks for a cell that is not there, or a key is unknown.
     """
-    text = yaml.safe_load(file.read_text(encoding="utf-8"))
+    text = read_yaml(file)
+    if not isinstance(text, dict):
+        raise ValueError(f"{file} is no sweep, but a {type(text).__name__}; keys are folder, cells, chains, report")
     unknown = set(text) - {"folder", "jobs", "threads", "settings", "cells", "chains", "report"}
     if unknown:
         hint = "; this is the configuration of one run, for `fit`" if {"data", "model"} & set(text) else ""
         raise ValueError(f"{file}: unknown keys {sorted(unknown)}{hint}")
+    for key, kind in (("folder", str), ("cells", dict), ("chains", list)):
+        if not isinstance(text.get(key), kind) and not (key == "folder" and folder):
+            raise ValueError(f"{file}: {key}={text.get(key)!r}; a sweep needs a {kind.__name__} there")
     root = folder or Path(text["folder"])
     cells = {}
     for name, cell in text["cells"].items():

@@ -22,7 +22,7 @@ from graft_lightning.rejection.levels import kept_levels
 from graft_lightning.rejection.pool import KeptLevel, Round, Shard, TrajectoryPool
 from graft_lightning.rejection.ranks import ALONE, Ranks
 from graft_lightning.rejection.reference import Reference
-from graft_lightning.rejection.reward import Reward, score
+from graft_lightning.rejection.reward import Reward, RewardError, score
 from graft_lightning.types import SettingsError, StateLike, on_device, take
 
 
@@ -67,7 +67,7 @@ class Collection:
         batch_size: int = 256,
     ) -> None:
         self.reference, self.rewards = reference, {reward.name: reward for reward in rewards}
-        self.folder, self.conditions = Path(folder), list(conditions)
+        self.folder, self.conditions = Path(folder).expanduser(), list(conditions)
         self.draws, self.keep, self.seed, self.batch_size = draws, tuple(keep), seed, batch_size
 
     def fill(
@@ -225,8 +225,8 @@ class Collection:
         for reward in rewards:
             try:
                 score(reward.to(device), samples, texts)
-            except ValueError as error:
-                raise SettingsError(f"collect: {error}") from None
+            except RewardError as error:
+                raise SettingsError(f"collect: {error}") from error
 
 
 def score_states(
