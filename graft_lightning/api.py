@@ -7,7 +7,7 @@ Every name is imported when it is first used: this module by itself loads nothin
     rewards     `CallableReward` (a function), `Reward` (to derive from), `WeightedSum`
     pools       `Collection` (draws, scores, keeps), `TrajectoryPool`, acceptance rules
     streams     `AcceptedStream` of a pool, `TensorStream` of data at hand
-    Lightning   `PGraft`, `Graft`, `AcceptedTrajectories`
+    Lightning   `PGraft`, `Graft`, `AcceptedTrajectories`; `DurableCheckpoints`, a plugin of the Trainer
     samples     `sample`, of a view of a reference or of a module; `open_run`, the module of a run or checkpoint
 """
 
@@ -15,6 +15,7 @@ import importlib
 from typing import Any
 
 _HOMES = {
+    "checkpoints": ("DurableCheckpoints",),
     "processes.denoiser": ("Denoiser", "Guided"),
     "processes.grids": ("Explicit", "Leading", "Linspace", "Powered", "Shifted", "Uniform"),
     "processes.interleaved": ("Interleaved",),
