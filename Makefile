@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-faults check format bench reproduce reproduce-inverse-noise reproduce-molecules reproduce-qm7 tensorboard clean
+.PHONY: help demo test test-faults check format bench reproduce reproduce-inverse-noise reproduce-molecules reproduce-qm7 reproduce-layouts reproduce-rico tensorboard clean
 
 PYTHON ?= $(shell python3.11 -V >/dev/null 2>&1 && echo python3.11 || echo python3)
 PY := .venv/bin/python
@@ -56,6 +56,20 @@ reproduce-qm7: $(READY) ## The same on real molecules, QM7 of QM7=FILE (an archi
 		{ echo "QM7 is needed: make reproduce-qm7 QM7=path/to/qm7_xyz.tar.gz"; exit 2; }
 	@test -e $(QM7_WEIGHTS) || OMP_NUM_THREADS=1 $(PY) -m graft_lightning fit --config experiments/molecules/qm7_pretrain.yaml
 	$(PY) -m graft_lightning sweep experiments/molecules/reproduce_qm7.yaml
+
+reproduce-layouts: $(READY) ## GRAFT and P-GRAFT on procedural pages, with controls: about an hour, resumable
+	$(PY) -m graft_lightning sweep experiments/layouts/reproduce.yaml
+
+RICO ?=
+RICO_DATA := data/rico.txt
+RICO_WEIGHTS := runs/layouts/rico.safetensors
+
+reproduce-rico: $(READY) ## The same on real screens, Rico of RICO=FILE (its text form), pre-training included: resumable
+	@test -e $(RICO_DATA) || { test -e "$(RICO)" && ln -s "$(abspath $(RICO))" $(RICO_DATA); } || \
+		{ echo "Rico is needed: make reproduce-rico RICO=path/to/rico.txt"; exit 2; }
+	@test -e $(RICO_WEIGHTS) || OMP_NUM_THREADS=1 $(PY) -m graft_lightning fit \
+		--config experiments/layouts/rico_pretrain.yaml --config experiments/layouts/rico_cpu.yaml
+	$(PY) -m graft_lightning sweep experiments/layouts/reproduce_rico.yaml
 
 tensorboard: $(READY) ## Dashboards of everything under runs/
 	.venv/bin/tensorboard --logdir runs

@@ -6,7 +6,8 @@ Every name is imported when it is first used: this module by itself loads nothin
     processes   `Process`, `GaussianPath`, `CategoricalPath`, schedules, samplers, `Objective`, `Noise`
     rewards     `CallableReward` (a function), `Reward` (to derive from), `WeightedSum`
     pools       `Collection` (draws, scores, keeps), `TrajectoryPool`, acceptance rules
-    streams     `AcceptedStream` of a pool, `TensorStream` of data at hand
+    streams     `AcceptedStream` and `GroupStream` of a pool, `TensorStream` of data at hand
+    objectives  `UnselectedBaseline`, `PoolObjective` (to derive from) over whole groups of a pool
     Lightning   `PGraft`, `Graft`, `AcceptedTrajectories`; `DurableCheckpoints`, a plugin of the Trainer
     samples     `sample`, of a view of a reference or of a module; `open_run`, the module of a run or checkpoint
 """
@@ -52,6 +53,8 @@ _HOMES = {
         "TopK",
     ),
     "rejection.accepted": ("AcceptedStream", "TensorStream"),
+    "rejection.grouped": ("GroupStream",),
+    "rejection.objectives": ("PoolObjective", "UnselectedBaseline"),
     "rejection.collection": ("Collection",),
     "rejection.own_model": ("OwnModel",),
     "rejection.pool": ("TrajectoryPool",),
@@ -68,6 +71,7 @@ _HOMES = {
     "modules.pretrain": ("Pretrain",),
     "callbacks.collect": ("Collect",),
     "callbacks.evaluate": ("Evaluate",),
+    "callbacks.keep_best": ("KeepBest",),
     "cli.loading": ("open_run",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

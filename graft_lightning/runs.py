@@ -1,16 +1,22 @@
 """The folder of a run: its records, its newest checkpoint, its mark of completion. No torch.
 
-<run>/config.yaml         what was asked for
+<run>/config.yaml         what was asked for; like run.json and collected.json it is written by `fit` alone
+<run>/run.json            which fit the folder is of: its id, which checkpoints and records name too
 <run>/evaluation.jsonl    metrics of every evaluation, one JSON object a line
 <run>/alarms.jsonl        what was watched in each, and the alarms that it raised
 <run>/collected.json      of the first round: the acceptance rule, counts, rewards before and after
-<run>/checkpoints/*.ckpt
+<run>/kept.json           which weights a fit ended with, its best or the base's, and why
+<run>/placebo.json        how far fine-tuning on unselected samples moves rewards and metrics
+<run>/tuned.json          settings that `tune` tried, and those that it chose
+<run>/checkpoints/*.ckpt  last.ckpt, where a fit goes on; best.ckpt, the weights that it ended with
 <run>/done.json           of a sweep's cell: it has run to its end, and with which settings
 """
 
+import datetime
 import json
 import logging
-from collections.abc import Iterable, Mapping
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +26,13 @@ from graft_lightning.sealed import fault
 log = logging.getLogger(__name__)
 
 CONFIG = "config.yaml"
+RUN = "run.json"
 EVALUATIONS = "evaluation.jsonl"
 ALARMS = "alarms.jsonl"
 COLLECTED = "collected.json"
+KEPT = "kept.json"
+PLACEBO = "placebo.json"
+TUNED = "tuned.json"
 DONE = "done.json"
 LOG = "log.txt"
 
@@ -72,6 +82,45 @@ def newest_intact(found: Iterable[Path]) -> Path | None:
     return None
 
 
+def folder_of(checkpoint: Path) -> Path | None:
+    """The run that a checkpoint lies in: the nearest folder above it that holds a configuration; None where none does.
+
+    Not further away than the folder of the folder that checkpoints are kept in.
+    """
+    return next((folder for folder in checkpoint.absolute().parents[:3] if (folder / CONFIG).is_file()), None)
+
+
+# ---- which fit a folder is of
+
+
+def begin_run(folder: Path, **facts: Any) -> str:
+    """Makes a folder that of a new fit. Returns the id of the fit.
+
+    Args:
+        folder: of the run.
+        **facts: what else is worth knowing: the run whose checkpoint it goes on from.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    found = secrets.token_hex(8)
+    begun = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+    write_text(folder / RUN, json.dumps({"run": found, "begun": begun, **facts}, indent=1) + "\n")
+    return found
+
+
+def run_in(folder: Path) -> str | None:
+    """The id of the fit that a folder is of; None where none has been begun there, or it cannot be read."""
+    try:
+        found = json.loads((folder / RUN).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found.get("run") if isinstance(found, dict) and isinstance(found.get("run"), str) else None
+
+
+def belongs(record: Mapping[str, Any], run: str | None) -> bool:
+    """Whether a record is of a run; one that does not say which it is of, or of an unknown run, is taken to be."""
+    return run is None or record.get("run", run) == run
+
+
 # ---- records
 
 
@@ -86,20 +135,30 @@ def append_record(folder: Path, name: str, record: Mapping[str, Any]) -> None:
 def read_records(folder: Path, name: str = EVALUATIONS) -> list[dict[str, Any]]:
     """The records of a run; of several of the same stage, method and step the last, as a resumed run repeats itself.
 
-    Lines that are no record are left out: a killed run may leave one that it did not finish.
+    Lines that are no record are left out: a killed run may leave one that it did not finish. So are those of another
+    run (`foreign_records`), as where somebody tested its checkpoint here.
     """
-    file = folder / name
+    run = run_in(folder)
+    found = (record for record in _records(folder / name) if belongs(record, run))
+    return list({tuple(record[key] for key in KEYS): record for record in found}.values())
+
+
+def foreign_records(folder: Path, name: str = EVALUATIONS) -> list[dict[str, Any]]:
+    """The records in a run's folder that are of another run."""
+    run = run_in(folder)
+    return [record for record in _records(folder / name) if not belongs(record, run)]
+
+
+def _records(file: Path) -> Iterator[dict[str, Any]]:
     if not file.is_file():
-        return []
-    records = {}
+        return
     for line in file.read_bytes().splitlines():
         try:
             record = json.loads(line)
         except ValueError:  # also bytes that are no text
             continue
         if isinstance(record, dict) and all(key in record for key in KEYS):
-            records[tuple(record[key] for key in KEYS)] = record
-    return list(records.values())
+            yield record
 
 
 def last_records(folder: Path, name: str = EVALUATIONS) -> list[dict[str, Any]]:

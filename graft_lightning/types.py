@@ -66,6 +66,34 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class Groups(Batch):
+    """Draws of a pool in groups, one group after the other, each of one condition: accepted ones and rejected ones.
+
+    Attributes:
+        weight: what each draw counts, as an objective over groups has made it of all rewards; may be 0 or negative.
+        rewards: float ``(batch,)``; not finite where a draw could not be judged.
+        size: draws in a group, by which the batch is divisible.
+    """
+
+    rewards: Tensor
+    size: int
+
+    def to(self, device: Any, non_blocking: bool = False) -> "Groups":
+        """The same groups on ``device``; seeds stay on the CPU."""
+        tensors = (self.weight.to(device), self.rewards.to(device))
+        return Groups(on_device(self.x, device), self.conditions, self.seeds, *tensors, self.size)
+
+    @property
+    def shared_seeds(self) -> Tensor:
+        """The seed of its first draw for every draw of a group: the same level and noise for all of them."""
+        return self.seeds[:: self.size].repeat_interleave(self.size)
+
+    def by_group(self, values: Tensor) -> Tensor:
+        """Values ``(batch, ...)`` as ``(groups, size, ...)``."""
+        return values.unflatten(0, (-1, self.size))
+
+
+@dataclass(frozen=True)
 class Draws:
     """Samples to be drawn: the conditions, which draw of its condition each one is, and its seed (``(batch,)``).
 

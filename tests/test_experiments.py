@@ -1,6 +1,5 @@
 """Every YAML under experiments/ is parsed and built; slow: each is run, two steps long."""
 
-import contextlib
 import json
 import re
 import shutil
@@ -15,7 +14,7 @@ import yaml
 from graft_lightning.callbacks import Collect
 from graft_lightning.cli.chain import arguments
 from graft_lightning.cli.lightning import GraftCLI, run_lightning
-from graft_lightning.cli.sweep import Plan, read_plan
+from graft_lightning.cli.sweep_file import Plan, read_plan
 from graft_lightning.domains.base.weights import DATA
 from graft_lightning.modules import RealData
 from graft_lightning.rejection.pool import TrajectoryPool
@@ -30,7 +29,8 @@ LAYERS = [file for file in FILES if file not in SWEEPS + RUNS]
 
 @cache
 def plan_of(file: Path) -> Plan:
-    with contextlib.chdir(ROOT):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
         return read_plan(file, Path("/nowhere"))
 
 
@@ -100,7 +100,8 @@ def shown_commands(file: Path) -> list[list[str]]:
 @pytest.fixture(scope="module")
 def parser():
     """The parser of the command line, built once."""
-    with contextlib.chdir(ROOT), pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
         patch.setattr(GraftCLI, "_run_subcommand", lambda self, subcommand: None)
         patch.setattr(GraftCLI, "instantiate_classes", lambda self: None)
         return run_lightning(["fit", f"--config={RUNS[0]}"]).parser

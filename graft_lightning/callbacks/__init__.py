@@ -8,6 +8,7 @@ from graft_lightning.callbacks.failures import TellOthers
 from graft_lightning.callbacks.files import SaveReference, WriteSamples
 from graft_lightning.callbacks.inversion_measures import HeldOutNoise, RoundTrips
 from graft_lightning.callbacks.invert import Invert
+from graft_lightning.callbacks.keep_best import KeepBest
 from graft_lightning.callbacks.measures import FlopsPerSample
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "FlopsPerSample",
     "HeldOutNoise",
     "Invert",
+    "KeepBest",
     "RoundTrips",
     "SaveReference",
     "TellOthers",

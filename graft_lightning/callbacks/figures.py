@@ -85,12 +85,22 @@ def log_layout(trainer: L.Trainer, names: Sequence[str], of_sets: Sequence[str] 
         board.experiment.add_custom_scalars({"Held-out conditions": scores, "Training": losses})
 
 
-def log_sheet(trainer: L.Trainer, tag: str, sheet: Tensor | None, file: Path | None = None) -> None:
-    """A image ``(3, height, width)`` uint8 to every TensorBoard of the trainer, and to a file for reports."""
+def log_sheet(
+    trainer: L.Trainer, tag: str, sheet: Tensor | None, file: Path | None = None, step: int | None = None
+) -> None:
+    """An image ``(3, height, width)`` uint8 to every TensorBoard of the trainer, and to a file for reports.
+
+    Args:
+        trainer: gives the TensorBoards.
+        tag: there.
+        sheet: the image; None draws nothing.
+        file: where it is written too.
+        step: that it belongs to; the trainer's own by default, which is 0 in a test.
+    """
     if sheet is None:
         return
     for board in boards(trainer):
-        board.experiment.add_image(tag, sheet, global_step=trainer.global_step)
+        board.experiment.add_image(tag, sheet, global_step=trainer.global_step if step is None else step)
     if file is not None:
         from PIL import Image
 

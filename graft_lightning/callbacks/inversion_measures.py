@@ -40,7 +40,7 @@ class HeldOutNoise(Measure):
     """Inverts held-out data by the settings of the callback `Invert` and asks the corrector for their density.
 
     Figures: ``likelihood_gain`` (Eq. 9, bits per dimension, with its interval over the data: at the start level t_m of
-    the inversion, given convergence; a likelihood of the data only for m = 0 on dequantised data), ``known_held_out``
+    the inversion, where it is known; a likelihood of the data only for m = 0 on dequantised data), ``known_held_out``
     (share that converged and has a density), ``converged_held_out``, ``norm_held_out`` and ``norm_train`` (|z|^2 / d,
     1 under N(0, I)), ``norm_gap`` (their difference in standard errors: a base that memorises maps only its training
     data to N(0, I)), and the round trips data -> noise -> data and noise -> data -> noise: median, maximum, and which

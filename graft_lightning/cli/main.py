@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from graft_lightning import __version__
+from graft_lightning.cli.pages import page
 from graft_lightning.cli.telling import DEBUG, telling
 
 LIGHTNING = "graft_lightning.cli.lightning:run_lightning"
@@ -28,6 +29,17 @@ RUN = {
     "predict": Command(LIGHTNING, "write samples to files"),
     "plan": Command(LIGHTNING, "what a configuration will cost, before anything runs"),
     "diagnose": Command(LIGHTNING, "at which noise level the reward is decided, and where to hand off"),
+    "placebo": Command(LIGHTNING, "what the same fine-tuning does to unselected samples"),
+    "tune": Command(LIGHTNING, "learning rate, weighting, average and steps, within a budget of gradient steps"),
+}
+POOLS = {
+    "collect": Command(LIGHTNING, "fill or complete a pool, and train nothing"),
+    "rescore": Command(
+        "graft_lightning.cli.rescore:run_rescore", "score what a pool holds by further rewards; nothing is drawn"
+    ),
+    "pool": Command(
+        "graft_lightning.cli.pool:run_pool", "what a pool holds; its samples as files; a person's verdicts on them"
+    ),
 }
 MANY = {
     "sweep": Command(
@@ -49,11 +61,12 @@ HIDDEN = {"cell": Command("graft_lightning.cli.cell:run_cell", "one cell of a sw
 
 GROUPS = {
     "A run, described by one YAML file (data, collect, model, trainer):": RUN,
+    "A pool of samples, which runs share:": POOLS,
     "Many runs:": MANY,
     "Others' samples and rewards:": OTHERS,
     "A fine-tuned model, for use without this package:": WITHOUT,
 }
-COMMANDS = RUN | MANY | OTHERS | WITHOUT | HIDDEN
+COMMANDS = RUN | POOLS | MANY | OTHERS | WITHOUT | HIDDEN
 
 HELP = f"""\
 usage: python -m graft_lightning COMMAND [options]
@@ -68,7 +81,7 @@ Fine-tune diffusion and flow models on any reward by rejection sampling: GRAFT, 
 }
   python -m graft_lightning fit --config experiments/digits/pgraft.yaml
   python -m graft_lightning fit --config experiments/digits/pgraft.yaml --model.handoff 0.5 --trainer.max_steps 800
-  python -m graft_lightning fit --help               every option of fit
+  python -m graft_lightning fit --help               the options of fit that people change; --help_all for all
   python -m graft_lightning fit --config FILE --print_config
   python -m graft_lightning COMMAND ... --debug      with the traceback of whatever goes wrong (or GRAFT_DEBUG=1)
   tensorboard --logdir runs
@@ -101,6 +114,12 @@ def main(args: Sequence[str] | None = None) -> None:
         return
     # options may stand before a command of Lightning's
     target = LIGHTNING if name.startswith("-") else COMMANDS[name].target if name in COMMANDS else _unknown(name)
+    if target == LIGHTNING and {"-h", "--help"} & set(arguments):
+        asked = next((word for word in arguments if word in COMMANDS and COMMANDS[word].target == LIGHTNING), None)
+        print(page(asked, COMMANDS[asked].help) if asked else HELP)
+        return
+    if "--help_all" in arguments:
+        arguments = args = ["--help" if word == "--help_all" else word for word in arguments]
     module, _, function = target.partition(":")
     with telling():
         run = getattr(importlib.import_module(module), function)

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.cli import SaveConfigCallback
-
 from graft_lightning.identity import hide
 
 FROM_ENVIRONMENT = re.compile(r"\$\{oc\.env:\s*([A-Za-z_]\w*)[^}]*\}")
@@ -20,7 +18,7 @@ _written: dict[str, str] = {}
 def note_secrets(args: Sequence[str]) -> None:
     """Notes what a command line, and the configurations that it names, take from the environment.
 
-    From now on identities show these values as digests, and `SaveConfig` writes the references.
+    From now on identities show these values as digests, and `unresolved` puts the references back.
     """
     _written.clear()
     texts = list(args)
@@ -51,10 +49,3 @@ def unresolved(value: Any) -> Any:
             found[key] = unresolved(item)
         return found
     return value
-
-
-class SaveConfig(SaveConfigCallback):
-    """Lightning's, without what came from the environment."""
-
-    def __init__(self, parser: Any, config: Any, *arguments: Any, **options: Any) -> None:
-        super().__init__(parser, unresolved(config.clone()) if _written else config, *arguments, **options)

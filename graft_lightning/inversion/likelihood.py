@@ -53,7 +53,11 @@ class LikelihoodGain:
     @property
     def claim(self) -> str:
         """What the metric is a likelihood of."""
-        condition = "" if self.share == 1 else f", given convergence ({self.share:.1%} of the samples)"
+        condition = (
+            ""
+            if self.share == 1
+            else (f", over {self.share:.1%} of the samples: where the inversion converged and the density is known")
+        )
         if self.start:
             return f"gain at t = {self.start:g}{condition}"
         if not self.dequantised:

@@ -22,6 +22,8 @@ from graft_lightning.types import Batch, Draws, SettingsError, StateLike
 OptimizerCallable = Callable[[Iterable], Optimizer]
 LRSchedulerCallable = Callable[[Optimizer], LRScheduler]
 
+LOSS = "train/loss"
+
 LEVEL_BINS = 5
 """Parts of [0, T] by which the training loss is shown."""
 
@@ -150,6 +152,14 @@ class DenoisingModule(SampledModule):
         return 0.0, None, None
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        total, loss = self.loss_of(batch)
+        if self._kept():
+            self.log(LOSS, total, batch_size=len(batch.conditions))
+        self._show(total.detach(), loss)
+        return total
+
+    def loss_of(self, batch: Batch) -> tuple[Tensor, Loss]:
+        """What is minimised, a scalar, and the losses of the examples."""
         level, low, high = self.loss_range()
         loss = self.objective.loss(
             self.opened().trainable,
@@ -161,17 +171,26 @@ class DenoisingModule(SampledModule):
             low,
             high,
         )
-        total = (batch.weight * loss.value).mean()
-        self.log("train/loss", total, batch_size=len(batch.conditions))
-        self._show(total.detach(), loss)
-        return total
+        return (batch.weight * loss.value).mean(), loss
+
+    def _kept(self) -> bool:
+        """Whether the trainer writes this step's loss, or a callback looks at it.
+
+        To hand it over costs the trainer a millisecond, which is why it is not done at every step.
+        """
+        trainer, step = self.trainer, self.global_step
+        every = getattr(trainer, "log_every_n_steps", 50)
+        if step == 0 or getattr(trainer, "fast_dev_run", False) or (every and (step + 1) % every == 0):
+            return True
+        return any(getattr(callback, "monitor", None) == LOSS for callback in getattr(trainer, "callbacks", ()))
 
     def _show(self, total: Tensor, loss: Loss) -> None:
         """The loss on the progress bar, and by level in the log: on logging steps alone, with one read-back.
 
         Of a metric that is logged with ``prog_bar`` the trainer reads every step's value back, even without a bar.
         """
-        if self.global_step % getattr(self.trainer, "log_every_n_steps", 50):
+        every = getattr(self.trainer, "log_every_n_steps", 50)
+        if not every or self.global_step % every:
             return
         values = loss.value.detach().double()
         share = loss.t / self.reference.process.t_max
@@ -179,7 +198,7 @@ class DenoisingModule(SampledModule):
         inside = torch.stack([(share > low) & (share <= high) for low, high in pairwise(edges)])
         sums = torch.where(inside, values, 0.0).sum(1)
         shown, *by_level = torch.cat([total.double().reshape(1), sums, inside.sum(1)]).tolist()
-        getattr(self.trainer, "progress_bar_metrics", {})["train/loss"] = shown
+        getattr(self.trainer, "progress_bar_metrics", {})[LOSS] = shown
         if (logger := self.trainer.logger) is None:
             return
         for (low, high), value, count in zip(pairwise(edges), by_level, by_level[LEVEL_BINS:], strict=False):

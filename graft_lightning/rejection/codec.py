@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from graft_lightning.tensors import write_tensors
-from graft_lightning.types import MASK, as_state
+from graft_lightning.types import MASK, as_state, concatenate, take
 
 
 class Codec:
@@ -62,6 +62,18 @@ class Codec:
             captions: one text a sample, or none.
         """
         return None
+
+    def compare(self, before: Any, after: Any, captions: Sequence[str]) -> Tensor | None:
+        """A sheet of samples of the same seeds before and after fine-tuning, by default `draw` of them in pairs.
+
+        Args:
+            before: as `decode` returns them.
+            after: as many, of the same seeds.
+            captions: one text a pair.
+        """
+        rows = range(len(captions))
+        pairs = [take(samples, slice(row, row + 1)) for row in rows for samples in (before, after)]
+        return self.draw(concatenate(pairs), [f"{when}: {text}" for text in captions for when in ("base", "now")])
 
     def write(self, samples: Any, names: Sequence[str], folder: Path) -> list[Path]:
         """Writes one file a sample, by default a safetensors file of its fields.

@@ -58,8 +58,7 @@ class Reference(Codec, ABC):
             (eps - x_0), or "logits" of a categorical field.
         lora_targets: names of the layers that `LoRA` adapts by default.
         compile: whether a module compiles the network (``torch.compile``) once it is built; not, by default.
-        beside: names of the models that encode and decode beside the network; a plan says that it leaves out their
-            memory.
+        beside: names of the models that encode and decode beside the network, whose memory a plan counts apart.
     """
 
     output: Output | dict[str, Output]
@@ -87,7 +86,8 @@ class Reference(Codec, ABC):
     def meta_network(self) -> nn.Module:
         """The network without weights (on torch's meta device): what counts parameters where weights are absent."""
         with torch.device("meta"):
-            return self.build(pretrained=False)
+            # Once more, for buffers that a network makes elsewhere: from NumPy, or on a device that it names.
+            return self.build(pretrained=False).to("meta")
 
     @abstractmethod
     def denoise(self, network: nn.Module, x_t: Any, t: Tensor, condition: Any) -> Any:
@@ -106,7 +106,11 @@ class Reference(Codec, ABC):
 
     @abstractmethod
     def encode(self, conditions: Sequence[str], device: torch.device | str) -> Any:
-        """Encoded conditions, a tensor or TensorDict with ``batch`` rows. "" is the null condition."""
+        """Encoded conditions, a tensor or TensorDict with ``batch`` rows."""
+
+    def null(self, device: torch.device | str) -> Any:
+        """The encoded null condition of classifier-free guidance, one row; that of "" by default."""
+        return self.encode([""], device)
 
     def blank(self, conditions: Sequence[str]) -> Any:
         """What `encode` gives, on the CPU and of any values: its shapes are what counting operations needs.
@@ -118,6 +122,10 @@ class Reference(Codec, ABC):
     @abstractmethod
     def shape(self, conditions: Sequence[str]) -> Shape | Mapping[str, Shape]:
         """The shape of one state, by field for mixed states; the same for every condition of a batch."""
+
+    def beside_bytes(self) -> int | None:
+        """Bytes of the models `beside` the network; None where that is not known before they are there."""
+        return None if self.beside else 0
 
     def blocks(self, network: nn.Module) -> list[nn.Module]:
         """The parts of a network that are sharded one by one (FSDP); its lists of layers by default."""
@@ -234,7 +242,7 @@ def open_views(
     trainable: Denoiser = TrainableDenoiser(reference, network)
     scale = reference.guidance_scale
     if scale != 1:
-        null = functools.cache(lambda device: reference.encode([""], device))
+        null = functools.cache(reference.null)
         guided = Guided(frozen, frozen, scale, null, joint=True)
         trainable = Guided(trainable, frozen, scale, null) if guidance == "composed" else trainable
         frozen = guided

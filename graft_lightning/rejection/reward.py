@@ -37,6 +37,10 @@ class Reward(ABC):
         """Moves what the reward owns to ``device``. Returns itself."""
         return self
 
+    def weight_bytes(self) -> int | None:
+        """Bytes of its networks; 0 where it has none, None where that is not known before they are there."""
+        return 0
+
     @property
     def name(self) -> str:
         """The name of the column in pools and logs: the class's, unless a reward says otherwise."""

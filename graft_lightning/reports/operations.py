@@ -6,7 +6,7 @@ from torch import nn
 from graft_lightning.modules.counting import counted_operations
 from graft_lightning.rejection.reference import Reference
 from graft_lightning.reports.trial import pure_noise
-from graft_lightning.types import on_device, take
+from graft_lightning.types import on_device
 
 
 def operations(reference: Reference, condition: str = "", network: nn.Module | None = None) -> int | None:
@@ -22,8 +22,7 @@ def operations(reference: Reference, condition: str = "", network: nn.Module | N
     """
     try:
         network = reference.meta_network() if network is None else network
-        # One of two: an empty condition alone may be the null condition, which is none to sample.
-        x = on_device(take(pure_noise(reference, [condition] * 2), slice(1)), "meta")
+        x = on_device(pure_noise(reference, [condition]), "meta")
         t = torch.full((1,), reference.process.t_max, dtype=torch.float64, device="meta")
         encoded = reference.blank([condition]).to("meta")
         with torch.no_grad(), counted_operations() as counter:

@@ -141,6 +141,21 @@ def test_another_flow_is_told_from_its_weights(tmp_path, capsys):
     assert "flow.weights" in capsys.readouterr().err
 
 
+def test_more_data_are_inverted_where_more_are_asked_for_and_fewer_are_a_part(tmp_path):
+    for folder, counts in (("grown", (8, 20, 12)), ("whole", (20,)), ("part", (12,))):
+        for count in counts:
+            cli = launch("fit", tmp_path / folder, {"data.count": count})
+            record = json.loads((tmp_path / folder / "run/inverted.json").read_text())
+            assert record["samples"] == len(cli.datamodule.converged) == count
+            if folder == "grown":
+                assert record["newly_inverted"] == {8: 8, 20: 12, 12: 0}[count]
+    assert_same_pools(tmp_path / "grown", tmp_path / "whole", atol=1e-5)
+    part = TrajectoryPool.open(tmp_path / "grown/pool").round(0, [""], 12)
+    whole = opened(tmp_path / "part")
+    for name in whole.fields:
+        torch.testing.assert_close(part.column(name), whole.column(name), rtol=0, atol=1e-5, equal_nan=True)
+
+
 def test_what_did_not_converge_is_never_used(tmp_path):
     """A budget of iterations that some samples keep to and others do not."""
     few = {"class_path": "FixedPoint", "init_args": {"max_iterations": 5, "tolerance": 1e-4}}

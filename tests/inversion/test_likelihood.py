@@ -76,7 +76,10 @@ def test_unknown_samples_are_left_out_and_the_claim_says_so():
     assert gain.standard_error == pytest.approx(0.5 / (2 * math.log(2)))
     assert gain.share == 0.5
     assert gain.gain.isnan().tolist() == [False, True, False, True]
-    assert gain.claim == "gain at t = 0.2, given convergence (50.0% of the samples)"
+    assert (
+        gain.claim
+        == "gain at t = 0.2, over 50.0% of the samples: where the inversion converged and the density is known"
+    )
     assert "not a likelihood" in likelihood_gain(log_density[2:], z[2:]).claim
     assert math.isnan(likelihood_gain(log_density[1:2], z[1:2]).mean)
 

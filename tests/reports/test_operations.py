@@ -1,5 +1,6 @@
 """Floating-point operations by hand, and against the layers of a network that has weights."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -74,3 +75,16 @@ def test_a_batch_that_takes_minutes_is_not_tried():
     assert _too_much({"network": int(TRIED / 8)}, 8) == ""
     assert "10 TFLOP" in _too_much({"flow": int(TRIED / 4), "corrector": None}, 8)
     assert _too_much({}, 8) == ""
+
+
+def test_a_buffer_that_a_network_makes_on_the_processor_is_no_obstacle():
+    class Buffered(TinyReference):
+        def build(self, pretrained=True):
+            network = super().build(pretrained)
+            network.register_buffer("centres", torch.from_numpy(np.linspace(0, 1, 3)))
+            return network
+
+        def denoise(self, network, x_t, t, condition):
+            return super().denoise(network, x_t, t, condition) + network.centres.sum()
+
+    assert operations(Buffered(), "left") == operations(TinyReference(), "left") > 0

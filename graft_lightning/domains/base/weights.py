@@ -1,6 +1,7 @@
 """Weights as safetensors, with the configuration that they belong to: neither is loaded without the other."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,23 @@ def save_weights(network: nn.Module, path: Path, config: dict[str, Any], provena
     """Writes the weights of a network, with its constructor's arguments and where they come from, durably."""
     metadata = {"config": json.dumps(config, sort_keys=True), "provenance": json.dumps(provenance, sort_keys=True)}
     write_tensors(path, network.state_dict(), metadata)
+
+
+def stored_elements(folder: Path, variant: str | None = None) -> int | None:
+    """Numbers in the safetensors files of a folder, read from their headers; None if there is none.
+
+    Args:
+        folder: as ``save_pretrained`` writes it.
+        variant: whose files count, as in ``model.fp16.safetensors``; those without one by default.
+    """
+    from safetensors import safe_open
+
+    files = [file for file in sorted(folder.glob("*.safetensors")) if (f".{variant}" in file.name) == bool(variant)]
+    total = 0
+    for file in files:
+        with safe_open(str(file), "pt") as opened:
+            total += sum(math.prod(opened.get_slice(name).get_shape()) for name in opened.keys())  # noqa: SIM118
+    return total if files else None
 
 
 def load_weights(network: nn.Module, path: Path, config: dict[str, Any], remake: str) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from graft_lightning.domains.base import Examples
 from graft_lightning.domains.images.decoding import as_shown, bits_per_channel
 from graft_lightning.domains.images.files import EncodedImages, open_files
-from graft_lightning.processes.noise import hashed_seed
+from graft_lightning.processes.noise import place_seeds
 from graft_lightning.shuffles import shuffles
 from graft_lightning.types import SettingsError
 
@@ -93,10 +93,8 @@ class ImageFiles(Examples):
         else:
             images = [self.read(index) for index in chosen]
         if self.flip:
-            images = [
-                image.flip(-1) if hashed_seed("flip", seed, position) & 1 else image
-                for image, position in zip(images, positions, strict=True)
-            ]
+            mirrored = (place_seeds("flip", seed, positions) & 1).bool().tolist()
+            images = [image.flip(-1) if turn else image for image, turn in zip(images, mirrored, strict=True)]
         return torch.stack(images) / 127.5 - 1, [""] * len(chosen)
 
     def read(self, index: int) -> Tensor:

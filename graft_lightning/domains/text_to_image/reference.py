@@ -95,6 +95,12 @@ class DiffusersReference(ImageReference):
 
     beside = ("VAE", "text encoders")
 
+    def beside_bytes(self) -> int | None:
+        """Of the files of text encoders and VAE, where they are local."""
+        parts = ["vae", *(part for part in self._text_parts if "encoder" in part)]
+        found = [self._source.elements(part) for part in parts]
+        return None if None in found else sum(count or 0 for count in found) * DTYPES[self.dtype].itemsize
+
     # ---- what the pipeline's configuration says
 
     @cached_property
@@ -201,8 +207,7 @@ class DiffusersReference(ImageReference):
     # ---- text and images
 
     def encode(self, conditions: Sequence[str], device: torch.device | str) -> Condition:
-        """Encoded prompts. A single "" is the null condition of a guided reference, and a prompt everywhere else."""
-        conditions = [self.family.null] if self._is_null(conditions) else conditions
+        """Encoded prompts, "" as any other; `null` is what guidance starts from."""
         unique = list(dict.fromkeys(conditions))
         embeddings = {text: self._store.get(text) for text in unique}
         missing = [text for text, embedding in embeddings.items() if embedding is None]
@@ -212,20 +217,8 @@ class DiffusersReference(ImageReference):
         stacked = {name: torch.stack([embeddings[text][name] for text in unique]).to(device)[index] for name in first}  # type: ignore[index]
         return self.family.condition(stacked, *self.size)
 
-    def _is_null(self, conditions: Sequence[str]) -> bool:
-        return self.guidance_scale != 1 and list(conditions) == [""]
-
-    def static_fields(self, conditions: Sequence[str], device: torch.device | str) -> None:
-        """Nothing.
-
-        Raises:
-            SettingsError: for an empty prompt in a batch of its own, where the null condition is something else.
-        """
-        if self._is_null(conditions) and self.family.null:
-            raise SettingsError(
-                f'the prompt "" alone cannot be told from the null condition of {self.family.pipeline}, which is zero; '
-                "leave it out, set guidance_scale=1, or give it in a batch with others"
-            )
+    def null(self, device: torch.device | str) -> Condition:
+        return self.encode([self.family.null], device)
 
     def blank(self, conditions: Sequence[str]) -> Condition:
         return self.family.condition(self.family.blank(self._network_config, len(conditions)), *self.size)

@@ -12,6 +12,7 @@ from graft_lightning.domains.base.loading import ModelUnavailableError
 from graft_lightning.domains.text_to_image import DiffusersReference
 from graft_lightning.processes.noise import Noise
 from graft_lightning.processes.samplers import DDIM, Euler
+from graft_lightning.rejection.reference import open_views
 from graft_lightning.types import SettingsError
 from tests.domains.text_to_image.test_parity import SEEDS, TEXTS, assert_equal, ours
 
@@ -272,13 +273,14 @@ def test_the_empty_prompt_is_a_prompt(pipeline_folder, name, scale):
 
 
 def test_the_empty_prompt_alone(pipeline_folder):
-    folder = str(pipeline_folder("sdxl"))
-    unguided, guided = (DiffusersReference(folder, DDIM(4), scale) for scale in (1.0, 3.0))
-    plain = guided.encode(["", "a"], "cpu")["prompt"][:1]
-    torch.testing.assert_close(unguided.encode([""], "cpu")["prompt"], plain)
-    assert (guided.encode([""], "cpu")["prompt"] == 0).all()
-    assert unguided.static_fields([""], "cpu") is None
-    assert guided.static_fields(["", "a"], "cpu") is None
-    with pytest.raises(SettingsError, match=r"null condition of StableDiffusionXLPipeline.*guidance_scale=1"):
-        guided.static_fields([""], "cpu")
-    assert DiffusersReference(str(pipeline_folder("sd2")), DDIM(4), 3.0).static_fields([""], "cpu") is None
+    """It is sampled as the first of several, though SDXL's null condition is zero and not the empty prompt."""
+    guided = DiffusersReference(str(pipeline_folder("sdxl")), DDIM(4), 3.0)
+    views = open_views(guided, guided.build())
+
+    def sampled(texts):
+        condition, seeds = guided.encode(texts, "cpu"), Noise(torch.tensor([7, 8])[: len(texts)])
+        return guided.sampler.sample(views.frozen, guided.process, condition, seeds, guided.shape(texts)).x_0
+
+    torch.testing.assert_close(sampled([""]), sampled(["", "a"])[:1], rtol=1e-3, atol=1e-3)
+    assert (guided.null("cpu")["prompt"] == 0).all()
+    assert (guided.encode([""], "cpu")["prompt"] != 0).any()

@@ -94,7 +94,7 @@ def test_encoding_is_the_pipelines_own(reference_of, pipeline_folder, name):
     reference = reference_of(name)
     pipeline = getattr(diffusers, reference.family.pipeline).from_pretrained(pipeline_folder(name))
     texts = {"prompt": TEXTS} | ({"prompt_2": TEXTS, "prompt_3": TEXTS} if name == "sd3" else {})
-    found, null = reference.encode(TEXTS, "cpu"), reference.encode([""], "cpu")
+    found, null = reference.encode(TEXTS, "cpu"), reference.null("cpu")
     with torch.no_grad():
         prompt, negative, *pooled = pipeline.encode_prompt(
             **texts, device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=True

@@ -1,0 +1,101 @@
+"""Objectives over a pool: losses that look at whole groups of draws, their rewards, and the reference's answers."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from graft_lightning.processes.denoiser import Denoiser
+from graft_lightning.processes.noise import Noise
+from graft_lightning.processes.objectives import Loss, Noisy, Objective, noisy
+from graft_lightning.processes.process import Process
+from graft_lightning.rejection.selection import Selection
+from graft_lightning.types import Groups, State, as_state, device_of
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the models say of a batch of groups.
+
+    Attributes:
+        seen: the draws at their levels, with the random numbers that took them there.
+        condition: encoded conditions.
+        process: the noise process.
+        trained: the model that is trained, in its output type.
+        raw: its answer, by field.
+        reference: the frozen reference, of the same output type.
+        of_reference: its answer, by field, without gradient; empty where the objective does not ask it.
+    """
+
+    seen: Noisy
+    condition: Any
+    process: Process
+    trained: Denoiser
+    raw: State
+    reference: Denoiser
+    of_reference: State
+
+
+class PoolObjective(Objective, ABC):
+    """A loss over groups of a pool's draws, rejected ones among them.
+
+    A method is a file with a class: `weights`, once a round, of all rewards; `losses`, of what the models answer. With
+    `Objective.of` the denoising loss of any answer (Eq. 6, 6b, 7), on every path and for every output, is at hand.
+
+    Attributes:
+        same_noise: whether all draws of a group get the same level and noise.
+        asks_reference: whether the reference answers too, one evaluation without gradient an example.
+    """
+
+    same_noise = False
+    asks_reference = True
+
+    def weights(self, selection: Selection) -> Tensor:
+        """What each draw counts, ``(conditions, draws)``: A_i over its mean by default.
+
+        Conditions whose weights are all 0 are left out.
+
+        Args:
+            selection: all rewards of a round, and what the rule accepts of them.
+        """
+        return selection.relative
+
+    @abstractmethod
+    def losses(self, answers: Answers, groups: Groups) -> Tensor:
+        """The losses ``(batch,)``, weights in them; their mean is minimised."""
+
+    def group_loss(
+        self,
+        trained: Denoiser,
+        reference: Denoiser,
+        process: Process,
+        groups: Groups,
+        condition: Any,
+        level: float = 0.0,
+        low: float | None = None,
+        high: float | None = None,
+    ) -> Loss:
+        """The loss of a batch of groups.
+
+        Args:
+            trained: the model that is trained.
+            reference: the frozen one.
+            process: of both.
+            groups: draws at ``level``.
+            condition: encoded conditions.
+            level: of the draws, as in `Objective.loss`.
+            low: as there.
+            high: as there.
+        """
+        self.check(process)
+        noise = Noise(groups.shared_seeds if self.same_noise else groups.seeds, device_of(groups.x))
+        seen = noisy(process, groups.x, noise, level, low, high)
+        raw = as_state(trained(seen.x_t, seen.levels, condition))
+        of_reference: State = {}
+        if self.asks_reference:
+            with torch.no_grad():
+                of_reference = as_state(reference(seen.x_t, seen.levels, condition))
+        answers = Answers(seen, condition, process, trained, raw, reference, of_reference)
+        return Loss(self.losses(answers, groups), seen.t)
