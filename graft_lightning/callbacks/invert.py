@@ -10,7 +10,7 @@ from torch import Tensor
 
 from graft_lightning.callbacks.figures import log_figure
 from graft_lightning.callbacks.inversion_figures import distance_figure, steps_figure
-from graft_lightning.callbacks.ranks import gathered_numbers, ranks_of
+from graft_lightning.callbacks.ranks import ranks_of, sum_of_all
 from graft_lightning.datamodules.inverse_noise import InverseNoise
 from graft_lightning.durable import write_text
 from graft_lightning.identity import describe
@@ -96,7 +96,7 @@ class Invert(L.Callback):
             module.device,
             ranks_of(trainer),
         )
-        opened, made = filled.round, int(sum(gathered_numbers(filled.drawn)))
+        opened, made = filled.round, int(sum_of_all(filled.drawn))
         converged = data.use(opened)
         folder = run_folder(trainer)
         if trainer.is_global_zero:
