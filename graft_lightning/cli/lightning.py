@@ -39,7 +39,7 @@ from graft_lightning.cli.placement import place_fit, place_use
 from graft_lightning.cli.provenance import HYPER_PARAMETERS, Provenance
 from graft_lightning.cli.secrets import note_secrets, unresolved
 from graft_lightning.cli.sentences import innermost, read_yaml, sentence, with_path
-from graft_lightning.cli.settings import expand_home, refuse_out_of_range
+from graft_lightning.cli.settings import expand_home, nested, refuse_out_of_range
 from graft_lightning.cli.telling import telling
 from graft_lightning.cli.trainer import GraftTrainer, last_intact
 from graft_lightning.durable import write_text
@@ -177,7 +177,7 @@ class GraftCLI(LightningCLI):
         Raises:
             SettingsError: with the constructor's own message.
         """
-        settings = self.config[self.subcommand] if self.subcommand else self.config
+        settings = nested(self.config[self.subcommand] if self.subcommand else self.config)
         refuse_out_of_range(settings, {"collect": Collect, "evaluate": Evaluate, "best": KeepBest})
         address = settings.get("ckpt_path")
         if address:

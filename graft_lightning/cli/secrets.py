@@ -43,9 +43,10 @@ def unresolved(value: Any) -> Any:
         return value
     if isinstance(value, list | tuple):
         return type(value)(unresolved(item) for item in value)
+    if isinstance(value, dict):
+        return {key: unresolved(item) for key, item in value.items()}
     if hasattr(value, "items"):
         found = copy.copy(value)
-        for key, item in list(found.items()):
-            found[key] = unresolved(item)
+        vars(found).update({key: unresolved(item) for key, item in vars(value).items()})
         return found
     return value

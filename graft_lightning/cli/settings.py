@@ -63,9 +63,18 @@ def expand_home(settings: Any) -> Any:
     if isinstance(settings, list):
         settings[:] = [expand_home(item) for item in settings]
     elif hasattr(settings, "items"):
-        for key, item in list(settings.items()):
-            if isinstance(item, str | list) or hasattr(item, "items"):
-                settings[key] = expand_home(item)
+        own = settings if isinstance(settings, dict) else vars(settings)
+        own.update({key: expand_home(item) for key, item in own.items()})
+    return settings
+
+
+def nested(settings: Any) -> Any:
+    """A parsed configuration as dictionaries in dictionaries; those of the parser give dotted keys."""
+    if isinstance(settings, list):
+        return [nested(item) for item in settings]
+    if hasattr(settings, "items"):
+        own = settings if isinstance(settings, dict) else vars(settings)
+        return {key: nested(item) for key, item in own.items()}
     return settings
 
 
