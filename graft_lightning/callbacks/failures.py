@@ -31,7 +31,7 @@ class TellOthers(L.Callback):
     def __init__(self) -> None:
         self._store: Any = None
         self._rank, self._world = 0, 1
-        self._over = threading.Event()
+        self._over: Any = None  # an event, which could not be handed to processes that are spawned
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if self._store is not None or trainer.world_size < 2 or not dist.is_initialized():
@@ -39,17 +39,17 @@ class TellOthers(L.Callback):
         store = dist.distributed_c10d._get_default_store()
         self._store = store.clone() if hasattr(store, "clone") else store
         self._rank, self._world = trainer.global_rank, trainer.world_size
-        self._over.clear()
+        self._over = threading.Event()
         threading.Thread(target=self._watch, daemon=True, name="watch other processes").start()
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        self._over.set()
+        self._end()
         self._store = None
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Tells the others what went wrong here, and waits until they have heard it."""
         store, self._store = self._store, None
-        self._over.set()
+        self._end()
         if store is None:
             return
         name = "" if isinstance(exception, ValueError) else f"{type(exception).__name__}: "
@@ -62,9 +62,13 @@ class TellOthers(L.Callback):
             while int(store.add(SEEN, 0)) < self._world - 1 and time.monotonic() < until:
                 time.sleep(LOOK / 5)
 
+    def _end(self) -> None:
+        if self._over is not None:
+            self._over.set()
+
     def _watch(self) -> None:
-        store = self._store
-        while not self._over.wait(LOOK):
+        store, over = self._store, self._over
+        while not over.wait(LOOK):
             try:
                 if not store.check([KEY]):
                     continue
@@ -72,7 +76,7 @@ class TellOthers(L.Callback):
                 store.add(SEEN, 1)
             except (RuntimeError, ValueError):  # the run is over, and the store with it
                 return
-            if rank == self._rank or self._over.wait(GRACE):
+            if rank == self._rank or over.wait(GRACE):
                 return
             sys.stderr.write(f"error: process {rank} of {self._world} failed: {message}\n")
             sys.stderr.flush()
