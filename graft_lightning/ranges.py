@@ -100,7 +100,12 @@ def violations(annotation: Any, default: Any, value: Any, strict: bool = True, a
         strict: apply the default rule to integers; without it numbers must only be finite.
         at: place of ``value`` itself.
     """
-    if isinstance(value, bool) or value is None:
+    if isinstance(value, bool):
+        return
+    if value is None:
+        parts = set(leaves(annotation))
+        if parts & {int, float, bool, str} and type(None) not in parts and default is not None:
+            yield at, value, "it must not be empty; give a value, or leave the key out"
         return
     if isinstance(value, int | float):
         wrong = _range(annotation, default, value, strict, bool(at)).wrong(value)
@@ -108,10 +113,10 @@ def violations(annotation: Any, default: Any, value: Any, strict: bool = True, a
             yield at, value, wrong
     elif isinstance(value, str):
         return
-    elif isinstance(value, Mapping):
+    elif isinstance(value, Mapping) and "class_path" not in value:
         for key, item in value.items():
             yield from violations(_element(annotation), None, item, strict, f"{at}.{key}")
-    elif isinstance(value, Sequence):
+    elif isinstance(value, Sequence) and not isinstance(value, Mapping):
         for place, item in enumerate(value):
             yield from violations(_element(annotation), None, item, strict, f"{at}[{place}]")
 

@@ -14,7 +14,7 @@ NOISE = re.compile(
     r"Does not validate against any|Subtypes:|Errors:|Given value|Expected a <class 'NoneType'>"
     r"|Problem with given class_path"
 )
-VALUE = re.compile(r"got (.*)$")
+VALUE = re.compile(r"(?:got|Got value:) (.*)$")
 GIVEN = re.compile(r"Given value: (.*)$", re.M)
 CLASS = re.compile(r"(?:dot import path string: |No module named |class_path )'?([\w.]+)")
 KEY = re.compile(r"Parser key \"([^\"]+)\":?\s*(.*)")

@@ -47,6 +47,8 @@ def refuse_out_of_range(settings: Mapping[str, Any], kinds: Mapping[str, Any]) -
     """
     for key, value in settings.items():
         if not hasattr(value, "items"):
+            if key in (*kinds, "trainer"):
+                raise SettingsError(f"{key}={value}; it must be a section of settings, or be left out")
             continue
         if key == "trainer":
             found = _of_the_trainer(value)
@@ -151,6 +153,9 @@ def _places(key: str, value: str, settings: Any, path: str) -> Iterator[str]:
     elif hasattr(settings, "items"):
         for name, item in settings.items():
             below = path if name == "init_args" else f"{path}.{name}" if path else str(name)
-            if name == key and value.startswith((str(item), repr(item))):
-                yield path if name == "class_path" else below
+            if name == "class_path":
+                if key == name and (str(item) == value or str(item).startswith(f"{value}.")):
+                    yield path
+            elif name == key and value.startswith((str(item), repr(item))):
+                yield below
             yield from _places(key, value, item, below)

@@ -88,16 +88,31 @@ def as_scores(found: Any, count: int, name: str) -> Tensor:
         RewardError: if it is something else; says what.
     """
     right = f"it must return one real number a sample, shape ({count},)"
-    try:
-        scores = found if isinstance(found, Tensor) else torch.as_tensor(found)
-    except (TypeError, ValueError, RuntimeError) as error:
-        kind = type(found).__name__
-        raise RewardError(f"reward {name} returned a {kind} ({first_line(error)}); {right}") from None
-    if scores.is_complex():
-        raise RewardError(f"reward {name} returned complex numbers ({scores.dtype}); {right}")
+    scores = as_numbers(found, name, right)
     if scores.shape != (count,):
         raise RewardError(f"reward {name} returned shape {tuple(scores.shape)} for {count} samples; {right}")
     return scores.detach().to("cpu", torch.float32)
+
+
+def as_numbers(found: Any, name: str, right: str = "it must return one real number a sample") -> Tensor:
+    """What a reward returned as a tensor of real numbers.
+
+    Args:
+        found: a tensor, an array, or a sequence of numbers.
+        name: of the reward, for the error.
+        right: what would be right, for the error.
+
+    Raises:
+        RewardError: if it is something else; says what.
+    """
+    try:
+        numbers = found if isinstance(found, Tensor) else torch.as_tensor(found)
+    except (TypeError, ValueError, RuntimeError) as error:
+        kind = type(found).__name__
+        raise RewardError(f"reward {name} returned a {kind} ({first_line(error)}); {right}") from None
+    if numbers.is_complex():
+        raise RewardError(f"reward {name} returned complex numbers ({numbers.dtype}); {right}")
+    return numbers
 
 
 def _at(error: BaseException) -> str:

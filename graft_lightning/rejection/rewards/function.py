@@ -8,7 +8,7 @@ from torch import Tensor
 
 from graft_lightning.identity import source_text
 from graft_lightning.refusals import SettingsError
-from graft_lightning.rejection.reward import Reward, as_scores
+from graft_lightning.rejection.reward import Reward, as_numbers
 
 
 class FunctionReward(Reward):
@@ -28,7 +28,7 @@ class FunctionReward(Reward):
 
     def __call__(self, samples: Any, conditions: Sequence[str]) -> Tensor:
         found = self._resolved()(samples, conditions, **self.arguments)
-        return as_scores(found, len(conditions), self.name)
+        return as_numbers(found, self.name).float()
 
     @property
     def name(self) -> str:
@@ -60,7 +60,7 @@ class CallableReward(Reward):
         self._name = name or getattr(function, "__name__", type(function).__name__).strip("<>")
 
     def __call__(self, samples: Any, conditions: Sequence[str]) -> Tensor:
-        return as_scores(self.function(samples, conditions), len(conditions), self.name)
+        return as_numbers(self.function(samples, conditions), self.name).float()
 
     @property
     def name(self) -> str:
