@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 from graft_lightning import __version__
 from graft_lightning.cli.pages import page
-from graft_lightning.cli.telling import DEBUG, telling
 
 LIGHTNING = "graft_lightning.cli.lightning:run_lightning"
 """Takes the command's own name too; the others take what follows it."""
@@ -99,7 +98,7 @@ def main(args: Sequence[str] | None = None) -> None:
     """
     arguments = list(sys.argv[1:] if args is None else args)
     if "--debug" in arguments:
-        os.environ[DEBUG] = "1"  # in the environment, for the processes that are started too
+        os.environ["GRAFT_DEBUG"] = "1"  # in the environment, for the processes that are started too
         arguments = [text for text in arguments if text != "--debug"]
         if args is None:
             sys.argv[1:] = arguments  # which Lightning starts its processes with
@@ -121,6 +120,7 @@ def main(args: Sequence[str] | None = None) -> None:
     if "--help_all" in arguments:
         arguments = args = ["--help" if word == "--help_all" else word for word in arguments]
     module, _, function = target.partition(":")
+    telling = importlib.import_module("graft_lightning.cli.telling").telling  # which pages of help need not wait for
     with telling():
         run = getattr(importlib.import_module(module), function)
         if target == LIGHTNING:
