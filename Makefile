@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench bench-gpu full-size reproduce reproduce-inverse-noise reproduce-molecules \
-	reproduce-qm7 reproduce-layouts reproduce-rico tensorboard clean
+.PHONY: help demo test test-faults check format bench bench-gpu full-size reproduce reproduce-inverse-noise \
+	reproduce-molecules reproduce-qm7 reproduce-layouts reproduce-rico tensorboard clean
 
 PYTHON ?= $(shell python3.11 -V >/dev/null 2>&1 && echo python3.11 || echo python3)
 PY := .venv/bin/python
@@ -22,6 +22,9 @@ demo: $(READY) ## GRAFT and P-GRAFT on handwritten digits, with a report, in min
 
 test: $(READY) ## Every test, slow ones too
 	$(PY) -m pytest -q -n $(WORKERS) --dist worksteal
+
+test-faults: $(READY) ## Kills, damaged files, full disks, mistaken configurations, failing processes; prints its counts
+	$(PY) -m pytest -q tests/faults
 
 check: $(READY) ## Lint, format, types, import contract and the fast tests
 	.venv/bin/ruff check

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from graft_lightning.durable import append_line, write_text
+from graft_lightning.refusals import damaged
 from graft_lightning.sealed import fault
 
 log = logging.getLogger(__name__)
@@ -88,6 +89,18 @@ def folder_of(checkpoint: Path) -> Path | None:
     Not further away than the folder of the folder that checkpoints are kept in.
     """
     return next((folder for folder in checkpoint.absolute().parents[:3] if (folder / CONFIG).is_file()), None)
+
+
+def read_json(file: Path) -> Any:
+    """What a JSON file of a run holds.
+
+    Raises:
+        DamagedFile: if it is none; names it.
+    """
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:  # also bytes that are no text
+        raise damaged(file, f"it is no JSON ({error})", "run the command that wrote it again, or delete it") from None
 
 
 # ---- which fit a folder is of

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from graft_lightning.refusals import Refusal
+from graft_lightning.refusals import SettingsError as SettingsError
 
 FIELD = "x"
 """The field of a state that users see as a plain tensor."""
@@ -27,10 +27,6 @@ State = dict[str, Tensor]
 
 StateLike = Tensor | Mapping[str, Tensor]
 """What users give and get: ``(batch, *shape)``, or a mapping of such fields."""
-
-
-class SettingsError(Refusal, ValueError):
-    """Settings that contradict each other; the message names the key, the value and what would be right."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -107,6 +107,9 @@ class Collect(L.Callback):
         if self.reward is None:
             return
         module, data = _both(trainer, pl_module)
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if callable(tries := getattr(callback, "try_rewards", None)):
+                tries(module, data)
         if self.round_index == 0:
             self.collect(trainer, module, data, 0, module.opened().frozen)
             return
@@ -160,10 +163,26 @@ class Collect(L.Callback):
                 f"model.handoff={module.handoff}: state {needed} of {steps} is not kept in the pool; "
                 f"collect.keep holds {listed}. Add it there, choose one of these, or set model.states to x_0"
             )
+        self._refuse_too_many(module, data, len(kept))
         known = [*self.rewards, *stored_rewards(data.pool)]
         if data.reward is not None and data.reward not in known:
             listed = ", ".join(dict.fromkeys(known))
             raise ValueError(f"data.reward={data.reward!r} is neither collected nor in the pool; there are {listed}")
+
+    def _refuse_too_many(self, module: PGraft, data: AcceptedTrajectories, kept: int) -> None:
+        """Refuses pools that the disk has no room for: they would never be filled."""
+        texts = data.conditions.texts()[: self._conditions]
+        shape = module.reference.shape(texts[:1])
+        shapes = shape.values() if isinstance(shape, Mapping) else [shape]
+        each = 4 * sum(math.prod(one) for one in shapes) * (1 + kept)
+        folder = Path(data.pool).expanduser().absolute()
+        there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+        free, count = shutil.disk_usage(there).free, self.draws * len(texts)
+        if self._conditions is None and each * count > free + size_of(folder):
+            raise ValueError(
+                f"collect.draws={self.draws}: {count} trajectories of {each} B are {each * count / 1e9:.3g} GB, and "
+                f"{there} has room for {free / 1e9:.3g} GB; draw fewer, keep fewer levels, or set data.pool elsewhere"
+            )
 
     def collection(self, module: PGraft, data: AcceptedTrajectories) -> Collection:
         """What is filled for a module and its data: the service below this callback."""
@@ -240,6 +259,11 @@ class Collect(L.Callback):
 
     def _reward_name(self, data: AcceptedTrajectories) -> str:
         return data.reward or next(iter(self.rewards))
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of the files below a folder, 0 where it is absent."""
+    return sum(path.stat().st_size for path in folder.rglob("*.safetensors")) if folder.is_dir() else 0
 
 
 def stored_rewards(pool: str) -> list[str]:

@@ -76,7 +76,7 @@ class SaveReference(L.Callback):
             "method": pl_module.method,
         }
         reference = pl_module.reference
-        path = Path(self.path) if self.path else reference.weights_file
+        path = Path(self.path).expanduser() if self.path else reference.weights_file
         if path is None:
             raise SettingsError(
                 f"SaveReference.path is not set, and {type(reference).__name__} names no file of its own: set it"

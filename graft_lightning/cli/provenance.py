@@ -7,6 +7,7 @@ import lightning as L
 from lightning.pytorch.cli import SaveConfigCallback
 
 from graft_lightning.callbacks.collect import Collect
+from graft_lightning.cli.secrets import unresolved
 from graft_lightning.identity import describe, differences, digest_of
 from graft_lightning.runs import begin_run, read_run, retire_records, run_folder, run_in
 from graft_lightning.types import SettingsError
@@ -16,7 +17,13 @@ HYPER_PARAMETERS = "hparams.yaml"
 
 
 class Provenance(SaveConfigCallback):
-    """Writes the configuration of a fit to its folder, and says in every checkpoint which fit it is of."""
+    """Writes the configuration of a fit to its folder, and says in every checkpoint which fit it is of.
+
+    What came from the environment is written as the reference that it was.
+    """
+
+    def __init__(self, parser: Any, config: Any, *arguments: Any, **options: Any) -> None:
+        super().__init__(parser, unresolved(config.clone()), *arguments, **options)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Begins the run, or finds the one that goes on. Collective.
