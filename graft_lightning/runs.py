@@ -72,7 +72,7 @@ def checkpoints(paths: Iterable[Path]) -> list[Path]:
 
 def newest_intact(found: Iterable[Path]) -> Path | None:
     """The first checkpoint that is intact; one line says which ones are passed over, and for which. None if none is."""
-    damaged = []
+    damaged: list[str] = []
     for path in found:
         wrong = fault(path)
         if wrong is None:

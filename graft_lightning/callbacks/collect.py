@@ -1,6 +1,7 @@
 """Collection: the callback that has the reference fill the pool, before training and, with several rounds, between."""
 
 import logging
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -46,10 +46,10 @@ def sentence(message: str, sources: Sequence[Any] = ()) -> str:
         where = [p for source in sources for p in _lacking(name, source, keys[-1] if keys else "")]
         return f"{where[0] if where else f'{key}.{name}'.strip('.')} is not set; it has no default"
     for last, shown in ((keys[-1] if keys else "", value[1] if value else ""), ("class_path", CLASS.search(what))):
-        text = shown[1] if isinstance(shown, re.Match) else shown
-        if text and last:
+        named = shown[1] if isinstance(shown, re.Match) else shown
+        if named and last:
             for source in sources:
-                if path := path_of(last, text, source):
+                if path := path_of(last, named, source):
                     return f"{path}: {what}"
     return f"{key}: {what}" if key else what
 
@@ -100,8 +100,8 @@ def read_yaml(file: Path) -> Any:
     try:
         return yaml.safe_load(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise SettingsError(f"{file}, line {line}: the file is not in UTF-8; save it in that encoding") from None
+        number = content[: error.start].count(b"\n") + 1
+        raise SettingsError(f"{file}, line {number}: the file is not in UTF-8; save it in that encoding") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""

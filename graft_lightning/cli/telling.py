@@ -106,5 +106,6 @@ def _of_a_process(text: str) -> tuple[str, int]:
 
 def _descendants(kind: type) -> Iterator[type]:
     yield kind
-    for found in kind.__subclasses__():
-        yield from _descendants(found)
+    below: type
+    for below in kind.__subclasses__():
+        yield from _descendants(below)

@@ -113,7 +113,7 @@ class Reference(Codec, ABC):
         return self.encode([""], device)
 
     def prepare(self, conditions: Sequence[str]) -> None:
-        """Fetches what `encode` will need of conditions that come next; called by another thread. Nothing by default."""
+        """Fetches what `encode` will need of conditions that come next, from another thread; nothing by default."""
         return
 
     def blank(self, conditions: Sequence[str]) -> Any:
