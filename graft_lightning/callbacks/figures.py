@@ -81,10 +81,8 @@ def log_layout(trainer: L.Trainer, names: Sequence[str], of_sets: Sequence[str] 
     }
     scores |= {name: ["Multiline", [f"validate/{name}"]] for name in of_sets}
     losses = {"loss": ["Multiline", ["train/loss"]], "loss by noise level": ["Multiline", ["loss_by_level/.*"]]}
-    placebo = {"difference from the base, and of placebos": ["Multiline", ["best/difference/mean", "placebo/.*"]]}
-    charts = {"Held-out conditions": scores, "Training": losses, "Placebo": placebo}
     for board in boards(trainer):
-        board.experiment.add_custom_scalars(charts)
+        board.experiment.add_custom_scalars({"Held-out conditions": scores, "Training": losses})
 
 
 def log_sheet(

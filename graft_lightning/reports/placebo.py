@@ -48,7 +48,7 @@ def placebo(
     }
     (folder / PLACEBO).write_text(json.dumps(record, indent=1) + "\n")
     for point in points:
-        curves = {f"placebo/{name}/{point.setting.name}": d["mean"] for name, d in point.rewards.items()}
+        curves = {f"best/placebo/{name}/{point.setting.name}": d["mean"] for name, d in point.rewards.items()}
         for logger in trainer.loggers:
             logger.log_metrics(curves, step=point.step)
     draw_placebo(record, folder, folder / "placebo.png")
