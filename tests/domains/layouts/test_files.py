@@ -77,7 +77,7 @@ def test_coco(coco_file):
         (annotation(2, 7, "ten"), "malformed element"),
         (annotation(2, 7, None), "malformed element"),
         (annotation(2, None, [10, 10, 10, 10]), "malformed element"),
-        (annotation(2, 10**18 * 10, [10, 10, 10, 10]), "malformed element"),
+        (annotation(2, 1e19, [10, 10, 10, 10]), "malformed element"),
         (annotation(2, 7.5, [10, 10, 10, 10]), "malformed element"),
         (annotation(2, 7, [10, 10, 10, 10], "text"), "malformed element"),
         ({"id": 2, "image_id": 7}, "malformed element"),
