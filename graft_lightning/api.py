@@ -8,7 +8,7 @@ Every name is imported when it is first used: this module by itself loads nothin
     pools       `Collection` (draws, scores, keeps), `TrajectoryPool`, acceptance rules
     streams     `AcceptedStream` and `GroupStream` of a pool, `TensorStream` of data at hand
     objectives  `UnselectedBaseline`, `PoolObjective` (to derive from) over whole groups of a pool
-    Lightning   `PGraft`, `Graft`, `AcceptedTrajectories`
+    Lightning   `PGraft`, `Graft`, `AcceptedTrajectories`; `DurableCheckpoints`, a plugin of the Trainer
     samples     `sample`, of a view of a reference or of a module; `open_run`, the module of a run or checkpoint
 """
 
@@ -16,6 +16,7 @@ import importlib
 from typing import Any
 
 _HOMES = {
+    "checkpoints": ("DurableCheckpoints",),
     "processes.denoiser": ("Denoiser", "Guided"),
     "processes.grids": ("Explicit", "Leading", "Linspace", "Powered", "Shifted", "Uniform"),
     "processes.interleaved": ("Interleaved",),
@@ -70,6 +71,7 @@ _HOMES = {
     "modules.pretrain": ("Pretrain",),
     "callbacks.collect": ("Collect",),
     "callbacks.evaluate": ("Evaluate",),
+    "callbacks.keep_best": ("KeepBest",),
     "cli.loading": ("open_run",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

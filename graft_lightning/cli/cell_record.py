@@ -26,6 +26,7 @@ LARGEST = 1 << 18
 """Bytes of a run's JSON file up to which it is kept."""
 
 KEYS = {"format", "chain", "cell", "identity", "files", "facts", "evaluations", "alarms", "tables", "digest"}
+DOMAINS = "graft_lightning.domains."
 HEAVY_FOLDERS = {"checkpoints", "pool", "export"}
 
 
@@ -118,12 +119,18 @@ def _with_means(evaluation: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _files_read(folder: Path) -> Iterator[tuple[str, str]]:
-    """The files that a run's whole configuration names, weights and data, with digests; not those below the sweep."""
+    """The files that a run's whole configuration names, weights and data, with digests; not those below the sweep.
+
+    So are the weights that ship with the domains that it names, which their classes find by themselves.
+    """
     file = folder / CONFIG
     if not file.is_file():
         return
     own = folder.parents[1].resolve()
-    for text in sorted(set(_texts(yaml.safe_load(file.read_text(encoding="utf-8"))))):
+    texts = set(_texts(yaml.safe_load(file.read_text(encoding="utf-8"))))
+    domains = {text.removeprefix(DOMAINS).split(".")[0] for text in texts if text.startswith(DOMAINS)}
+    shipped = {str(weights) for name in domains for weights in Path("data", name).glob("*.safetensors")}
+    for text in sorted(texts | shipped):
         try:
             named = Path(text).is_file() and not Path(text).resolve().is_relative_to(own)
         except OSError:  # too long for a name

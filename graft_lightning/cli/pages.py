@@ -52,11 +52,36 @@ HELD_OUT = (
     Option("data.eval_batch_size", "32", "of these, sampled at a time"),
     Option("evaluate.method", "mine", "name in reports; the model's own by default"),
 )
+KEEPING = (
+    Option("model.baseline", "unselected", "train selected less unselected draws"),
+    Option("best.patience", "0", "evaluations in a row below the best that end a run"),
+)
+RATES = Option("rates", "[0.0003,0.0001]", "learning rates; by default some around the configuration's own")
+AVERAGES = Option("averages", "[0.0,0.97]", "decays of moving averages; 0 is none")
+SAMPLES = Option("samples", "64", "held-out samples at each evaluation, at most")
 TAKEN_UP = Option("ckpt_path", "runs/mine/checkpoints/last.ckpt", "whose weights; `last` takes up what was stopped")
 WEIGHTS = Option("ckpt_path", "runs/mine/checkpoints/last.ckpt", "whose weights; those of the reference by default")
 
 OWN: dict[str, tuple[Option, ...]] = {
-    "fit": (*RUN, *DRAWING, *TRAINING, *HELD_OUT, TAKEN_UP),
+    "fit": (*RUN, *DRAWING, *TRAINING, *KEEPING, *HELD_OUT, TAKEN_UP),
+    "placebo": (
+        *RUN,
+        *DRAWING,
+        Option("steps", "100", "gradient steps at each learning rate"),
+        RATES,
+        AVERAGES,
+        SAMPLES,
+    ),
+    "tune": (
+        *RUN,
+        *DRAWING,
+        Option("budget", "800", "gradient steps in all"),
+        RATES,
+        AVERAGES,
+        Option("caps", "[15]", "also try the weightings min(1 / alpha^2, cap)"),
+        Option("baselines", "[own,unselected]", "also train selected less unselected draws"),
+        SAMPLES,
+    ),
     "validate": (*RUN, *HELD_OUT, WEIGHTS),
     "test": (*RUN, *HELD_OUT, WEIGHTS),
     "predict": (*RUN, *HELD_OUT[:2], WEIGHTS),
@@ -66,6 +91,7 @@ OWN: dict[str, tuple[Option, ...]] = {
         *TRAINING,
         Option("measure", "false", "time a few steps here; true by default"),
     ),
+    "collect": (*RUN, *DRAWING[:2], Option("data.rescore", "true", "score anew where a reward has changed")),
     "diagnose": (
         *RUN,
         *DRAWING,

@@ -16,7 +16,8 @@ from graft_lightning.processes.denoiser import Denoiser
 from graft_lightning.processes.noise import Noise
 from graft_lightning.processes.objectives import Loss, Objective
 from graft_lightning.rejection.reference import Reference, Views, open_views
-from graft_lightning.types import Batch, Draws, StateLike
+from graft_lightning.tensors import refuse_misfit, refuse_not_finite
+from graft_lightning.types import Batch, Draws, SettingsError, StateLike
 
 OptimizerCallable = Callable[[Iterable], Optimizer]
 LRSchedulerCallable = Callable[[Optimizer], LRScheduler]
@@ -71,6 +72,24 @@ class DenoisingModule(SampledModule):
     def sampling_denoiser(self) -> Denoiser:
         """What evaluation samples from."""
 
+    def setup(self, stage: str) -> None:
+        """Tries optimiser and schedule on two parameters: what they refuse is told before anything is sampled.
+
+        Raises:
+            SettingsError: with what they say.
+        """
+        super().setup(stage)
+        if stage != "fit":
+            return
+        name = "model.optimizer"
+        try:
+            optimizer = self.optimizer([nn.Parameter(torch.zeros(2, 2)), nn.Parameter(torch.zeros(2))])
+            if self.lr_scheduler is not None:
+                name = "model.lr_scheduler"
+                self.lr_scheduler(optimizer)
+        except (ValueError, TypeError) as error:
+            raise SettingsError(f"{name}: {error}") from error
+
     def configure_model(self) -> None:
         if self.views is not None:
             return
@@ -88,9 +107,17 @@ class DenoisingModule(SampledModule):
                 network.compile()  # in place: the names of its weights stay
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Builds the networks first, where a forked run hands its weights back to a process that never needed them."""
+        """Builds the networks first, where a forked run hands its weights back to a process that never needed them.
+
+        Raises:
+            SettingsError: if weights are missing, unexpected, of another shape or not finite; names the first.
+        """
         if self.views is None and any(name.startswith("network.") for name in state_dict):
             self.configure_model()
+        kind, own = type(self).__name__, self.state_dict()
+        given = state_dict if strict else {**own, **state_dict}  # of adapters alone the frozen weights are not saved
+        refuse_misfit(own, given, "the checkpoint", kind)
+        refuse_not_finite({name for name, _ in self.named_parameters()}, state_dict, "the checkpoint")
         return super().load_state_dict(state_dict, strict, assign)
 
     def reference_fingerprint(self) -> dict[str, Any]:
@@ -119,6 +146,12 @@ class DenoisingModule(SampledModule):
         if self.views is not None and self.views.original is not self.views.network:
             self.views.original._apply(fn)
         return self
+
+    def on_train_start(self) -> None:
+        """Lets the loader's thread fetch what encoding the next batch will need."""
+        loader: Any = self.trainer.train_dataloader
+        if hasattr(loader, "prepare"):
+            loader.prepare = self.reference.prepare
 
     def loss_range(self) -> tuple[float, float | None, float | None]:
         """Level of the training states, and the range (low, high] that is trained; None leaves it to the objective."""

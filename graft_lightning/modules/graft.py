@@ -3,11 +3,13 @@
 import logging
 from typing import Any, Literal
 
+import torch
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from graft_lightning.modules.denoising import DenoisingModule
 from graft_lightning.modules.stages import Stage, evaluations_of, halves, visited
+from graft_lightning.modules.trained_weights import write
 from graft_lightning.processes.denoiser import Denoiser
 from graft_lightning.processes.objectives import Loss
 from graft_lightning.processes.stitched import Stitched
@@ -177,6 +179,18 @@ class PGraft(DenoisingModule):
 
     def sample_base(self, draws: Draws) -> StateLike:
         return self.sample(draws, self.opened().frozen)
+
+    @torch.no_grad()
+    def restore_base(self) -> None:
+        """Makes the trained model the reference again, bit for bit. Collective where weights are sharded."""
+        original = dict(self.opened().original.named_parameters())
+        for name, parameter in self.network.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            if self.lora is None:
+                write(parameter.data, original[name])
+            elif "lora_B" in name:
+                parameter.zero_()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Stores the level beside the fraction, which means nothing without its grid; of adapters, only them."""

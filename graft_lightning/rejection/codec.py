@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from graft_lightning.tensors import write_tensors
 from graft_lightning.types import MASK, as_state, concatenate, take
 
 
@@ -88,15 +89,13 @@ class Codec:
         Raises:
             TypeError: if samples are not tensors and the codec does not say how to write them.
         """
-        from safetensors.torch import save_file
-
         if not isinstance(samples, Tensor | Mapping):
             name = type(self).__name__
             raise TypeError(f"samples are {type(samples).__name__}: {name}.write() must say how to write them")
         fields, paths = as_state(samples), []
         for row, name in enumerate(names):
             paths.append(folder / f"{name}.safetensors")
-            save_file({field: values[row].detach().cpu().contiguous() for field, values in fields.items()}, paths[-1])
+            write_tensors(paths[-1], {field: values[row] for field, values in fields.items()})
         return paths
 
 

@@ -1,4 +1,4 @@
-"""Filling a round of a pool: one run at a time, every process the shards that are its own and still missing."""
+"""Filling a round of a pool: one run at a time, every process the shards that nobody has made or is making."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from tensordict import TensorDictBase
 from tqdm import tqdm
 
-from graft_lightning.rejection.pool import PoolError, Round, Shard, TrajectoryPool
+from graft_lightning.refusals import Refusal
+from graft_lightning.rejection.pool import Round, Shard, TrajectoryPool
 from graft_lightning.rejection.ranks import Ranks
-from graft_lightning.types import SettingsError
 
 
 @contextlib.contextmanager
@@ -39,7 +39,7 @@ def open_for_filling(
                 more = prepares is not None and prepares(pool, opened)
                 if more or not opened.complete:
                     held.enter_context(pool.locked())  # before any other process of this run begins
-            except (PoolError, SettingsError) as found:
+            except (Refusal, OSError) as found:
                 error = found
         error = ranks.broadcast(error)
         if error is not None:
@@ -55,7 +55,10 @@ def fill_shards(
     ranks: Ranks,
     in_step: bool = False,
 ) -> int:
-    """Makes and commits the shards that a round lacks; this process's share of them.
+    """Makes and commits the shards that a round lacks; this process's share of them. Collective.
+
+    Processes take shard after shard as they come to it, so that a slow one, or one with slow rewards, keeps none of the
+    others waiting; where a call of the model needs all of them, they are shared out beforehand.
 
     Args:
         pool_round: the round.
@@ -94,6 +97,8 @@ def work_through(
     Returns:
         The number of trajectories in this process's shards.
     """
+    if ranks.counter is not None and not in_step:
+        return _taken(shards, work, what, ranks, ranks.counter)
     mine = share(shards, ranks.rank, ranks.world)
     quiet = not mine or ranks.rank != 0
     with tqdm(total=sum(map(len, mine)), desc=what, unit="sample", disable=quiet) as bar:
@@ -104,6 +109,28 @@ def work_through(
         for _ in range(max(len(share(shards, r, ranks.world)) for r in range(ranks.world)) - len(mine)):
             company(shards[0])
     return sum(map(len, mine))
+
+
+def _taken(
+    shards: Sequence[Shard],
+    work: Callable[[Shard], object],
+    what: str,
+    ranks: Ranks,
+    counter: Callable[[], Callable[[], int]],
+) -> int:
+    """Works on the next shard that no process has taken, until none is left; the bar shows those of all processes."""
+    # What process 0 found missing: another one may look when the first shards are there already.
+    shards = ranks.broadcast(list(shards))
+    if not shards:
+        return 0
+    following = counter()
+    made = 0
+    with tqdm(total=sum(map(len, shards)), desc=what, unit="sample", disable=ranks.rank != 0) as bar:
+        while (place := following()) < len(shards):
+            work(shards[place])
+            made += len(shards[place])
+            bar.update(sum(map(len, shards[: place + 1])) - bar.n)
+    return made
 
 
 def share(shards: Sequence[Shard], rank: int, world: int) -> list[Shard]:

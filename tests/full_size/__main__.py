@@ -31,7 +31,9 @@ def main(arguments: list[str] | None = None, run: Runner = run_process) -> dict[
     parser.add_argument("--cells", nargs="+", choices=CELLS, default=list(CELLS), help="which, in this order")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="of the cells' own folders")
     parser.add_argument("--out", type=Path, help="the JSON file; full_size.json in the folder by default")
-    parser.add_argument("--molecules", type=Path, help="QM7 as an archive of xyz files; without it that cell is left out")
+    parser.add_argument(
+        "--molecules", type=Path, help="QM7 as an archive of xyz files; without it that cell is left out"
+    )
     parser.add_argument("--device", choices=["cpu", "gpu"], default="gpu" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--tiny", action="store_true", help="architectures cut down: tries the path, measures nothing")
     parser.add_argument("--keep", action="store_true", help="leave the random weights on disk (25 GB in all)")

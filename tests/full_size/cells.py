@@ -1,4 +1,4 @@
-"""The cells: each a published architecture on the way that a user takes, by the configurations that ship, smallest counts.
+"""The cells: each a published architecture, by the configurations that ship and the commands that users type.
 
 A cell is a list of steps, each a process of its own: what is made first, then `plan`, then the commands. A layer over
 the shipped file names what was made and how little is asked for.
@@ -65,9 +65,7 @@ class Setting:
     def made(self, kind: str, name: str, dtype: str = "fp32") -> Step:
         """The step that makes a folder of the cell."""
         tiny = ["--tiny"] if self.tiny else []
-        return Step(
-            f"make {name}", "tests.full_size.make", [kind, str(self.folder / name), f"--dtype={dtype}", *tiny]
-        )
+        return Step(f"make {name}", "tests.full_size.make", [kind, str(self.folder / name), f"--dtype={dtype}", *tiny])
 
 
 def ours(command: str, *arguments: str) -> Step:
@@ -112,6 +110,7 @@ def _pipeline_layer(setting: Setting, name: str, dtype: str, side: int | None) -
         "validation": held_out,
         "test": held_out,
         "acceptance": {"class_path": "TopK", "init_args": {"k": 1}},
+        "drop_without_signal": False,  # random weights may give two images the same score
         "pool": str(setting.folder / "pool"),
         **_stream(1),
     }
@@ -120,7 +119,9 @@ def _pipeline_layer(setting: Setting, name: str, dtype: str, side: int | None) -
         "collect": {"reward": judge, "draws": 2, "keep": [0.25], "batch_size": 1},
         "evaluate": {"rewards": [judge], "baseline": False},
         "model": {"init_args": {"reference": {"init_args": reference}}},
-        "trainer": _trainer(setting, accumulate_grad_batches=1, precision="bf16-mixed" if dtype == "bf16" else "32-true"),
+        "trainer": _trainer(
+            setting, accumulate_grad_batches=1, precision="bf16-mixed" if dtype == "bf16" else "32-true"
+        ),
     }
     return setting.layer("layer", layer)
 
@@ -161,19 +162,25 @@ def images(setting: Setting) -> list[Step]:
         "init_args": {"real": examples, "features": features},
     }
     network = {"class_path": "NCSNpp", "init_args": width}
-    sampler = {"class_path": EULER, "init_args": {"steps": 2}}
+    # a short step at the noise, which is inverted in a few evaluations: random weights contract as badly as they like
+    grid = {"class_path": "graft_lightning.processes.grids.Explicit", "init_args": {"values": [0.0, 0.9, 1.0]}}
+    sampler = {"class_path": EULER, "init_args": {"steps": 2, "grid": grid}}
     shared = {**_stream(1), "eval_draws": 2, "predict_draws": 1}
     flow = {"weights": str(setting.folder / "flow"), "network": network, "sampler": sampler}
     evaluate = {"metrics": [distance], "measures": []}
     once = {"trainer": _trainer(setting, accumulate_grad_batches=1)}
-    training = once | {
+    training = {
+        "trainer": _trainer(setting, "flow_run", accumulate_grad_batches=1),
         "data": {"init_args": {"examples": examples, **shared}},
         "evaluate": evaluate,
         "model": {"init_args": {"reference": {"init_args": {**flow, "weights": str(setting.folder / "trained")}}}},
     }
     narrow = width if setting.tiny else {**width, "width": width["width"] // 2}
     small = {"network": {"class_path": "NCSNpp", "init_args": narrow}, "sampler": sampler}
-    noise = {"class_path": "HeldOutNoise", "init_args": {"examples": held_out, "count": 1, "noises": 2, "likelihood": False}}
+    noise = {
+        "class_path": "HeldOutNoise",
+        "init_args": {"examples": held_out, "count": 1, "noises": 2, "likelihood": False},
+    }
     correcting = once | {
         "data": {"init_args": {"examples": examples, "count": 2, "pool": str(setting.folder / "pool"), **shared}},
         "evaluate": {**evaluate, "measures": [noise]},
@@ -191,7 +198,9 @@ def images(setting: Setting) -> list[Step]:
         _named("fit flow", ours("fit", *trains)),
         _named("plan corrector", ours("plan", *corrects)),
         _named("fit corrector", ours("fit", *corrects)),
-        _named("predict corrected", ours("predict", *corrects, f"--ckpt_path={setting.folder}/run/checkpoints/last.ckpt")),
+        _named(
+            "predict corrected", ours("predict", *corrects, f"--ckpt_path={setting.folder}/run/checkpoints/last.ckpt")
+        ),
     ]
 
 
@@ -209,7 +218,8 @@ def molecules(setting: Setting) -> list[Step]:
     trained = {**reference, "weights": str(setting.folder / "trained.safetensors")}
     metrics = [{"class_path": "graft_lightning.domains.molecules.metrics.Validity"}]
     once = {"trainer": _trainer(setting)}
-    training = once | {
+    training = {
+        "trainer": _trainer(setting, "training_run"),
         "data": {"init_args": {"examples": examples, **shared}},
         "evaluate": {"metrics": metrics},
         "model": {"init_args": {"reference": {"init_args": trained}}},
@@ -243,8 +253,9 @@ def _stream(batch_size: int) -> Layer:
     return {"batch_size": batch_size, "steps_per_epoch": 1, "eval_draws": 1, "eval_batch_size": 1}
 
 
-def _trainer(setting: Setting, **settings: Any) -> Layer:
-    logger = {"class_path": "TensorBoardLogger", "init_args": {"save_dir": str(setting.folder), "name": "run", "version": ""}}
+def _trainer(setting: Setting, run: str = "run", **settings: Any) -> Layer:
+    folder = {"save_dir": str(setting.folder), "name": run, "version": ""}
+    logger = {"class_path": "TensorBoardLogger", "init_args": folder}
     return {
         "max_steps": 1,
         "log_every_n_steps": 1,
@@ -269,6 +280,9 @@ CELLS: dict[str, tuple[str, Callable[[Setting], list[Step]]]] = {
     "images": ("NCSN++ of 65 M and 16 M, fp32, 256 x 256", images),
     "molecules": ("EGNN of QM9, fp32, molecules of QM7", molecules),
     "sdxl": ("Stable Diffusion XL, bf16, 512 x 512", lambda setting: text_to_image(setting, "sdxl", "bf16", 512)),
-    "sd3": ("Stable Diffusion 3 without T5, bf16, 512 x 512", lambda setting: text_to_image(setting, "sd3", "bf16", 512)),
+    "sd3": (
+        "Stable Diffusion 3 without T5, bf16, 512 x 512",
+        lambda setting: text_to_image(setting, "sd3", "bf16", 512),
+    ),
 }
 """By name: what it is, and its steps. Whoever needs what another has made stands after it."""

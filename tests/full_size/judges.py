@@ -13,9 +13,9 @@ from tests.full_size.sizes import CLIP_336, FLAN_T5_XL, VOCABULARY
 
 def save_clip(folder: Path, tiny: bool = False) -> None:
     """The dual encoder of CLIPScore, ViT-B/32: 151 million weights."""
-    from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
+    from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPProcessor, CLIPTokenizer
 
-    clip(folder)  # tokenizer and processor; the weights are replaced
+    clip(folder)
     if tiny:
         return
     text = json.loads((folder / "config.json").read_text())["text_config"]
@@ -23,7 +23,8 @@ def save_clip(folder: Path, tiny: bool = False) -> None:
     with made_in(torch.float32):
         network = CLIPModel(CLIPConfig(text_config={**ids, "vocab_size": VOCABULARY}))  # the defaults are ViT-B/32's
     network.save_pretrained(folder)
-    CLIPImageProcessorPil().save_pretrained(folder)
+    tokenizer = CLIPTokenizer.from_pretrained(folder, model_max_length=77)
+    CLIPProcessor(CLIPImageProcessorPil(), tokenizer).save_pretrained(folder)  # 224 pixels, as published
 
 
 def save_clip_flant5(folder: Path, tiny: bool = False) -> None:

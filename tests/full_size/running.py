@@ -1,4 +1,4 @@
-"""Runs the steps of a cell, each in a process whose time and greatest memory are recorded; what is recorded stays done."""
+"""Runs the steps of a cell, each in a process whose time and greatest memory are recorded; what is done stays done."""
 
 import json
 import os

@@ -13,6 +13,7 @@ before what is known roughly.
 """
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -46,6 +47,18 @@ def written(count: int, known: Sequence[Known], vocabulary: Vocabulary) -> str:
     while parts and parts[-1] == FREE:
         parts.pop()
     return " | ".join([f"n={count}", *parts])
+
+
+def shortened(caption: str) -> str:
+    """A caption that begins with a condition, with how many elements something is known of in place of what is known.
+
+    What stands behind the condition in brackets, such as its reward, stays.
+    """
+    head, bar, rest = caption.partition(" | ")
+    parts = [part.strip() for part in rest.split("|")]
+    behind = re.search(r" \([^()|]*\)$", rest)
+    number = sum(part.partition(" (")[0] != FREE for part in parts)
+    return f"{head}, {number} known{behind.group() if behind else ''}" if bar else caption
 
 
 def _written(one: Known, vocabulary: Vocabulary) -> str:

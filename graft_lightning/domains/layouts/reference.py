@@ -19,7 +19,7 @@ from graft_lightning.domains.layouts.deduplication import layout_keys
 from graft_lightning.domains.layouts.given import Given
 from graft_lightning.domains.layouts.layout import unpadded
 from graft_lightning.domains.layouts.network import LayoutTransformer
-from graft_lightning.domains.layouts.partial import read
+from graft_lightning.domains.layouts.partial import read, shortened
 from graft_lightning.domains.layouts.states import layouts_of
 from graft_lightning.domains.layouts.writing import write_layouts
 from graft_lightning.processes.grids import Grid, Powered
@@ -131,7 +131,8 @@ class LayoutReference(Reference):
         box, label, mask = x_t["box"], x_t["label"], x_t["mask"]
         t_box, t_label = (t, t) if t.ndim == 1 else t.unbind(1)
         alpha, sigma = self.schedule.coefficients(t_box)
-        known = Given.at(condition, alpha, sigma, 2 * self.roughness)  # boxes fill [-1, 1]
+        roughness = 2 * self.roughness  # boxes fill [-1, 1]
+        known = Given.at(condition, alpha, sigma, roughness, box.shape[1])
         shares = ((level / self.process.t_max).to(box.dtype) for level in (t_box, t_label))
         velocity, logits = network(*known.into(box, label), *shares, mask, known.flags)
         return {"box": known.velocities(velocity, box, alpha, sigma), "label": known.logits(logits)}
@@ -142,8 +143,9 @@ class LayoutReference(Reference):
         Raises:
             SettingsError: if a condition is not understood, or asks for more than ``max_elements``.
         """
-        counts, known = zip(*(read(text, self.vocabulary) for text in conditions), strict=True)
-        if max(counts) > self.max_elements:
+        asked = [read(text, self.vocabulary) for text in conditions]
+        counts, known = [count for count, _ in asked], [elements for _, elements in asked]
+        if max(counts, default=0) > self.max_elements:
             raise SettingsError(
                 f"condition n={max(counts)} asks for more elements than max_elements={self.max_elements}"
             )
@@ -166,11 +168,13 @@ class LayoutReference(Reference):
 
     def draw(self, samples: Any, captions: Sequence[str] | None = None) -> Tensor:
         """Pages side by side, elements coloured by label, uint8 ``(3, height, width)``."""
-        return drawing.as_tensor(drawing.sheet(samples, captions, self.vocabulary))
+        texts = None if captions is None else [shortened(text) for text in captions]
+        return drawing.as_tensor(drawing.sheet(samples, texts, self.vocabulary))
 
     def compare(self, before: Any, after: Any, captions: Sequence[str]) -> Tensor:
         """Pages before and after, side by side; elements that were off all guides and are on one now have a frame."""
-        return drawing.as_tensor(comparison(before, after, captions, self.vocabulary))
+        texts = [shortened(text) for text in captions]
+        return drawing.as_tensor(comparison(before, after, texts, self.vocabulary))
 
     def write(self, samples: Any, names: Sequence[str], folder: Path) -> list[Path]:
         """One SVG file a layout, and a line of ``layouts.jsonl`` for each. Returns the paths of the SVG files."""

@@ -6,9 +6,10 @@ from typing import Any
 
 from graft_lightning.rejection.pool.manifest import claim_folder, plain, read_manifest, require_same
 from graft_lightning.rejection.pool.part import KeptLevel, Origin, part_manifest, parts_of
-from graft_lightning.rejection.pool.round import Round, added_levels
+from graft_lightning.rejection.pool.round import Round
 from graft_lightning.rejection.pool.rows import missing_runs
 from graft_lightning.rejection.pool.shard import part_name
+from graft_lightning.rejection.pool.view import added_levels
 
 
 def grown(
@@ -51,8 +52,8 @@ def grown(
         body = part_manifest(origin, number, runs, {**known, **kept_levels}, keep_as, shard_size)
         claim_folder(folder / part_name(number), "part", body)
         parts = parts_of(folder, origin)
-    opened = Round(pool, origin, conditions, draws)
+    opened = Round(pool, origin, conditions, draws, kept_levels)
     lacking = [n for n in kept_levels if n not in opened.kept_levels]
     for n in lacking:
         claim_folder(folder / f"level-{n:04d}", "level", {"made_for": parts[0].identity, "level": kept_levels[n]})
-    return Round(pool, origin, conditions, draws) if lacking else opened
+    return Round(pool, origin, conditions, draws, kept_levels) if lacking else opened

@@ -10,6 +10,7 @@ from typing import Any
 
 from graft_lightning.durable import sync_folder
 from graft_lightning.identity import differences, digest_of
+from graft_lightning.refusals import Refusal
 from graft_lightning.rejection.pool.schema import fault
 
 FORMAT = "graft_lightning.pool"
@@ -22,7 +23,7 @@ OLD = (
 )
 
 
-class PoolError(RuntimeError):
+class PoolError(Refusal, RuntimeError):
     """Anything that keeps a pool from being used as it was asked for."""
 
 

@@ -6,8 +6,6 @@ because its bytes must follow from its contents alone. Any safetensors reader op
 
 import json
 import math
-import os
-import secrets
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from graft_lightning.durable import sync_folder
+from graft_lightning.durable import replacing
 from graft_lightning.rejection.pool.manifest import DamagedShard
 
 DTYPES = {
@@ -141,19 +139,10 @@ def _digest(header: Mapping[str, Any]) -> str:
 
 
 def _commit(path: Path, preamble: bytes, arrays: list[np.ndarray]) -> None:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(preamble)
-            for array in arrays:
-                file.write(array.data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
+    with replacing(path) as temporary, open(temporary, "xb") as file:
+        file.write(preamble)
+        for array in arrays:
+            file.write(array.data)
 
 
 def read_header(path: Path, shard: Shard) -> Header:

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from graft_lightning.domains.layouts.conditions import count_of
-from graft_lightning.domains.layouts.partial import Known, read, written
+from graft_lightning.domains.layouts.partial import Known, read, shortened, written
 from graft_lightning.domains.layouts.vocabularies import PUBLAYNET, RICO25
 from graft_lightning.types import SettingsError
 
@@ -45,6 +45,14 @@ def test_labels_of_several_words_are_one_word():
 def test_free_elements_at_the_end_are_not_written():
     assert written(3, [Known(), Known(1), Known()], PUBLAYNET) == "n=3 | ? | title"
     assert written(3, [Known()] * 3, PUBLAYNET) == "n=3"
+
+
+def test_captions_are_short():
+    assert shortened("n=4") == "n=4"
+    assert shortened("n=4 #1 (0.98)") == "n=4 #1 (0.98)"
+    assert shortened("n=4 | title | ? | text 0.1 0.2 0.3 0.4 (0.98)") == "n=4, 2 known (0.98)"
+    assert shortened("n=4 | title | ? (-0.5)") == "n=4, 1 known (-0.5)"
+    assert shortened("base: n=2 | ~ | title") == "base: n=2, 2 known"
 
 
 def test_every_condition_says_how_many_elements_it_asks_for():
