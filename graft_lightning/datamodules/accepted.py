@@ -87,8 +87,15 @@ class AcceptedTrajectories(HeldOutConditions):
         weights = objective.weights(selection)
         if self.drop_without_signal and pool_round.draws > 1:
             weights = weights.index_fill(0, torch.tensor(selection.without_signal, dtype=torch.int64), 0.0)
-        size = self.group or group_size(self.batch_size, pool_round.draws)
-        return GroupStream(pool_round, selection, weights, size, state, self.seed)
+        fixed = objective.group
+        if fixed and (self.group or fixed) != fixed:
+            raise ValueError(
+                f"data.group={self.group}: {type(objective).__name__} is about groups of {fixed}; leave it out"
+            )
+        if fixed and self.batch_size % fixed:
+            raise ValueError(f"data.batch_size={self.batch_size} is not divisible by {fixed}, a group of the objective")
+        size = self.group or fixed or group_size(self.batch_size, pool_round.draws)
+        return GroupStream(pool_round, selection, weights, size, state, self.seed, objective.weighted_only)
 
     def read(self, positions: Positions) -> Batch:
         """The examples at positions of the training stream.

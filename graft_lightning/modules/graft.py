@@ -82,6 +82,11 @@ class PGraft(DenoisingModule):
                     f"model.baseline={self.baseline}, but model.objective is {type(self.objective).__name__}, which "
                     "looks at whole groups itself; leave out the one or the other"
                 )
+            if self.objective.asks_reference and guidance == "absorbed" and self.reference.guidance_scale != 1:
+                raise SettingsError(
+                    f"model.guidance=absorbed, but model.objective={type(self.objective).__name__} compares the "
+                    "trained model with the guided reference, which only guidance=composed starts as"
+                )
             return self.objective
         if self.baseline == "none":
             return None
@@ -95,10 +100,10 @@ class PGraft(DenoisingModule):
 
     @property
     def method(self) -> str:
-        ending = "-unselected" if self.baseline == "unselected" else ""
-        if self.state_index == 0:
-            return f"graft{ending}"
-        return f"{'rpgraft' if self.reverse else 'pgraft'}{ending}@{self.handoff:g}"
+        named = "graft" if self.pool_objective is None else self.pool_objective.method
+        if self.baseline == "unselected":
+            named += "-unselected"
+        return f"{'rp' if self.reverse else 'p'}{named}@{self.handoff:g}" if self.state_index else named
 
     @property
     def handoff_level(self) -> float:
@@ -118,8 +123,14 @@ class PGraft(DenoisingModule):
         return noised and not sampler.stochastic(process)
 
     def setup(self, stage: str) -> None:
-        """Warns of settings that lose part of the tilt."""
+        """Warns of settings that lose part of the tilt.
+
+        Raises:
+            SettingsError: if the objective is not defined for the reference's fields.
+        """
         super().setup(stage)
+        if stage == "fit" and self.pool_objective is not None:
+            self.pool_objective.check(self.reference.process)
         if stage == "fit" and self.forgets:
             _warn(
                 "model.states=x_0 with model.handoff=%g and the deterministic sampler %s: noising the accepted x_0 "

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from graft_lightning.processes.noise import hashed_seed, place_seeds
@@ -18,7 +19,8 @@ class GroupStream(Stream):
     """First a condition, then a group of its draws, accepted or not; conditions count alike.
 
     The draws of a condition are shuffled anew for every pass and cut into groups; what is left over at the end of a
-    pass waits for another one. A group never holds a draw twice.
+    pass waits for another one. A group never holds a draw twice. Draws without a weight are members of groups too, to
+    be compared with, unless ``weighted_only`` leaves them out.
 
     Attributes:
         selection: what a rule accepts of the round.
@@ -32,6 +34,7 @@ class GroupStream(Stream):
         size: draws in a group.
         state: index N_I of the states to stream, or "x_0".
         seed: of the run; with the round it gives the order, and of each position the training noise.
+        weighted_only: leave out draws whose weight is 0.
 
     Raises:
         ValueError: if a condition has fewer draws than a group, no draw has a weight, or a weight is not finite.
@@ -45,6 +48,7 @@ class GroupStream(Stream):
         size: int,
         state: int | Literal["x_0"] = "x_0",
         seed: int = 0,
+        weighted_only: bool = False,
     ) -> None:
         draws = pool_round.draws
         if not 1 <= size <= draws:
@@ -54,9 +58,14 @@ class GroupStream(Stream):
                 f"weights are {tuple(weights.shape)}, {int((~weights.isfinite()).sum())} of them not finite; each of "
                 f"the {tuple(selection.rewards.shape)} draws needs one"
             )
-        self._conditions = (weights != 0).any(1).nonzero().squeeze(1).tolist()
+        weighted = weights != 0
+        self._conditions = weighted.any(1).nonzero().squeeze(1).tolist()
         if not self._conditions:
             raise ValueError("no draw has a weight other than 0: there is nothing to train on")
+        kept = weighted if weighted_only else torch.ones_like(weighted)
+        self._kept = {condition: kept[condition].nonzero().squeeze(1).tolist() for condition in self._conditions}
+        if (fewest := min(map(len, self._kept.values()))) < size:
+            raise ValueError(f"size={size}: a condition has {fewest} draws with a weight other than 0, no whole group")
         self.selection, self.size, self.seed = selection, size, seed
         self._round, self._stored = pool_round, StoredStates(pool_round, state)
         self.level = self._stored.level
@@ -83,13 +92,14 @@ class GroupStream(Stream):
         """Global indices of the draws of a group."""
         visit = number // len(self._conditions)
         condition = self._conditions[self._order[number]]
-        draws = self._round.draws
-        one_pass, part = divmod(visit, draws // self.size)
-        start = one_pass * draws + part * self.size
+        kept = self._kept[condition]
+        one_pass, part = divmod(visit, len(kept) // self.size)
+        start = one_pass * len(kept) + part * self.size
         if condition not in self._members:
             seed = hashed_seed("draws", condition, self.seed, self._round.index)
-            self._members[condition] = Shuffles(draws, seed)
-        return [condition * draws + self._members[condition][start + i] for i in range(self.size)]
+            self._members[condition] = Shuffles(len(kept), seed)
+        order = self._members[condition]
+        return [condition * self._round.draws + kept[order[start + i]] for i in range(self.size)]
 
 
 def group_size(batch_size: int, draws: int) -> int:

@@ -11,7 +11,7 @@ from graft_lightning.domains.base import Texts
 from graft_lightning.processes.noise import trajectory_seeds
 from graft_lightning.rejection.acceptance import SoftAcceptance, Threshold, TopK
 from graft_lightning.rejection.grouped import GroupStream, group_size
-from graft_lightning.rejection.objectives import UnselectedBaseline
+from graft_lightning.rejection.objectives import DPO, RAFT, UnselectedBaseline
 from graft_lightning.rejection.pool import TrajectoryPool
 from graft_lightning.rejection.selection import select
 
@@ -113,6 +113,36 @@ def test_what_cannot_be_streamed_is_refused(filled):
         GroupStream(filled, selection, broken, 2)
     with pytest.raises(ValueError, match="kept are"):
         GroupStream(filled, selection, selection.relative, 2, state=3)
+
+
+def test_draws_without_weight_are_left_out_where_asked_for(filled):
+    """Also where conditions have different numbers of them: each has passes of its own."""
+    selection = selection_of(filled, TopK(3))
+    weights = torch.zeros(3, DRAWS)
+    weights[0, [1, 4]], weights[1, [0, 2, 3, 5]] = 1.0, -1.0
+    stream = GroupStream(filled, selection, weights, 2, 2, 1, weighted_only=True)
+    groups = stream.read(range(16))
+    index = groups.x[:, 0].long()
+    assert Counter(index.tolist()) == {1: 4, 4: 4, 6: 2, 8: 2, 9: 2, 11: 2}
+    assert (groups.by_group(index) // DRAWS == groups.by_group(index)[:, :1] // DRAWS).all()
+    assert set(groups.weight.tolist()) == {1.0, -1.0}
+    with pytest.raises(ValueError, match=r"size=3: a condition has 2 draws"):
+        GroupStream(filled, selection, weights, 3, 2, 1, weighted_only=True)
+
+
+def test_an_objective_may_fix_the_size_of_its_groups(filled):
+    data = AcceptedTrajectories(Texts(TEXTS), TopK(3), "unused", batch_size=4, seed=1)
+    data.use(filled, "score", 2, DPO())
+    groups = data.read(range(8))
+    assert groups.size == 2
+    assert groups.by_group(groups.weight).sum(1).tolist() == [0.0] * 4
+    assert set(groups.rewards.tolist()) == set(REWARDS[[0, 0, 1, 1], [4, 0, 1, 5]].tolist())
+    data.use(filled, "score", 2, RAFT())
+    assert set(data.read(range(8)).rewards.tolist()) == set(REWARDS[[0, 1], [4, 1]].tolist())
+    with pytest.raises(ValueError, match=r"data.group=4: DPO is about groups of 2"):
+        AcceptedTrajectories(Texts(TEXTS), TopK(3), "unused", batch_size=4, group=4).use(filled, "score", 2, DPO())
+    with pytest.raises(ValueError, match=r"data.batch_size=3 is not divisible by 2"):
+        AcceptedTrajectories(Texts(TEXTS), TopK(3), "unused", batch_size=3).use(filled, "score", 2, DPO())
 
 
 @pytest.mark.parametrize(("batch", "draws", "size"), [(64, 32, 32), (64, 256, 64), (64, 50, 32), (6, 5, 3), (7, 5, 1)])

@@ -12,7 +12,7 @@ from graft_lightning.processes.noise import Noise
 from graft_lightning.processes.objectives import Loss, Noisy, Objective, noisy
 from graft_lightning.processes.process import Process
 from graft_lightning.rejection.selection import Selection
-from graft_lightning.types import Groups, State, as_state, device_of
+from graft_lightning.types import Groups, SettingsError, State, as_state, device_of
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,35 @@ class PoolObjective(Objective, ABC):
     `Objective.of` the denoising loss of any answer (Eq. 6, 6b, 7), on every path and for every output, is at hand.
 
     Attributes:
+        method: what reports call it; a hand-off is added to it.
         same_noise: whether all draws of a group get the same level and noise.
         asks_reference: whether the reference answers too, one evaluation without gradient an example.
+        group: draws of a group, where the method fixes it.
+        weighted_only: whether draws of weight 0 are left out of the groups.
+        moves_continuously: whether the method is about fields that move in small steps, and not about classes.
     """
 
+    method = "graft"
     same_noise = False
     asks_reference = True
+    group: int | None = None
+    weighted_only = False
+    moves_continuously = False
+
+    def check(self, process: Process) -> None:
+        """Refuses fields that the method is not defined for, and weights of fields that are not there.
+
+        Raises:
+            ValueError: naming them.
+        """
+        super().check(process)
+        classes = [name for name, path in process.paths.items() if path.discrete]
+        if self.moves_continuously and classes:
+            raise SettingsError(
+                f"model.objective={type(self).__name__} is about differences of predicted states, and of classes there "
+                f"is none; the reference has classes in {', '.join(classes)}: use RWR, DGPO or DPO, which take the "
+                "denoising loss of any field, or GRAFT's own objective"
+            )
 
     def weights(self, selection: Selection) -> Tensor:
         """What each draw counts, ``(conditions, draws)``: A_i over its mean by default.
@@ -61,6 +84,13 @@ class PoolObjective(Objective, ABC):
             selection: all rewards of a round, and what the rule accepts of them.
         """
         return selection.relative
+
+    def errors(self, answers: Answers) -> tuple[Tensor, Tensor]:
+        """The denoising losses of the trained model and, without gradient, of the reference, ``(batch,)`` each."""
+        ours = self.of(answers.raw, answers.seen, answers.trained, answers.process)
+        with torch.no_grad():
+            theirs = self.of(answers.of_reference, answers.seen, answers.reference, answers.process)
+        return ours, theirs
 
     @abstractmethod
     def losses(self, answers: Answers, groups: Groups) -> Tensor:
