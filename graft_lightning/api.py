@@ -7,7 +7,7 @@ Every name is imported when it is first used: this module by itself loads nothin
     rewards     `CallableReward` (a function), `Reward` (to derive from), `WeightedSum`
     pools       `Collection` (draws, scores, keeps), `TrajectoryPool`, acceptance rules
     streams     `AcceptedStream` and `GroupStream` of a pool, `TensorStream` of data at hand
-    objectives  `RWR`, `RAFT`, `DPO`, `DGPO`, `UnselectedBaseline`, over whole groups of a pool;
+    objectives  `RWR`, `RAFT`, `NFT`, `AWM`, `DGPO`, `DPO`, `UnselectedBaseline`, over whole groups of a pool;
                 `PoolObjective` to derive from
     Lightning   `PGraft`, `Graft`, `AcceptedTrajectories`; `DurableCheckpoints`, a plugin of the Trainer
     samples     `sample`, of a view of a reference or of a module; `open_run`, the module of a run or checkpoint
@@ -55,7 +55,7 @@ _HOMES = {
     ),
     "rejection.accepted": ("AcceptedStream", "TensorStream"),
     "rejection.grouped": ("GroupStream",),
-    "rejection.objectives": ("DGPO", "DPO", "PoolObjective", "RAFT", "RWR", "UnselectedBaseline"),
+    "rejection.objectives": ("AWM", "DGPO", "DPO", "NFT", "PoolObjective", "RAFT", "RWR", "UnselectedBaseline"),
     "rejection.collection": ("Collection",),
     "rejection.own_model": ("OwnModel",),
     "rejection.pool": ("TrajectoryPool",),

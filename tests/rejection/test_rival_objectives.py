@@ -5,14 +5,16 @@ import torch
 from torch import nn
 
 from graft_lightning.modules import Graft, PGraft
-from graft_lightning.processes.paths import CategoricalPath, GaussianPath
+from graft_lightning.processes.noise import Noise
+from graft_lightning.processes.objectives import noisy
+from graft_lightning.processes.paths import CategoricalPath, CentredGaussianPath, GaussianPath
 from graft_lightning.processes.process import Process
 from graft_lightning.processes.samplers import DDIM
-from graft_lightning.processes.schedules import Trigonometric
+from graft_lightning.processes.schedules import RectifiedFlow, Trigonometric
 from graft_lightning.processes.times import TimeDistribution
 from graft_lightning.processes.weightings import OwnOutput
 from graft_lightning.rejection.acceptance import TopK
-from graft_lightning.rejection.objectives import DGPO, DPO, RAFT, RWR, advantages
+from graft_lightning.rejection.objectives import AWM, DGPO, DPO, NFT, RAFT, RWR, UnselectedBaseline, advantages
 from graft_lightning.rejection.selection import select
 from graft_lightning.types import Groups, SettingsError
 from tests.fakes import OUTPUTS, ModuleDenoiser, TinyReference
@@ -210,7 +212,8 @@ def test_classes_are_trained_too_where_the_method_is_about_losses(objective):
 
 
 @pytest.mark.parametrize(
-    ("objective", "name"), [(RWR(1.0), "rwr"), (RAFT(), "raft"), (DPO(), "dpo"), (DGPO(), "dgpo")], ids=str
+    ("objective", "name"),
+    [(RWR(1.0), "rwr"), (RAFT(), "raft"), (NFT(), "nft"), (AWM(), "awm"), (DPO(), "dpo"), (DGPO(), "dgpo")],
 )
 def test_a_hand_off_is_part_of_the_name_and_of_the_levels(objective, name):
     module = PGraft(reference=TinyReference(DDIM(8)), handoff=0.25, objective=objective)
@@ -225,10 +228,180 @@ def test_a_hand_off_is_part_of_the_name_and_of_the_levels(objective, name):
     assert all(p.grad is None for p in module.views.original.parameters())
 
 
-@pytest.mark.parametrize("objective", [DPO(), DGPO()], ids=lambda o: o.method)
+@pytest.mark.parametrize("objective", [NFT(), AWM(), DPO(), DGPO()], ids=lambda o: o.method)
 def test_what_compares_with_the_guided_reference_is_composed(objective):
     guided = TinyReference(DDIM(8), guidance_scale=2.0)
     assert Graft(reference=guided, objective=objective).pool_objective is objective
     with pytest.raises(SettingsError, match="guidance=absorbed"):
         Graft(reference=guided, guidance="absorbed", objective=objective)
     Graft(reference=guided, guidance="absorbed", objective=RWR(1.0))
+
+
+FLOW = GaussianPath(RectifiedFlow())
+
+
+def seen_of(x, path, level):
+    """What the losses of `losses` are taken at: x_t, kappa and kappa x_0* of Eq. 6b."""
+    process = Process(path, OneLevel())
+    seen = noisy(process, x, Noise(torch.arange(len(x))), level)
+    field = seen.fields["x"]
+    kappa, target = path.scaled_target("sample", x, field.random, level, field.t)
+    return seen.x_t, kappa[0].float(), target
+
+
+def adaptively(error):
+    """Mean square over the mean absolute value, and the derivative by the error with that value held."""
+    size = error.abs().mean(1, keepdim=True)
+    return (error.square().mean(1, keepdim=True) / size).squeeze(1), 2 * error / error.shape[1] / size
+
+
+@pytest.mark.parametrize("path", [GaussianPath(Trigonometric()), FLOW], ids=["diffusion", "flow"])
+@pytest.mark.parametrize("level", [0.0, 0.3])
+def test_nft_without_negatives_is_soft_acceptance_with_an_adaptive_weight(path, level):
+    """The network predicts the data, slope x_t: the gradient by hand, with A_i = q_i in place of A_i / mean A."""
+    x, at, q = torch.randn(10, 3), torch.full((10,), 0.4), torch.rand(10)
+    objective = NFT(negative=False, anchor=0.0)
+    value, slope = losses(objective, x, q, at, at + 1, "sample", level, path=path)
+    x_t, kappa, target = seen_of(x, path, level)
+    loss, by_error = adaptively(kappa * 0.4 * x_t - target)
+    torch.testing.assert_close(value, q * loss, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(slope, q * (by_error * kappa * x_t).sum(1), atol=1e-5, rtol=1e-4)
+
+
+def test_nft_by_a_rule_is_graft_with_an_adaptive_weight():
+    """Q in {0, 1} by top-K: the accepted draws' losses, each over its own mean absolute error, and no others."""
+    chosen = selection_of(rule=TopK(2))
+    objective = NFT(optimality="accepted", negative=False, anchor=0.0)
+    q = objective.weights(chosen)
+    assert torch.equal(q, chosen.accepted.double())
+    x, at = torch.randn(6, 3), torch.full((6,), 0.4)
+    _, slope = losses(objective, x, q[0].float(), at, at, "sample")
+    _, plainly = losses(RWR(1.0, weighting=OwnOutput()), x, chosen.relative[0].float(), at, at, "sample")
+    x_t, _, target = seen_of(x, GaussianPath(Trigonometric()), 0.0)
+    size = (0.4 * x_t - target).abs().mean(1)
+    assert plainly.count_nonzero() == 2
+    torch.testing.assert_close(slope * size, plainly * chosen.share[0].mean().float(), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("mixing", [1.0, 0.1, 2.0])
+def test_at_the_reference_nft_is_pulled_by_twice_the_optimality_less_one(mixing):
+    """There x+ = x-: the terms' gradients are q g and -(1 - q) g, whatever the mixing."""
+    x, at, q = torch.randn(10, 3), torch.full((10,), 0.4), torch.rand(10)
+    value, slope = losses(NFT(mixing, anchor=1.0), x, q, at, at, "sample")
+    x_t, _, target = seen_of(x, GaussianPath(Trigonometric()), 0.0)
+    loss, by_error = adaptively(0.4 * x_t - target)
+    torch.testing.assert_close(value, loss / mixing, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(slope, (2 * q - 1) * (by_error * x_t).sum(1), atol=1e-5, rtol=1e-4)
+
+
+def test_nft_away_from_the_reference_has_both_terms_and_the_anchor():
+    x, at, start, q = torch.randn(10, 3), torch.full((10,), 0.4), torch.full((10,), 0.9), torch.rand(10)
+    value, _ = losses(NFT(0.3, anchor=0.7), x, q, at, start, "sample")
+    x_t, _, target = seen_of(x, GaussianPath(Trigonometric()), 0.0)
+    plus = adaptively((0.3 * 0.4 + 0.7 * 0.9) * x_t - target)[0]
+    minus = adaptively((1.3 * 0.9 - 0.3 * 0.4) * x_t - target)[0]
+    held = 0.7 * (0.5 * x_t).square().mean(1)
+    torch.testing.assert_close(value, (q * plus + (1 - q) * minus) / 0.3 + held, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.parametrize("level", [0.0, 0.3])
+def test_nft_is_the_same_loss_for_every_output(output, level):
+    """Of models that predict the same data: `convert` back from x_0 = slope x_t, by its own slope for each output."""
+    path = GaussianPath(Trigonometric())
+    alpha, sigma = path.schedule.at(LEVEL)
+    slopes = {
+        "sample": 0.4,
+        "epsilon": (1 - alpha * 0.4) / sigma,
+        "v_prediction": alpha * (1 - alpha * 0.4) / sigma - sigma * 0.4,
+        "flow": (1 - alpha * 0.4) / sigma - 0.4,
+    }
+    x, q = torch.randn(10, 3), torch.rand(10)
+    ours, own = (torch.full((10,), slopes[name]) for name in (output, "sample"))
+    value, _ = losses(NFT(anchor=0.0), x, q, ours, ours, output, level)
+    expected, _ = losses(NFT(anchor=0.0), x, q, own, own, "sample", level)
+    torch.testing.assert_close(value, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_nft_and_awm_leave_out_what_could_not_be_judged():
+    q = NFT().weights(selection_of())
+    assert q[0, 1] == 0
+    assert q[2].tolist() == [0.5] * 6
+    assert float(q[0, 4]) == pytest.approx(0.5 + float(advantages(REWARDS)[0, 4]) / 10)
+    x, at = torch.randn(6, 3), torch.full((6,), 0.4)
+    for objective in (NFT(), AWM()):
+        weight = objective.weights(selection_of())[0].float()
+        value, slope = losses(objective, x, weight, at, at - 0.1, rewards=REWARDS[0])
+        assert (value == 0).tolist() == (slope == 0).tolist() == [False, True, False, False, False, False]
+
+
+@pytest.mark.parametrize("path", [GaussianPath(Trigonometric()), FLOW], ids=["diffusion", "flow"])
+@pytest.mark.parametrize("level", [0.0, 0.3])
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_at_the_reference_awm_is_pulled_by_the_advantage(path, output, level):
+    """Minus A times the gradient of l = -4 t (d^(1/4) - const): t d^(-3/4) of that of d; the anchor has none there."""
+    x, at, weight = torch.randn(10, 3), torch.full((10,), 0.4), torch.randn(10)
+    own, gradient = plain(x, at, output, level, path)
+    squared, slope = losses(AWM("squared"), x, weight, at, at, output, level, path=path)
+    torch.testing.assert_close(squared, weight * own)
+    torch.testing.assert_close(slope, weight * gradient, atol=1e-5, rtol=1e-4)
+    alpha, sigma = path.schedule.at(LEVEL)
+    time = sigma / (alpha + sigma)
+    rooted, slope = losses(AWM(), x, weight, at, at, output, level, path=path)
+    torch.testing.assert_close(rooted, weight * 4 * time * (own**0.25 - 1e-10**0.25), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(slope, weight * time * own**-0.75 * gradient, atol=1e-5, rtol=1e-3)
+
+
+def test_the_time_of_awm_is_that_of_a_flow():
+    alpha, sigma = RectifiedFlow().at(LEVEL)
+    assert sigma / (alpha + sigma) == pytest.approx(LEVEL)
+
+
+@pytest.mark.parametrize("level", [0.0, 0.3])
+def test_anchored_awm_learns_what_selected_less_unselected_draws_teach(level):
+    """Squared with anchor 1, at the reference and away from it: the losses differ by a constant."""
+    x, start, weight = torch.randn(10, 3), torch.full((10,), 0.4), torch.randn(10)
+    for at in (start, start + 0.7):
+        _, slope = losses(AWM("squared", anchor=1.0), x, weight, at, start, level=level)
+        _, other = losses(UnselectedBaseline(OwnOutput()), x, weight + 1, at, start, level=level)
+        torch.testing.assert_close(slope, other, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("objective", [NFT(), AWM()], ids=lambda o: o.method)
+def test_classes_are_refused_in_words_where_the_method_moves_predictions(objective):
+    mixed = Process({"c": CategoricalPath(Trigonometric(), 4), "y": GaussianPath(Trigonometric())})
+    with pytest.raises(SettingsError, match=rf"{type(objective).__name__} .* classes in c: use RWR, DGPO or DPO"):
+        objective.check(mixed)
+    objective.check(Process({"y": GaussianPath(Trigonometric()), "z": CentredGaussianPath(Trigonometric())}))
+    path = CategoricalPath(Trigonometric(), 4)
+    with pytest.raises(TypeError, match="jumps from class to class"):
+        path.apart(*[torch.zeros(1)] * 2, None, "logits", None)
+
+
+def test_fields_count_by_their_weights_and_padding_not_at_all():
+    """Two fields, of which one has padding whose values must not matter."""
+    paths = {"y": GaussianPath(Trigonometric()), "z": GaussianPath(Trigonometric())}
+    process = Process(paths, OneLevel())
+    mask = torch.tensor([[True, True, False], [True, False, False]])
+    x = {"y": torch.randn(2, 3, 2), "z": torch.randn(2, 3, 2), "mask": mask}
+
+    class Half(nn.Module):
+        def __init__(self, slope, padding):
+            super().__init__()
+            self.slope, self.padding = slope, padding
+
+        def forward(self, x_t, t, condition):
+            away = self.padding * ~mask.unsqueeze(-1)
+            return {name: self.slope * x_t[name] + away for name in ("y", "z")}
+
+    def value(objective, padding):
+        models = [ModuleDenoiser(Half(slope, padding), {"y": "sample", "z": "sample"}) for slope in (0.5, 0.2)]
+        groups = Groups(x, [""] * 2, torch.arange(2), torch.tensor([0.9, -0.3]), torch.zeros(2), 2)
+        return objective.group_loss(*models, process, groups, None).value
+
+    for kind in (NFT, AWM):
+        only = [value(kind(field_weights={"y": a, "z": b}), 0.0) for a, b in ((1.0, 0.0), (0.0, 1.0), (1.0, 2.0))]
+        if kind is NFT:
+            torch.testing.assert_close(only[2], only[0] + 2 * only[1])
+        assert (only[0] != only[1]).all()
+        torch.testing.assert_close(value(kind(), 0.0), value(kind(), 100.0))

@@ -1,6 +1,7 @@
 """Objectives over a pool: losses that look at whole groups of draws, their rewards, and the reference's answers."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,8 @@ from torch import Tensor
 from graft_lightning.processes.denoiser import Denoiser
 from graft_lightning.processes.noise import Noise
 from graft_lightning.processes.objectives import Loss, Noisy, Objective, noisy
+from graft_lightning.processes.outputs import Output
+from graft_lightning.processes.paths import LossSettings, Noised, Path
 from graft_lightning.processes.process import Process
 from graft_lightning.rejection.selection import Selection
 from graft_lightning.types import Groups, SettingsError, State, as_state, device_of
@@ -91,6 +94,31 @@ class PoolObjective(Objective, ABC):
         with torch.no_grad():
             theirs = self.of(answers.of_reference, answers.seen, answers.reference, answers.process)
         return ours, theirs
+
+    def over_fields(self, answers: Answers, value: Callable[[str, Path[Any], Noised, Output], Tensor]) -> Tensor:
+        """The sum of a value of every field, ``(batch,)``, with ``field_weights``; 0 of a field that has not moved.
+
+        Args:
+            answers: of the models.
+            value: of a field's name, path, noising and output type, ``(batch,)``.
+        """
+        total = torch.zeros(len(answers.seen.levels), device=answers.seen.levels.device)
+        for name, path in answers.process.paths.items():
+            field = answers.seen.fields[name]
+            found = value(name, path, field, answers.trained.output_of(name))
+            moved = field.t > answers.seen.level
+            total = total + self.field_weights.get(name, 1.0) * torch.where(moved, found, 0.0)
+        return total
+
+    def apart(self, answers: Answers) -> Tensor:
+        """How far the trained model's answer is from the reference's, squared, on the scale of the denoising loss."""
+        settings = LossSettings(self.weighting)
+        return self.over_fields(
+            answers,
+            lambda name, path, field, output: path.apart(
+                answers.raw[name], answers.of_reference[name], field, output, settings
+            ),
+        )
 
     @abstractmethod
     def losses(self, answers: Answers, groups: Groups) -> Tensor:
