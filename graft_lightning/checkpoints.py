@@ -4,7 +4,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO, cast
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
@@ -31,7 +31,7 @@ class DurableCheckpoints(TorchCheckpointIO):
             return
         with replacing(Path(path)) as temporary:
             with _remembering(temporary) as file:
-                torch.save(checkpoint, file)
+                torch.save(checkpoint, cast(IO[bytes], file))
             seal(temporary)
 
     def load_checkpoint(

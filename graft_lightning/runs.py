@@ -72,14 +72,14 @@ def checkpoints(paths: Iterable[Path]) -> list[Path]:
 
 def newest_intact(found: Iterable[Path]) -> Path | None:
     """The first checkpoint that is intact; one line says which ones are passed over, and for which. None if none is."""
-    damaged = []
+    passed_over: list[str] = []
     for path in found:
         wrong = fault(path)
         if wrong is None:
-            if damaged:
-                log.warning("%s; the newest intact checkpoint is taken instead: %s", "; ".join(damaged), path)
+            if passed_over:
+                log.warning("%s; the newest intact checkpoint is taken instead: %s", "; ".join(passed_over), path)
             return path
-        damaged.append(f"{path} is damaged ({wrong})")
+        passed_over.append(f"{path} is damaged ({wrong})")
     return None
 
 

@@ -172,9 +172,9 @@ class Evaluate(L.Callback):
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Makes up for the validation that a killed run was in; averages of weights are restored by now."""
         if self.owes(trainer, pl_module):
-            trainer.validating = True  # type: ignore[attr-defined]
+            trainer.validating = True
             trainer.fit_loop.epoch_loop.val_loop.run()
-            trainer.training = True  # type: ignore[attr-defined]
+            trainer.training = True
         self._owed = None
 
     def owes(self, trainer: L.Trainer, module: Any) -> bool:
@@ -400,7 +400,7 @@ def _validation_follows(trainer: L.Trainer) -> bool:
     every, interval = trainer.check_val_every_n_epoch, trainer.val_check_batch
     if not trainer.enable_validation or (every is not None and (trainer.current_epoch + 1) % every):
         return False
-    if math.isinf(interval):
+    if interval is None or math.isinf(interval):
         return bool(loop.batch_progress.is_last_batch)
     done = loop.total_batch_idx if every is None else loop.batch_idx
     return (done + 1) % int(interval) == 0
