@@ -103,6 +103,7 @@ def parser():
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
         patch.setattr(GraftCLI, "only_asked", False)
+        domains.load_all()
         patch.setattr(GraftCLI, "_run_subcommand", lambda self, subcommand: None)
         patch.setattr(GraftCLI, "instantiate_classes", lambda self: None)
         return run_lightning(["fit", f"--config={RUNS[0]}"]).parser

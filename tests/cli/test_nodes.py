@@ -190,10 +190,9 @@ def test_a_job_whose_time_is_up_is_queued_again_and_ends_as_one_that_was_not(tmp
     for name, value in {"JOB_ID": "4242", "NTASKS": "1", "PROCID": "0", "LOCALID": "0", "NODEID": "0"}.items():
         monkeypatch.setenv(f"SLURM_{name}", value)
     own = {"trainer.default_root_dir": str(tmp_path / "job")}
-    seldom = [{"class_path": "ModelCheckpoint", "init_args": {"save_last": True, "enable_version_counter": False}}]
     requeue = {"class_path": "tests.cli.test_nodes.RequeueAtStep", "init_args": {"step": 7}}
     prepared(tmp_path / "parts")
-    killed(lambda: run(tmp_path / "parts", "average", **{**own, "trainer.callbacks": [requeue, *EMA, *seldom]}))
+    killed(lambda: run(tmp_path / "parts", "average", **{**own, "trainer.callbacks": [requeue, *EMA, *CHECKPOINT]}))
     assert (tmp_path / "scontrol.log").read_text() == "requeue 4242\n"
     assert [path.name for path in (tmp_path / "job").iterdir()] == ["hpc_ckpt_1.ckpt"]
     run(tmp_path / "parts", "average", **own)
