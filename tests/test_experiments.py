@@ -11,6 +11,7 @@ import safetensors.torch  # before anything in it is replaced
 import torch
 import yaml
 
+from graft_lightning import domains
 from graft_lightning.callbacks import Collect
 from graft_lightning.cli.chain import arguments
 from graft_lightning.cli.lightning import GraftCLI, run_lightning
