@@ -8,7 +8,7 @@ Every name is imported when it is first used: this module by itself loads nothin
     pools       `Collection` (draws, scores, keeps), `TrajectoryPool`, acceptance rules
     streams     `AcceptedStream` and `GroupStream` of a pool, `TensorStream` of data at hand
     objectives  `UnselectedBaseline`, `PoolObjective` (to derive from) over whole groups of a pool
-    Lightning   `PGraft`, `Graft`, `AcceptedTrajectories`
+    Lightning   `PGraft`, `Graft`, `AcceptedTrajectories`; `DurableCheckpoints`, a plugin of the Trainer
     samples     `sample`, of a view of a reference or of a module; `open_run`, the module of a run or checkpoint
 """
 
@@ -16,6 +16,7 @@ import importlib
 from typing import Any
 
 _HOMES = {
+    "checkpoints": ("DurableCheckpoints",),
     "processes.denoiser": ("Denoiser", "Guided"),
     "processes.grids": ("Explicit", "Leading", "Linspace", "Powered", "Shifted", "Uniform"),
     "processes.interleaved": ("Interleaved",),

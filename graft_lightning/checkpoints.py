@@ -4,13 +4,13 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO, cast
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
 from graft_lightning.durable import replacing
-from graft_lightning.refusals import damaged, first_line
+from graft_lightning.refusals import DamagedFile, first_line
 from graft_lightning.sealed import fault, seal
 from graft_lightning.types import SettingsError
 
@@ -31,7 +31,7 @@ class DurableCheckpoints(TorchCheckpointIO):
             return
         with replacing(Path(path)) as temporary:
             with _remembering(temporary) as file:
-                torch.save(checkpoint, file)
+                torch.save(checkpoint, cast("IO[bytes]", file))
             seal(temporary)
 
     def load_checkpoint(
@@ -67,12 +67,13 @@ def read_checkpoint(path: Path, map_location: Any = "cpu", trusted: bool = False
             f"ckpt_path={path} is sharded; put it together first, or train with save_distributed_checkpoint=false"
         )
     if wrong := fault(path):
-        raise damaged(path, wrong, REMEDY)
+        raise DamagedFile(f"{path} is damaged, or holds more than tensors and plain values: {wrong}; {REMEDY}")
     try:
         state = torch.load(path, map_location=map_location, weights_only=not trusted)
     except Exception as error:  # whatever bytes that are no checkpoint make of the reader
-        what = f"it cannot be read, or holds more than tensors and plain values ({first_line(error)})"
-        raise damaged(path, what, REMEDY) from None
+        raise DamagedFile(
+            f"{path} is damaged, or holds more than tensors and plain values: {first_line(error)}; {REMEDY}"
+        ) from None
     if not isinstance(state, dict) or not {"state_dict", "global_step"} <= state.keys():
         raise SettingsError(f"ckpt_path={path} is no checkpoint of a fit: it lacks state_dict or global_step")
     return state

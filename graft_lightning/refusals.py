@@ -8,7 +8,11 @@ class Refusal(Exception):
     """
 
 
-class DamagedFile(Refusal, RuntimeError):
+class SettingsError(Refusal, ValueError):
+    """Settings that contradict each other; the message names the key, the value and what would be right."""
+
+
+class DamagedFile(SettingsError):
     """A file that is truncated, or whose bytes are not those that were written; the message says what to do."""
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from graft_lightning.durable import append_line, write_text
+from graft_lightning.refusals import damaged
 from graft_lightning.sealed import fault
 
 log = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ def checkpoints(paths: Iterable[Path]) -> list[Path]:
 
 def newest_intact(found: Iterable[Path]) -> Path | None:
     """The first checkpoint that is intact; one line says which ones are passed over, and for which. None if none is."""
-    damaged = []
+    damaged: list[str] = []
     for path in found:
         wrong = fault(path)
         if wrong is None:
@@ -88,6 +89,18 @@ def folder_of(checkpoint: Path) -> Path | None:
     Not further away than the folder of the folder that checkpoints are kept in.
     """
     return next((folder for folder in checkpoint.absolute().parents[:3] if (folder / CONFIG).is_file()), None)
+
+
+def read_json(file: Path) -> Any:
+    """What a JSON file of a run holds.
+
+    Raises:
+        DamagedFile: if it is none; names it.
+    """
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:  # also bytes that are no text
+        raise damaged(file, f"it is no JSON ({error})", "run the command that wrote it again, or delete it") from None
 
 
 # ---- which fit a folder is of
@@ -109,11 +122,17 @@ def begin_run(folder: Path, **facts: Any) -> str:
 
 def run_in(folder: Path) -> str | None:
     """The id of the fit that a folder is of; None where none has been begun there, or it cannot be read."""
+    found = read_run(folder).get("run")
+    return found if isinstance(found, str) else None
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """What `begin_run` wrote about a folder's fit; nothing where it cannot be read."""
     try:
         found = json.loads((folder / RUN).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return None
-    return found.get("run") if isinstance(found, dict) and isinstance(found.get("run"), str) else None
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def belongs(record: Mapping[str, Any], run: str | None) -> bool:

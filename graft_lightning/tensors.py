@@ -151,7 +151,7 @@ def refuse_misfit(own: Mapping[str, Tensor], given: Mapping[str, Tensor], source
         wrong.append(f"{name} of shape {shapes}" + (f", and {len(misshapen) - 1} more" if misshapen[1:] else ""))
     if wrong:
         raise SettingsError(
-            f"{source} does not fit a {kind}: {'; '.join(wrong)}; weights of this very network are needed"
+            f"{source} does not fit this {kind}: {'; '.join(wrong)}; weights of this very network are needed"
         )
 
 

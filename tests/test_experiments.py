@@ -99,9 +99,10 @@ def shown_commands(file: Path) -> list[list[str]]:
 
 @pytest.fixture(scope="module")
 def parser():
-    """The parser of the command line, built once."""
+    """The parser of the command line, built once, for all commands."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
+        patch.setattr(GraftCLI, "only_asked", False)
         patch.setattr(GraftCLI, "_run_subcommand", lambda self, subcommand: None)
         patch.setattr(GraftCLI, "instantiate_classes", lambda self: None)
         return run_lightning(["fit", f"--config={RUNS[0]}"]).parser

@@ -4,6 +4,7 @@ from graft_lightning.callbacks.alarms import Alarms
 from graft_lightning.callbacks.collect import Collect
 from graft_lightning.callbacks.ema import TrainableEMA
 from graft_lightning.callbacks.evaluate import Evaluate
+from graft_lightning.callbacks.failures import TellOthers
 from graft_lightning.callbacks.files import SaveReference, WriteSamples
 from graft_lightning.callbacks.inversion_measures import HeldOutNoise, RoundTrips
 from graft_lightning.callbacks.invert import Invert
@@ -20,6 +21,7 @@ __all__ = [
     "KeepBest",
     "RoundTrips",
     "SaveReference",
+    "TellOthers",
     "TrainableEMA",
     "WriteSamples",
 ]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from graft_lightning.callbacks.sample_facts import Facts, blank_share, diversity, duplicate_share
+from graft_lightning.ranges import NonNegative
 from graft_lightning.runs import ALARMS, append_record, read_records
 from graft_lightning.statistics import finite_mean, interval
 
@@ -29,10 +30,10 @@ class Alarms:
     """
 
     on: bool = True
-    diversity: float = 0.5
-    blank: float = 0.01
-    duplicates: float = 0.05
-    change: float = 1e-3
+    diversity: NonNegative = 0.5
+    blank: NonNegative = 0.01
+    duplicates: NonNegative = 0.05
+    change: NonNegative = 1e-3
     judges: bool = True
 
 

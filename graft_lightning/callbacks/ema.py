@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from graft_lightning.modules.trained_weights import trained, whole, write
+from graft_lightning.ranges import Natural
 
 
 class TrainableEMA(L.Callback):
@@ -22,7 +23,7 @@ class TrainableEMA(L.Callback):
             start.
     """
 
-    def __init__(self, decay: float = 0.99, warmup: int = 10) -> None:
+    def __init__(self, decay: float = 0.99, warmup: Natural = 10) -> None:
         if not 0 <= decay < 1:
             raise ValueError(f"decay={decay}; it must lie in [0, 1)")
         self.decay, self.warmup = decay, warmup

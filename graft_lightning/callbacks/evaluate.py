@@ -25,7 +25,8 @@ from graft_lightning.callbacks.measures import Measure
 from graft_lightning.callbacks.sample_facts import Facts, change, facts_of
 from graft_lightning.callbacks.trained_reward import trained_reward, with_trained_first
 from graft_lightning.modules.sampled import SampledModule
-from graft_lightning.rejection.reward import Reward, score
+from graft_lightning.processes.noise import Noise, trajectory_seeds
+from graft_lightning.rejection.reward import Reward, RewardError, score
 from graft_lightning.runs import ALARMS, EVALUATIONS, append_record, read_records, retire_records, run_folder
 from graft_lightning.statistics import Interval, finite_mean, over_conditions, without_interval
 from graft_lightning.types import Draws, SettingsError, concatenate, on_device, take
@@ -75,6 +76,7 @@ class Evaluate(L.Callback):
         self._rows: list[tuple[str, int, list[float]]] = []
         self._shown: list[tuple[str, Any]] = []
         self._base_shown: list[tuple[str, Any]] = []
+        self._tried = False
         self._trained: str | None = None
         self._validated = -1  # at which step
         self._owed: int | None = None  # the step of a checkpoint after which a validation was due
@@ -110,8 +112,35 @@ class Evaluate(L.Callback):
                 f"not fit into data.eval_batch_size={batch}"
             )
 
+    def try_rewards(self, module: SampledModule, data: Any) -> None:
+        """Has every reward score pure noise, once: one that cannot work is found out before anything is sampled.
+
+        Args:
+            module: whose samples are scored.
+            data: has the conditions that are held out.
+
+        Raises:
+            SettingsError: naming the reward, and what is wrong.
+        """
+        held_out = getattr(data, "validation", None) or getattr(data, "test", None)
+        if self._tried or held_out is None:
+            return
+        self._tried = True
+        count = data.eval_draws if any(reward.groupwise for reward in self.rewards) else min(2, data.eval_draws)
+        decoder, texts = module.decoder, held_out.texts()[:1] * count
+        noise = Noise(trajectory_seeds(0, 0, texts, range(len(texts))), module.device)
+        x = decoder.process.prior(decoder.shape(texts), noise, decoder.static_fields(texts, module.device))
+        samples = decoder.decode(x)
+        for place, reward in enumerate(self.rewards):
+            try:
+                score(reward.to(module.device), samples, texts)
+            except RewardError as error:
+                raise SettingsError(f"evaluate.rewards[{place}]: {error}") from error
+            reward.to("cpu")
+
     def on_fit_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Evaluates the reference on the validation draws; a resumed run has that already."""
+        self.try_rewards(pl_module, trainer.datamodule)  # type: ignore[attr-defined]
         log_layout(trainer, self.names, [type(metric).__name__ for metric in self.metrics])
         folder = run_folder(trainer)
         told = getattr(pl_module, "run", None) is not None  # by who began the run, and set old records aside
@@ -143,9 +172,9 @@ class Evaluate(L.Callback):
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Makes up for the validation that a killed run was in; averages of weights are restored by now."""
         if self.owes(trainer, pl_module):
-            trainer.validating = True  # type: ignore[attr-defined]
+            trainer.validating = True
             trainer.fit_loop.epoch_loop.val_loop.run()
-            trainer.training = True  # type: ignore[attr-defined]
+            trainer.training = True
         self._owed = None
 
     def owes(self, trainer: L.Trainer, module: Any) -> bool:
@@ -337,8 +366,8 @@ class Evaluate(L.Callback):
         curves = curves_of(metrics, base, found, len(lines), record["stage"])
         for logger in trainer.loggers if (record["stage"], record["method"]) != ("test", "base") else ():
             logger.log_metrics(curves, step=record["step"])
-        where = {name: record[name] for name in ("stage", "method", "step", "run") if name in record}
-        watched = {**where, "metrics": metrics, "alarms": lines}
+        where: dict[str, Any] = {name: record[name] for name in ("stage", "method", "step", "run") if name in record}
+        watched: dict[str, Any] = {**where, "metrics": metrics, "alarms": lines}
         tell(folder, watched, boards(trainer))
         return watched
 
@@ -371,7 +400,7 @@ def _validation_follows(trainer: L.Trainer) -> bool:
     every, interval = trainer.check_val_every_n_epoch, trainer.val_check_batch
     if not trainer.enable_validation or (every is not None and (trainer.current_epoch + 1) % every):
         return False
-    if math.isinf(interval):
+    if interval is None or math.isinf(interval):
         return bool(loop.batch_progress.is_last_batch)
     done = loop.total_batch_idx if every is None else loop.batch_idx
     return (done + 1) % int(interval) == 0

@@ -27,9 +27,9 @@ class WriteSamples(BasePredictionWriter):
         super().__init__("batch")
         self.folder = folder
 
-    def place(self, trainer: L.Trainer) -> Path:
-        """The folder of the samples. Collective."""
-        return Path(self.folder) if self.folder else run_folder(trainer) / "samples"
+    def place(self, run: Path) -> Path:
+        """The folder of the samples of a run."""
+        return Path(self.folder) if self.folder else run / "samples"
 
     def write_on_batch_end(
         self,
@@ -41,7 +41,7 @@ class WriteSamples(BasePredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        folder = self.place(trainer)
+        folder = Path(self.folder) if self.folder else self.place(run_folder(trainer))
         folder.mkdir(parents=True, exist_ok=True)
         rows = list(zip(batch.conditions, batch.draw.tolist(), batch.seeds.tolist(), strict=True))
         if (batch.draw < 0).all():  # a process had nothing left to draw
@@ -76,7 +76,7 @@ class SaveReference(L.Callback):
             "method": pl_module.method,
         }
         reference = pl_module.reference
-        path = Path(self.path) if self.path else reference.weights_file
+        path = Path(self.path).expanduser() if self.path else reference.weights_file
         if path is None:
             raise SettingsError(
                 f"SaveReference.path is not set, and {type(reference).__name__} names no file of its own: set it"

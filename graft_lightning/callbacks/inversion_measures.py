@@ -111,7 +111,8 @@ class HeldOutNoise(Measure):
         metrics = {"norm_held_out": interval(norm_ratio(held_out).tolist())}
         noises = {"held-out data": held_out}
         if data.converged is None and trainer.is_global_zero and (Path(data.pool) / "round-0000").is_dir():
-            data.use(TrajectoryPool.open(data.pool, verify=False).round(0))
+            pool = TrajectoryPool.open(data.pool, verify=False)
+            data.use(pool.round(0, draws=min(data.positions, pool.round(0).draws)))
         if data.converged is not None:
             train = shown(data).to(held_out)
             gap = norm_gap(train, held_out)

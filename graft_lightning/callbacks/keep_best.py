@@ -61,6 +61,7 @@ class KeepBest(L.Callback):
         self.kept: dict[str, Tensor] = {}
         self.step, self.falling = 0, 0
         self._seen: dict[str, Tensor] = {}
+        self._folder: Path | None = None
 
     # ---- hooks
 
@@ -76,8 +77,8 @@ class KeepBest(L.Callback):
         """What an earlier fit in this folder kept is not this one's."""
         if hasattr(pl_module, "kept_step"):
             pl_module.kept_step = None
+        folder = self._folder = run_folder(trainer)  # collective: later one process asks alone
         if trainer.ckpt_path is None and trainer.is_global_zero:
-            folder = run_folder(trainer)
             for path in (folder / KEPT, best_checkpoint(folder)):
                 path.unlink(missing_ok=True)
 
@@ -110,7 +111,7 @@ class KeepBest(L.Callback):
         else:
             pl_module.restore_base()
         pl_module.kept_step = pl_module.trained_steps = self.step
-        trainer.save_checkpoint(best_checkpoint(run_folder(trainer)), weights_only=True)
+        trainer.save_checkpoint(best_checkpoint(self._run(trainer)), weights_only=True)
         if trainer.is_global_zero:
             self._tell(trainer, pl_module)
 
@@ -121,6 +122,10 @@ class KeepBest(L.Callback):
         self.kept, self.step, self.falling = state_dict["kept"], state_dict["step"], state_dict["falling"]
 
     # ---- work
+
+    def _run(self, trainer: L.Trainer) -> Path:
+        """The run's folder, as it was when the fit began: asking the trainer takes all processes."""
+        return run_folder(trainer) if self._folder is None else self._folder
 
     def _applies(self, trainer: L.Trainer, module: Any) -> bool:
         return self.on and bool(getattr(module, "collects", False) and getattr(module, "has_base", False))
@@ -149,11 +154,11 @@ class KeepBest(L.Callback):
 
     def _differences(self, trainer: L.Trainer) -> dict[int, Interval]:
         """Paired differences of the validation reward from the base's, with intervals, by step."""
-        return differences(run_folder(trainer), self._reward(trainer))
+        return differences(self._run(trainer), self._reward(trainer))
 
     def _behind(self, trainer: L.Trainer, step: int) -> list[float]:
         """The last evaluation's reward less that at a step, 0 for the base, pair by pair."""
-        records, reward = validations(run_folder(trainer)), self._reward(trainer)
+        records, reward = validations(self._run(trainer)), self._reward(trainer)
         if step not in records:
             return []
         return rises(records[max(records)]["scores"][reward], records[step]["scores"][reward])
@@ -164,7 +169,7 @@ class KeepBest(L.Callback):
         Raises:
             SettingsError: if a constraint names nothing that is evaluated.
         """
-        records = validations(run_folder(trainer))
+        records = validations(self._run(trainer))
         now, base = records[max(records)]["metrics"], records[0]["metrics"]
         lines = []
         for key, limits, sign in (("at_least", self.at_least, 1), ("at_most", self.at_most, -1)):
@@ -186,7 +191,7 @@ class KeepBest(L.Callback):
         return getattr(data, "reward", None) or next(iter(getattr(collect, "rewards", {})), "")
 
     def _tell(self, trainer: L.Trainer, module: Any) -> None:
-        folder, reward = run_folder(trainer), self._reward(trainer)
+        folder, reward = self._run(trainer), self._reward(trainer)
         found = differences(folder, reward)
         records = validations(folder)
         base = records[0]["metrics"][reward]["mean"]

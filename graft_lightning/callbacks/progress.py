@@ -3,7 +3,7 @@
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import ProgressBar, RichProgressBar, TQDMProgressBar
+from lightning.pytorch.callbacks import RichProgressBar, TQDMProgressBar
 
 
 def described(trainer: L.Trainer) -> str:
@@ -29,13 +29,11 @@ class RichStepsBar(RichProgressBar):
         return described(self.trainer)
 
 
-PLAIN: dict[type[ProgressBar], type[ProgressBar]] = {TQDMProgressBar: StepsBar, RichProgressBar: RichStepsBar}
-
-
 def with_plain_bar(trainer: L.Trainer) -> None:
     """Puts a bar of ours in the place of Lightning's own default; one that a configuration names stays."""
     callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
     for place, callback in enumerate(callbacks):
-        if type(callback) in PLAIN:
-            rate = getattr(callback, "refresh_rate", 1)
-            callbacks[place] = PLAIN[type(callback)](refresh_rate=rate)  # type: ignore[call-arg]
+        if type(callback) is TQDMProgressBar:
+            callbacks[place] = StepsBar(refresh_rate=callback.refresh_rate)
+        elif type(callback) is RichProgressBar:
+            callbacks[place] = RichStepsBar(refresh_rate=int(callback.refresh_rate))

@@ -77,5 +77,5 @@ class Counters:
         first = self._trainer.is_global_zero
         # Port 0 is any that is free, which the others must be told.
         store = TCPStore(host, 0, is_master=True, timeout=PATIENCE, wait_for_workers=False) if first else None
-        port = strategy.broadcast(store.port if store is not None else None)
+        port = strategy.broadcast(store.port if store is not None else 0)
         return store or TCPStore(host, port, is_master=False, timeout=PATIENCE)

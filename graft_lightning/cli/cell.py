@@ -16,6 +16,7 @@ from typing import Any
 
 from graft_lightning import __version__
 from graft_lightning.cli.main import main
+from graft_lightning.cli.telling import DEBUG
 from graft_lightning.runs import mark_done
 
 
@@ -40,6 +41,7 @@ def run_cell(args: Sequence[str]) -> None:
         chain, cell, identity = read_recipe(options.folder)
     except FileNotFoundError as error:
         parser.error(str(error))
+    os.environ.setdefault(DEBUG, "1")  # its log is where a failure is looked into
     start = time.monotonic()
     for command in cell.commands:
         if not _succeeds([command, *arguments(chain, cell, options.folder, command)]):

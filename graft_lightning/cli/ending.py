@@ -1,30 +1,29 @@
 """The last lines of a command: where things are, and what comes next."""
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from graft_lightning.callbacks.files import WriteSamples
-from graft_lightning.runs import CONFIG, checkpoints, last_records
+from graft_lightning.runs import CONFIG, checkpoints, last_records, run_folder
 
 US = "python -m graft_lightning"
 
 
 def tell_what_is_where(cli: Any, command: str) -> None:
-    """Prints the last lines of one of the trainer's commands, on one process.
+    """Prints the last lines of one of the trainer's commands, on one process. Collective.
 
     Args:
         cli: that ran it.
         command: its name.
     """
     trainer = cli.trainer
+    folder = run_folder(trainer)
     if not trainer.is_global_zero or trainer.fast_dev_run:
         return
-    folder = Path(trainer.log_dir or trainer.default_root_dir)
-    lines = {"fit": _of_fit, "test": _of_evaluation, "validate": _of_evaluation, "predict": _of_samples}.get(command)
-    if lines is not None:
-        print("\n".join(lines(cli, folder)))
+    if lines := "\n".join(TOLD[command](cli, folder)):
+        print(lines)
 
 
 def _of_fit(cli: Any, folder: Path) -> Iterator[str]:
@@ -61,11 +60,31 @@ def _of_samples(cli: Any, folder: Path) -> Iterator[str]:
     writer = next((c for c in cli.trainer.callbacks if isinstance(c, WriteSamples)), None)
     if writer is None:
         return
-    place = writer.place(cli.trainer)
+    place = writer.place(folder)
     if not place.is_dir():
         yield "no samples: data has no conditions to predict (data.predict, data.test or data.validation)"
         return
     yield f"samples: {place} (samples.jsonl says which file is of which condition and seed)"
+
+
+def _of_collection(cli: Any, folder: Path) -> Iterator[str]:
+    yield f"next: {US} pool {_quoted(Path(cli.datamodule.pool))}, to look at it; or the same command with `fit`"
+
+
+def _of_what_is_planned(cli: Any, folder: Path) -> Iterator[str]:
+    yield "next: the same command with `fit`"
+
+
+TOLD: dict[str, Callable[[Any, Path], Iterator[str]]] = {
+    "fit": _of_fit,
+    "validate": _of_evaluation,
+    "test": _of_evaluation,
+    "predict": _of_samples,
+    "plan": _of_what_is_planned,
+    "diagnose": _of_what_is_planned,
+    "collect": _of_collection,
+}
+"""The last lines, by command."""
 
 
 def _images(folder: Path, names: tuple[str, ...]) -> Iterator[str]:

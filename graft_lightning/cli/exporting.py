@@ -129,7 +129,7 @@ def load(module: Any, checkpoint: Path, run: Path | None = None) -> None:
     except RuntimeError as error:
         raise SettingsError(f"{checkpoint} does not fit this {type(module).__name__}: {error}") from None
     except SettingsError as error:
-        raise SettingsError(f"{checkpoint}: {error}") from None
+        raise SettingsError(str(error).replace("the checkpoint", str(checkpoint), 1)) from None
     if found.unexpected_keys:
         raise SettingsError(f"{checkpoint} holds {found.unexpected_keys[0]}, which this run's model lacks")
 

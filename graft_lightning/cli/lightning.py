@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
 
@@ -16,8 +16,6 @@ import lightning as L
 import yaml
 from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from omegaconf.errors import OmegaConfBaseException
-from torch.multiprocessing import ProcessRaisedException
 
 # Whatever a YAML file may name by its bare class name is imported here; the domains that it names, later.
 import graft_lightning.callbacks
@@ -34,24 +32,23 @@ from graft_lightning.callbacks.evaluate import Evaluate
 from graft_lightning.callbacks.files import WriteSamples
 from graft_lightning.callbacks.keep_best import KeepBest
 from graft_lightning.callbacks.progress import with_plain_bar
+from graft_lightning.checkpoints import refuse_address
 from graft_lightning.cli.allocator import keep_freed_memory
 from graft_lightning.cli.ending import tell_what_is_where
-from graft_lightning.cli.placement import place_fit, place_use
+from graft_lightning.cli.placement import WEIGHTS, place_fit, place_use, require_last
 from graft_lightning.cli.provenance import HYPER_PARAMETERS, Provenance
-from graft_lightning.cli.trainer import GraftTrainer
+from graft_lightning.cli.secrets import note_secrets, unresolved
+from graft_lightning.cli.sentences import innermost, read_yaml, sentence, with_path
+from graft_lightning.cli.settings import expand_home, nested, refuse_out_of_range
+from graft_lightning.cli.telling import telling
+from graft_lightning.cli.trainer import GraftTrainer, last_intact
 from graft_lightning.durable import write_text
-from graft_lightning.rejection.pool import PoolError
+from graft_lightning.refusals import Refusal, SettingsError
 from graft_lightning.reports.tuning import with_settings
 from graft_lightning.runs import run_folder
-from graft_lightning.types import SettingsError
-
-log = logging.getLogger(__name__)
 
 BLOCKS = ("data", "collect", "evaluate", "best", "model", "trainer")
 """What a configuration is made of, whatever the command."""
-
-REFUSALS = (PoolError, SettingsError, FileNotFoundError)
-"""Bad input: told in one message, without a traceback."""
 
 
 REFERENCE = ("seed_everything", "model", "data")
@@ -59,7 +56,13 @@ REFERENCE = ("seed_everything", "model", "data")
 
 
 class Parser(LightningArgumentParser):
-    """A parser whose errors fit on the screen and suggest what was meant."""
+    """A parser whose errors fit on the screen and suggest what was meant.
+
+    Attributes:
+        sources: the configurations as they were written; in them an error finds the whole path of its key.
+    """
+
+    sources: ClassVar[list[Any]] = []
 
     def add_method_arguments(self, *args: Any, **kwargs: Any) -> list[str]:
         """Without a group of the method's own: one is called ``collect``, as a block of the configuration is."""
@@ -70,17 +73,17 @@ class Parser(LightningArgumentParser):
         """Prints the message, without the usage text, and exits with 2."""
         if kwargs.get("ex") is not None or args:
             message = message or str(args[0] if args else kwargs["ex"])
-        message = "\n".join(line for line in message.splitlines() if not re.match(r"\s*(Given value|Subtypes)", line))
         parsers = [self, *(p for a in self._actions for p in (getattr(a, "_name_parser_map", None) or {}).values())]
         known = [action.dest for parser in parsers for action in parser._actions]
+        told = sentence(message, Parser.sources)
         for wrong in re.findall(r"[Oo]ption '([\w.]+)'|[Uu]nrecognized arguments: --([\w.]+)", message):
             name = next(part for part in wrong if part)
             close = difflib.get_close_matches(name, known, n=1) or difflib.get_close_matches(
                 name.rsplit(".", 1)[-1], [k.rsplit(".", 1)[-1] for k in known], n=1
             )
-            if close:
-                message += f"\n  did you mean '{close[0]}'?"
-        raise Mistaken(message)
+            if close and "did you mean" not in told:
+                told += f"; did you mean '{close[0]}'?"
+        raise Mistaken(told)
 
 
 class Mistaken(SystemExit):
@@ -100,7 +103,12 @@ class GraftCLI(LightningCLI):
 
     Args:
         arguments: of `LightningCLI` that differ from ours.
+
+    Attributes:
+        only_asked: the parser knows the command that is asked for alone.
     """
+
+    only_asked = True
 
     def __init__(self, **arguments: Any) -> None:
         ours: dict[str, Any] = {
@@ -117,7 +125,7 @@ class GraftCLI(LightningCLI):
         given = ours | arguments
         words = _words(given.get("args"))
         asked = {name: skip for name, skip in self.subcommands().items() if name in words}
-        if asked:  # a parser takes a fifth of a second, and there is one for each command
+        if asked and self.only_asked:  # a parser takes a fifth of a second, and there is one for each command
             vars(self)["subcommands"] = lambda: asked
         if any(word.partition("=")[0].endswith("help") for word in words):
             domains.load_all()  # a page that lists classes lists all
@@ -158,7 +166,7 @@ class GraftCLI(LightningCLI):
         """Chooses the folder of the run, before a logger opens it."""
         if self.subcommand is None:
             return
-        config = self.config[self.subcommand]
+        config = expand_home(self.config[self.subcommand])
         plain = yaml.safe_load(self._parser(self.subcommand).dump(config, skip_none=False))
         self.plain: dict[str, Any] = plain
         if config["trainer"]["fast_dev_run"]:
@@ -174,10 +182,30 @@ class GraftCLI(LightningCLI):
         Raises:
             SettingsError: with the constructor's own message.
         """
+        settings = nested(self.config[self.subcommand] if self.subcommand else self.config)
+        refuse_out_of_range(settings, {"collect": Collect, "evaluate": Evaluate, "best": KeepBest})
+        address = settings.get("ckpt_path")
+        if address:
+            refuse_address(str(address))
         try:
             super().instantiate_classes()
-        except ValueError as error:
-            raise SettingsError(innermost(str(error))) from error
+        except Refusal as error:
+            raise SettingsError(with_path(str(error), settings)) from error
+        except (ValueError, TypeError, ImportError, AttributeError, RuntimeError) as error:
+            raise SettingsError(with_path(innermost(str(error)), settings)) from error
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        """Takes the newest intact checkpoint where ``last`` is damaged."""
+        found = super()._prepare_subcommand_kwargs(subcommand)
+        if found.get("ckpt_path") == "last":
+            found["ckpt_path"] = last_intact(self.trainer) or "last"
+        return found
+
+    def after_fit(self) -> None:
+        """Makes up for the last validation, where the run that was resumed had been killed inside it."""
+        evaluate = next(c for c in self.trainer.callbacks if isinstance(c, Evaluate))  # type: ignore[attr-defined]
+        if evaluate.owes(self.trainer, self.model):
+            self.trainer.validate(self.model, datamodule=self.datamodule, ckpt_path=self.trainer.ckpt_path)
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Lightning's, with a progress bar that knows runs counted in steps, and a writer of the samples of predict."""
@@ -189,14 +217,18 @@ class GraftCLI(LightningCLI):
             callbacks.insert(0, WriteSamples())
         for callback in callbacks:
             if isinstance(callback, Collect) and self.subcommand is not None:
-                callback.configuration = yaml.safe_dump({k: self.plain[k] for k in REFERENCE}, sort_keys=False)
+                callback.configuration = yaml.safe_dump(
+                    unresolved({k: self.plain[k] for k in REFERENCE}), sort_keys=False
+                )
         return trainer
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Runs a command, and says what it has left where, and what comes next."""
         trainer: L.Trainer = self.trainer
-        folder = Path(trainer.log_dir or trainer.default_root_dir) if trainer.is_global_zero else None
-        marks = folder / HYPER_PARAMETERS if folder is not None and subcommand != "fit" else None
+        folder = Path(trainer.log_dir or trainer.default_root_dir)  # collective
+        if subcommand in WEIGHTS and self.plain.get("ckpt_path") == "last":
+            require_last(self.config[subcommand])
+        marks = folder / HYPER_PARAMETERS if trainer.is_global_zero and subcommand != "fit" else None
         before = marks is None or marks.exists()
         super()._run_subcommand(subcommand)
         if marks is not None and not before:
@@ -217,7 +249,7 @@ class GraftCLI(LightningCLI):
             for name, cap in trainer.caps.items()
         }
         path = run_folder(trainer) / "tuned.yaml"
-        text = yaml.safe_dump(with_settings(kept, found.point, weightings), sort_keys=False)
+        text = yaml.safe_dump(unresolved(with_settings(kept, found.point, weightings)), sort_keys=False)
         write_text(path, f"# Chosen by tune; fit --config {path}\n{text}")
         print(f"Written: {path}\n  python -m graft_lightning fit --config {path}")
 
@@ -229,27 +261,18 @@ def run_lightning(args: Sequence[str] | None = None) -> GraftCLI:
     """Parses and runs a command of Lightning's kind.
 
     Raises:
-        SystemExit: 2 on a bad configuration or bad input, with one message.
+        SystemExit: 2 on a bad configuration or bad input, 1 where something else goes wrong; with one message.
     """
-    _refuse_sweeps(sys.argv[1:] if args is None else args)
-    keep_freed_memory()
-    try:
+    with telling():
+        line = _words(args)
+        _read_sources(line)
+        note_secrets(line)
+        keep_freed_memory()
         return GraftCLI(
             save_config_kwargs={"overwrite": True},
             seed_everything_default=0,
             args=None if args is None else list(args),
         )
-    except OmegaConfBaseException as error:
-        sys.stderr.write(f"error: {str(error).strip()}\n")
-        raise SystemExit(2) from None
-    except REFUSALS as error:
-        sys.stderr.write(f"error: {error}\n")
-        raise SystemExit(2) from None
-    except ProcessRaisedException as error:
-        if (message := _refusal_of_a_process(str(error))) is None:
-            raise
-        sys.stderr.write(f"error: {message}\n")
-        raise SystemExit(2) from None
 
 
 def _words(args: Any) -> list[str]:
@@ -272,31 +295,21 @@ def _with_files(words: Sequence[str]) -> list[str]:
     return texts
 
 
-def _refusal_of_a_process(text: str) -> str | None:
-    """The message of a refusal out of the traceback that a forked process left; None where it was something else."""
-    kinds = {kind.__name__ for refusal in REFUSALS for kind in [refusal, *refusal.__subclasses__()]}
-    raised = [m for m in re.finditer(r"^(?:\w+\.)*(\w+): ", text, re.M) if m[1] in kinds or m[1].endswith("Error")]
-    return text[raised[-1].end() :].strip() if raised and raised[-1][1] in kinds else None
+def _read_sources(args: Sequence[str]) -> None:
+    """Reads the configurations that a command line names, for errors to find their keys in; refuses files of many runs.
 
-
-def _refuse_sweeps(args: Sequence[str]) -> None:
-    """Says what a file of many runs is for; the parser's complaint would be about one of its keys."""
+    Raises:
+        SettingsError: if a file cannot be read as text, is none of YAML, or describes many runs; says what that is for.
+    """
+    Parser.sources = []
     for name in args:
         file = Path(name.removeprefix("--config="))
-        if file.suffix in (".yaml", ".yml") and file.is_file():
-            text = file.read_text(encoding="utf-8")
-            if re.search(r"^cells:", text, re.M) and re.search(r"^chains:", text, re.M):
-                sys.stderr.write(f"error: {file} describes many runs: python -m graft_lightning sweep {file}\n")
-                raise SystemExit(2)
-
-
-def innermost(message: str) -> str:
-    """What a constructor said, out of the parser's account of every type that it tried in vain."""
-    if "Does not validate against any of the Union subtypes" not in message:
-        return message
-    lines = [line.strip().removeprefix("- ") for line in message.splitlines()]
-    about = ("Does not validate", "Subtypes:", "Errors:", "Given value", "Expected a <class 'NoneType'>")
-    return "\n".join(line for line in lines if line and not line.startswith(about)) or message
+        if file.suffix not in (".yaml", ".yml") or not file.is_file():
+            continue
+        found = read_yaml(file)
+        if isinstance(found, dict) and {"cells", "chains"} <= found.keys():
+            raise SettingsError(f"{file} describes many runs: python -m graft_lightning sweep {file}")
+        Parser.sources.append(found)
 
 
 class _CurrentStandardError(logging.StreamHandler):

@@ -36,7 +36,7 @@ def open_run(
         >>> from graft_lightning.api import open_run
         >>> module = open_run("runs/demo/pgraft/checkpoints/last.ckpt")  # doctest: +SKIP
     """
-    path = Path(run)
+    path = Path(run).expanduser()
     if path.suffix == ".ckpt":
         if checkpoint is not None:
             raise SettingsError(f"run={path} is a checkpoint already; checkpoint={checkpoint} is another")

@@ -37,8 +37,9 @@ def _loggers(config: Any) -> list[Any]:
     """The arguments of the loggers that write to a folder of files."""
     logger = (config.get("trainer") or {}).get("logger")
     listed = logger if isinstance(logger, list) else [logger]
+    named: list[Any] = [one for one in listed if hasattr(one, "get")]
     return [
         one["init_args"]
-        for one in listed
-        if hasattr(one, "get") and str(one.get("class_path", "")).rpartition(".")[2] in FILES and one.get("init_args")
+        for one in named
+        if str(one.get("class_path", "")).rpartition(".")[2] in FILES and one.get("init_args")
     ]

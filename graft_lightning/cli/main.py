@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -46,6 +47,7 @@ MANY = {
     "report": Command("graft_lightning.cli.report:run_report", "report.md, figures and report.json from run folders"),
 }
 OTHERS = {
+    "serve": Command("graft_lightning.cli.serve:run_serve", "a reward in its own environment, for RemoteReward"),
     "score": Command("graft_lightning.cli.score:run_score", "metrics of samples in files, as JSON: score DOMAIN FILES"),
 }
 WITHOUT = {
@@ -60,7 +62,7 @@ GROUPS = {
     "A run, described by one YAML file (data, collect, model, trainer):": RUN,
     "A pool of samples, which runs share:": POOLS,
     "Many runs:": MANY,
-    "Others' samples:": OTHERS,
+    "Others' samples and rewards:": OTHERS,
     "A fine-tuned model, for use without this package:": WITHOUT,
 }
 COMMANDS = RUN | POOLS | MANY | OTHERS | WITHOUT | HIDDEN
@@ -80,6 +82,7 @@ Fine-tune diffusion and flow models on any reward by rejection sampling: GRAFT, 
   python -m graft_lightning fit --config experiments/digits/pgraft.yaml --model.handoff 0.5 --trainer.max_steps 800
   python -m graft_lightning fit --help               the options of fit that people change; --help_all for all
   python -m graft_lightning fit --config FILE --print_config
+  python -m graft_lightning COMMAND ... --debug      with the traceback of whatever goes wrong (or GRAFT_DEBUG=1)
   tensorboard --logdir runs
 """
 
@@ -91,9 +94,16 @@ def main(args: Sequence[str] | None = None) -> None:
         args: the command line without the program's name; the process's own by default.
 
     Raises:
-        SystemExit: 2 if there is no such command.
+        SystemExit: 2 if there is no such command, or on bad input; 1 if something else goes wrong.
     """
     arguments = list(sys.argv[1:] if args is None else args)
+    if "--debug" in arguments:
+        os.environ["GRAFT_DEBUG"] = "1"  # in the environment, for the processes that are started too
+        arguments = [text for text in arguments if text != "--debug"]
+        if args is None:
+            sys.argv[1:] = arguments  # which Lightning starts its processes with
+        else:
+            args = arguments
     if not arguments or arguments[0] in ("-h", "--help"):
         print(HELP)
         return
@@ -110,11 +120,13 @@ def main(args: Sequence[str] | None = None) -> None:
     if "--help_all" in arguments:
         arguments = args = ["--help" if word == "--help_all" else word for word in arguments]
     module, _, function = target.partition(":")
-    run = getattr(importlib.import_module(module), function)
-    if target == LIGHTNING:
-        run(args)
-    else:
-        run(arguments[1:])
+    telling = importlib.import_module("graft_lightning.cli.telling").telling  # which pages of help need not wait for
+    with telling():
+        run = getattr(importlib.import_module(module), function)
+        if target == LIGHTNING:
+            run(args)
+        else:
+            run(arguments[1:])
 
 
 def _unknown(name: str) -> str:

@@ -15,7 +15,7 @@ import yaml
 
 from graft_lightning.cli.logger_folder import logger_folder, set_logger_folder
 from graft_lightning.identity import differences
-from graft_lightning.runs import CONFIG, folder_of, newest_checkpoint
+from graft_lightning.runs import CONFIG, checkpoints, folder_of, newest_checkpoint, newest_intact
 from graft_lightning.types import SettingsError
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,8 @@ HELD_OUT = ("validation", "test", "predict", "eval_draws", "eval_batch_size", "p
 """Arguments of the data that say what is evaluated, not what is trained."""
 TRAINED = ("seed_everything", "data", "collect", "model")
 """Settings that decide which weights a run has after so many steps, with those of the trainer."""
+BEST = "best.ckpt"
+"""The weights that a fit has chosen to end with."""
 WEIGHTS = ("validate", "test", "predict")
 """Commands that draw from a fine-tuned model."""
 SHOWN = 4
@@ -59,6 +61,8 @@ def place_fit(config: Any, plain: Mapping[str, Any]) -> None:
         return
     used = _used_folders(folder)
     same = [place for place in used if not _changed(place, plain)]
+    if asked is None and ((plain.get("data") or {}).get("init_args") or {}).get("rescore"):
+        same = []  # by another reward, though of the same name
     if asked == "last" and not same:
         same = [place for place in used if not _changed(place, plain, trained_only=True)]
         if used and not same:
@@ -118,6 +122,17 @@ def place_use(config: Any, plain: Mapping[str, Any], command: str) -> None:
         _own_folder(config, folder, used, plain, trained_only=True)
 
 
+def require_last(config: Any) -> None:
+    """Refuses what would be an evaluation of no checkpoint under the name of one.
+
+    Raises:
+        FileNotFoundError: if ``last`` is asked for, and no run has left one in the folder that the logger names.
+    """
+    folder = logger_folder(config)
+    if config["ckpt_path"] == "last" and folder is not None:
+        raise FileNotFoundError(f"ckpt_path=last: {folder} holds no checkpoint; `fit` leaves some there")
+
+
 def _place_further_fit(config: Any, plain: Mapping[str, Any], folder: Path, checkpoint: Path) -> None:
     """A fit that goes on from a checkpoint by name: in its own run's folder, or in a new one for other settings."""
     owner, used = folder_of(checkpoint), _used_folders(folder)
@@ -131,7 +146,7 @@ def _place_further_fit(config: Any, plain: Mapping[str, Any], folder: Path, chec
 
 
 def _go_on(config: Any, place: Path, folder: Path) -> None:
-    checkpoint = newest_checkpoint(place)
+    checkpoint = resumable(place)
     told = config.get("ckpt_path") == "last"
     _move(config, folder, place)
     config["ckpt_path"] = str(checkpoint)
@@ -142,6 +157,12 @@ def _go_on(config: Any, place: Path, folder: Path) -> None:
             place,
             checkpoint.relative_to(place),
         )
+
+
+def resumable(place: Path) -> Path:
+    """Where a fit goes on: its newest intact checkpoint, not the weights that it has chosen to end with."""
+    found = checkpoints(path for path in place.rglob("*.ckpt") if path.name != BEST)
+    return newest_intact(found) or newest_checkpoint(place)
 
 
 def _own_folder(
@@ -180,7 +201,7 @@ def _numbered(folder: Path) -> Any:
 
 def _used_folders(folder: Path) -> list[Path]:
     """Of a folder and those that were numbered after it, the ones that hold a configuration and checkpoints."""
-    found = []
+    found: list[Path] = []
     for place in _numbered(folder):
         if not place.is_dir():
             if place != folder:

@@ -103,7 +103,9 @@ def judge(pool: TrajectoryPool, source: Path, name: str, column: str | None = No
     print(*told, sep="\n", end="\n" if told else "")
     shown = f"{int(judged.sum()):,} kept" if two else f"mean {judged.mean():.3g}"
     print(f"{name}: {len(verdicts):,} of {len(rows):,} samples judged, {shown}; a reward in {pool.path}")
-    rule = " --data.acceptance Threshold --data.acceptance.threshold 0.5" if two else ""
+    rule = (
+        " --data.acceptance Threshold --data.acceptance.threshold 0.5 --data.drop_without_signal false" if two else ""
+    )
     print(f"next: python -m graft_lightning fit --config FILE --data.reward {name}{rule}")
 
 

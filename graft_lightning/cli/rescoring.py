@@ -39,7 +39,8 @@ def rescore_pool(
         raise SettingsError(f"batch_size={batch_size}; it must be at least 1")
     first, *others = [reward_named(text) for text in rewards]
     cli = built_for(folder, config, {"reward": first, "also": others}, **trainer)
-    named = cli.trainer.collector.rewards
+    trained: Any = cli.trainer
+    named = trained.collector.rewards
     pool_folder = Path(cli.datamodule.pool)
 
     def work() -> None:

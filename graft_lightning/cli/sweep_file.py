@@ -9,9 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from graft_lightning.cli.chain import Cell, CellChain, identity
+from graft_lightning.cli.sentences import read_yaml
 from graft_lightning.identity import digest_of
 
 KEYS = {"folder", "jobs", "threads", "settings", "cells", "chains", "report", "records", "submitit"}
@@ -53,11 +52,16 @@ def read_plan(file: Path, folder: Path | None = None, records: Path | bool = Tru
     Raises:
         ValueError: naming the key, if a chain asks for a cell that is not there, or a key is unknown.
     """
-    text = yaml.safe_load(file.read_text(encoding="utf-8"))
+    text = read_yaml(file)
+    if not isinstance(text, dict):
+        raise ValueError(f"{file} is no sweep, but a {type(text).__name__}; keys are {', '.join(sorted(KEYS))}")
     unknown = set(text) - KEYS
     if unknown:
         hint = "; this is the configuration of one run, for `fit`" if {"data", "model"} & set(text) else ""
         raise ValueError(f"{file}: unknown keys {sorted(unknown)}{hint}")
+    for key, kind in (("folder", str), ("cells", dict), ("chains", list)):
+        if not isinstance(text.get(key), kind) and not (key == "folder" and folder):
+            raise ValueError(f"{file}: {key}={text.get(key)!r}; a sweep needs a {kind.__name__} there")
     root, kept = folder or Path(text["folder"]), _records(file, text.get("records", True), records)
     cells = {}
     for name, cell in text["cells"].items():

@@ -1,15 +1,20 @@
 """The trainer, with the commands that are no method of Lightning's."""
 
+import contextlib
 from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
 import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from graft_lightning.callbacks.collect import Collect
 from graft_lightning.callbacks.evaluate import Evaluate
+from graft_lightning.callbacks.failures import TellOthers
 from graft_lightning.callbacks.invert import Invert
 from graft_lightning.callbacks.ranks import on_all_processes, ready
+from graft_lightning.checkpoints import DurableCheckpoints
 from graft_lightning.domains.base import Examples
 from graft_lightning.processes.weightings import CappedInverseAlpha, Weighting
 from graft_lightning.reports.costs import loop_of
@@ -19,14 +24,22 @@ from graft_lightning.reports.plan import make_plan
 from graft_lightning.reports.pool_facts import told_of_pool
 from graft_lightning.reports.short_runs import ShortRuns
 from graft_lightning.reports.tuning import Tuned, tune
+from graft_lightning.runs import checkpoints, newest_intact
 from graft_lightning.types import SettingsError
 
 
 class GraftTrainer(L.Trainer):
-    """Lightning's Trainer with `plan`, `diagnose`, `collect`, `placebo` and `tune`."""
+    """Lightning's Trainer with `plan`, `diagnose`, `collect`, `placebo`, `tune`, and checkpoints that survive."""
 
     tuned: Tuned | None = None
     caps: dict[str, float] = {}  # noqa: RUF012 (Lightning's Trainer has no place for annotations of instances)
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.callbacks.insert(0, TellOthers())  # type: ignore[attr-defined]
+        with contextlib.suppress(NotImplementedError):  # strategies that write a folder of their own
+            if type(self.strategy.checkpoint_io) is TorchCheckpointIO:
+                self.strategy.checkpoint_io = DurableCheckpoints()
 
     def plan(self, model: L.LightningModule, datamodule: Any = None, measure: bool = True) -> None:
         """Says what a configuration will cost before anything runs.
@@ -184,3 +197,21 @@ class GraftTrainer(L.Trainer):
     def collector(self) -> Collect:
         """The callback that fills pools."""
         return next(callback for callback in self.callbacks if isinstance(callback, Collect))  # type: ignore[attr-defined]
+
+
+def last_intact(trainer: L.Trainer) -> Path | None:
+    """The checkpoint that ``last`` means; where that is damaged the newest intact one beside it. None if there is none.
+
+    Raises:
+        SettingsError: if none is intact; names them.
+    """
+    kept = [c for c in trainer.callbacks if isinstance(c, ModelCheckpoint)]  # type: ignore[attr-defined]
+    lasts = checkpoints(Path(path) for callback in kept for path in callback._find_last_checkpoints(trainer))
+    if not lasts:
+        return None
+    others = checkpoints({path for last in lasts for path in last.parent.glob("*.ckpt")} - set(lasts))
+    found = newest_intact([*lasts, *others])
+    if found is None:
+        listed = ", ".join(str(path) for path in [*lasts, *others])
+        raise SettingsError(f"ckpt_path=last: every checkpoint is damaged ({listed}); delete them and begin anew")
+    return found

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
@@ -23,6 +23,17 @@ SECRET = {"secret", "secrets", "token", "password", "passwords", "passwd", "pass
 SECRET_ENDS = re.compile(r"(api|access|private|secret|auth)_?key$")
 IN_ADDRESS = re.compile(r"(?<=://)([^/@\s]*:)([^/@\s]+)(?=@)")
 IN_QUERY = re.compile(r"([?&][^=&]*(?:secret|token|password|key|signature)[^=&]*=)([^&#\s]+)", re.IGNORECASE)
+
+
+SHORTEST = 6
+"""Characters of a secret that is looked for inside longer texts."""
+
+_HIDDEN: set[str] = set()
+
+
+def hide(values: Iterable[str]) -> None:
+    """Has descriptions show these texts as digests from now on, wherever they stand: they came from the environment."""
+    _HIDDEN.update(value for value in values if value)
 
 
 class _Above(NamedTuple):
@@ -50,7 +61,7 @@ def describe(value: Any, evidence: bool = False) -> Any:
       plain arguments of its constructor (``self._scale = scale``). Nor is it identity where something is computed or
       kept: devices, ``training``, and folders in attributes named ``cache``.
     * Secrets are never in it: of attributes and keys named secret, token, password, credentials or ``…_key``, and of
-      passwords in addresses, there is only a digest. What came from the environment cannot be told from other settings.
+      passwords in addresses, there is only a digest; and of what `hide` was told.
 
     Args:
         value: anything.
@@ -108,6 +119,11 @@ def _text(value: str) -> str:
             return _pointed(path) or value
     except (OSError, ValueError, RuntimeError):  # too long for a name, or no home
         pass
+    if value in _HIDDEN:
+        return f"secret {text_digest(value)}"
+    for secret in sorted(_HIDDEN, key=len, reverse=True):
+        if len(secret) >= SHORTEST:
+            value = value.replace(secret, text_digest(secret))
     value = IN_ADDRESS.sub(lambda found: found[1] + text_digest(found[2]), value)
     return IN_QUERY.sub(lambda found: found[1] + text_digest(found[2]), value) if "://" in value else value
 

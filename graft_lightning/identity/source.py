@@ -224,10 +224,12 @@ def _definition(text: str, name: str, line: int, code: CodeType | None = None) -
     name = COMPREHENSION.sub("", name)
     found = [node for qualified, node in _definitions(_module(text), "") if qualified == name]
     if name.endswith("<lambda>"):
-        found = [node for node in found if node.lineno <= line <= (node.end_lineno or line)]
-        if len(found) > 1 and code is not None:
-            found = [node for node in found if _compiles_to(node, text, code)] or found
-        return min(found, key=lambda node: len(ast.unparse(node)), default=None)
+        lambdas = [
+            node for node in found if isinstance(node, ast.Lambda) and node.lineno <= line <= (node.end_lineno or line)
+        ]
+        if len(lambdas) > 1 and code is not None:
+            lambdas = [node for node in lambdas if _compiles_to(node, text, code)] or lambdas
+        return min(lambdas, key=lambda node: len(ast.unparse(node)), default=None)
     return min(found, key=lambda node: abs(_first_line(node) - line), default=None)
 
 

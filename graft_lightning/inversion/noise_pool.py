@@ -17,6 +17,7 @@ from graft_lightning.inversion.sampler_steps import SamplerSteps
 from graft_lightning.inversion.solvers import Solver
 from graft_lightning.inversion.start import start_state
 from graft_lightning.processes.noise import trajectory_seeds
+from graft_lightning.ranges import Natural
 from graft_lightning.rejection.collection import Filled
 from graft_lightning.rejection.filling import fill_shards, open_for_filling
 from graft_lightning.rejection.pool import KeptLevel, Round, Shard, TrajectoryPool
@@ -46,7 +47,7 @@ class NoiseInversion:
 
     def __init__(
         self,
-        start_level: int = 1,
+        start_level: Natural = 1,
         perturbation: float = 0.0,
         solver: Solver | None = None,
         batch_size: int = 256,

@@ -17,7 +17,7 @@ from graft_lightning.processes.noise import Noise
 from graft_lightning.processes.objectives import Loss, Objective
 from graft_lightning.rejection.reference import Reference, Views, open_views
 from graft_lightning.tensors import refuse_misfit, refuse_not_finite
-from graft_lightning.types import Batch, Draws, StateLike
+from graft_lightning.types import Batch, Draws, SettingsError, StateLike
 
 OptimizerCallable = Callable[[Iterable], Optimizer]
 LRSchedulerCallable = Callable[[Optimizer], LRScheduler]
@@ -71,6 +71,24 @@ class DenoisingModule(SampledModule):
     @abstractmethod
     def sampling_denoiser(self) -> Denoiser:
         """What evaluation samples from."""
+
+    def setup(self, stage: str) -> None:
+        """Tries optimiser and schedule on two parameters: what they refuse is told before anything is sampled.
+
+        Raises:
+            SettingsError: with what they say.
+        """
+        super().setup(stage)
+        if stage != "fit":
+            return
+        name = "model.optimizer"
+        try:
+            optimizer = self.optimizer([nn.Parameter(torch.zeros(2, 2)), nn.Parameter(torch.zeros(2))])
+            if self.lr_scheduler is not None:
+                name = "model.lr_scheduler"
+                self.lr_scheduler(optimizer)
+        except (ValueError, TypeError) as error:
+            raise SettingsError(f"{name}: {error}") from error
 
     def configure_model(self) -> None:
         if self.views is not None:
@@ -128,6 +146,12 @@ class DenoisingModule(SampledModule):
         if self.views is not None and self.views.original is not self.views.network:
             self.views.original._apply(fn)
         return self
+
+    def on_train_start(self) -> None:
+        """Lets the loader's thread fetch what encoding the next batch will need."""
+        loader: Any = self.trainer.train_dataloader
+        if hasattr(loader, "prepare"):
+            loader.prepare = self.reference.prepare
 
     def loss_range(self) -> tuple[float, float | None, float | None]:
         """Level of the training states, and the range (low, high] that is trained; None leaves it to the objective."""

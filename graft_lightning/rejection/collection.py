@@ -75,7 +75,7 @@ class Collection:
         rescore: bool = False,
     ) -> None:
         self.reference, self.rewards = reference, by_name(rewards)
-        self.folder, self.conditions = Path(folder), list(conditions)
+        self.folder, self.conditions = Path(folder).expanduser(), list(conditions)
         self.draws, self.keep, self.seed, self.batch_size = draws, tuple(keep), seed, batch_size
         self.keep_as, self.rescore = keep_as, rescore
 

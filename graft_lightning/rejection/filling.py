@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from tensordict import TensorDictBase
 from tqdm import tqdm
 
-from graft_lightning.rejection.pool import PoolError, Round, Shard, TrajectoryPool
+from graft_lightning.refusals import Refusal
+from graft_lightning.rejection.pool import Round, Shard, TrajectoryPool
 from graft_lightning.rejection.ranks import Ranks
-from graft_lightning.types import SettingsError
 
 
 @contextlib.contextmanager
@@ -39,7 +39,7 @@ def open_for_filling(
                 more = prepares is not None and prepares(pool, opened)
                 if more or not opened.complete:
                     held.enter_context(pool.locked())  # before any other process of this run begins
-            except (PoolError, SettingsError) as found:
+            except (Refusal, OSError) as found:
                 error = found
         error = ranks.broadcast(error)
         if error is not None:

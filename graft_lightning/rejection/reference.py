@@ -112,6 +112,10 @@ class Reference(Codec, ABC):
         """The encoded null condition of classifier-free guidance, one row; that of "" by default."""
         return self.encode([""], device)
 
+    def prepare(self, conditions: Sequence[str]) -> None:
+        """Fetches what `encode` will need of conditions that come next, from another thread; nothing by default."""
+        return
+
     def blank(self, conditions: Sequence[str]) -> Any:
         """What `encode` gives, on the CPU and of any values: its shapes are what counting operations needs.
 

@@ -13,7 +13,7 @@ from graft_lightning.rejection.filling import open_for_filling, work_through
 from graft_lightning.rejection.pool import PoolMismatch, Round, Shard, TrajectoryPool
 from graft_lightning.rejection.ranks import ALONE, Ranks
 from graft_lightning.rejection.reference import Reference
-from graft_lightning.rejection.reward import Reward, score
+from graft_lightning.rejection.reward import Reward, RewardError, score
 from graft_lightning.types import SettingsError, StateLike, on_device, take
 
 
@@ -134,8 +134,8 @@ def try_rewards(rewards: Sequence[Reward], reference: Reference, opened: Round, 
     for reward in rewards:
         try:
             score(reward.to(device), samples, texts)
-        except ValueError as error:
-            raise SettingsError(f"collect: {error}") from None
+        except RewardError as error:
+            raise SettingsError(f"collect: {error}") from error
 
 
 def score_round(

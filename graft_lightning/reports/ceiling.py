@@ -1,11 +1,10 @@
 """The ceiling of one round: what selection leaves of a pool, on the conditions that are trained on. No torch."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from graft_lightning.runs import COLLECTED, belongs, run_in
+from graft_lightning.runs import COLLECTED, belongs, read_json, run_in
 from graft_lightning.statistics import Interval, interval
 
 ALL = "one_round_ceiling: all samples"
@@ -50,5 +49,5 @@ def _rule(record: dict[str, Any]) -> str:
 def _records(folders: Iterable[Path], prefix: str) -> list[dict[str, Any]]:
     pattern = f"{prefix}*/**/{COLLECTED}" if prefix else f"**/{COLLECTED}"
     files = [file for folder in folders for file in sorted(folder.glob(pattern))]
-    found = [(file.parent, json.loads(file.read_text(encoding="utf-8"))) for file in files]
+    found = [(file.parent, read_json(file)) for file in files]
     return [record for folder, record in found if belongs(record, run_in(folder))]

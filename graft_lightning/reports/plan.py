@@ -59,16 +59,17 @@ def make_plan(
     ]
     judges = [*(collect.rewards.values() if work.drawn is not None else []), *rewards]
     footing = footing_of(module, judges, loop.averaged, device) if module.trains else None  # type: ignore[arg-type]
+    size = timed_batch(collect if work.drawn is not None else None, data)
     held: list[int] = []
     reason = "" if measure else "not asked for"
     if not reason and device.type == "cpu":
-        reason = _too_much(counts, max(timed_batch(collect), data.batch_size))
+        reason = _too_much(counts, max(size, data.batch_size))
     if too_large := _too_large(footing):
         reason = too_large
     if not reason and module.stages():
         try:
             module.configure_model()
-            lines += _timed(module.to(device), data, collect, loop, work, held)
+            lines += _timed(module.to(device), data, collect, loop, work, size, held)
         except (OSError, torch.OutOfMemoryError) as error:  # weights that are not here, a batch that does not fit
             reason = str(error).partition("\n")[0]
     lines += _memory(module, data, work, footing, measured=not reason)
@@ -158,9 +159,9 @@ def _through(calls: Calls) -> str:
     )
 
 
-def timed_batch(collect: Collect) -> int:
-    """Samples in a batch that is timed."""
-    return min(collect.batch_size, 64)
+def timed_batch(collect: Collect | None, data: Any) -> int:
+    """Samples in a batch that is timed: one of the collection, or where there is none, of evaluation."""
+    return min(data.eval_batch_size if collect is None else collect.batch_size, 64)
 
 
 def _too_much(counts: Mapping[str, int | None], batch: int) -> str:
@@ -184,9 +185,8 @@ def _operations(module: SampledModule, counts: Mapping[str, int | None]) -> list
     return [f"  operations       {each}, {readable(sample, 'FLOP')} a sample"]
 
 
-def _timed(module: Any, data: Any, collect: Collect, loop: Loop, work: Work, held: list[int]) -> list[str]:
+def _timed(module: Any, data: Any, collect: Collect, loop: Loop, work: Work, size: int, held: list[int]) -> list[str]:
     """What this machine takes; ``held`` is given the bytes of every piece of work that is tried."""
-    size = timed_batch(collect)
     each = seconds_of_networks(module, work.conditions, size, held)
     one = sum(each[name] * calls for name, calls in sample_calls(module).items())
     lines = [f"  one sample       {one * 1e3:.2f} ms ({1 / one:.1f} a second), batches of {size}"]

@@ -48,7 +48,9 @@ def verdicts_of_folder(folder: Path, pool: str) -> tuple[dict[str, float], list[
     if own != pool:
         raise SettingsError(f"{folder} was exported from another pool")
     there: set[tuple[str, str]] = set()
-    nameless, foreign, other = [], [], []
+    nameless: list[str] = []
+    foreign: list[str] = []
+    other: list[str] = []
     for name in files_below(folder):
         file = Path(name).name
         if file in (EXPORTED, TABLE):

@@ -128,12 +128,22 @@ def our_module(case: Case) -> L.LightningModule:
     return Pretrain(reference=case.reference())
 
 
-def fitted(module: L.LightningModule, case: Case, steps: int, accelerator: str = "cpu") -> float:
-    """Seconds a step of ``Trainer.fit``, from the end of the first fifth of its steps to that of the last."""
-    x = _examples(case, "cpu")
+def fitted(
+    module: L.LightningModule, x: Any, texts: list[str], steps: int, accelerator: str = "cpu", **settings: Any
+) -> float:
+    """Seconds a step of ``Trainer.fit``, from the end of the first fifth of its steps to that of the last.
+
+    Args:
+        module: is trained.
+        x: the states of every batch.
+        texts: their conditions.
+        steps: how many.
+        accelerator: "cpu" or "gpu".
+        settings: of the trainer.
+    """
 
     def read(positions: Any) -> Batch:
-        return Batch(x, [""] * case.batch, noise_seeds(0, positions), torch.ones(case.batch))
+        return Batch(x, texts, noise_seeds(0, positions), torch.ones(len(texts)))
 
     clock = Clock()
     trainer = L.Trainer(
@@ -145,8 +155,9 @@ def fitted(module: L.LightningModule, case: Case, steps: int, accelerator: str =
         enable_progress_bar=False,
         enable_model_summary=False,
         callbacks=[clock],
+        **settings,
     )
-    trainer.fit(module, StreamLoader(read, case.batch, steps))
+    trainer.fit(module, StreamLoader(read, len(texts), steps))
     first = steps // 5
     return (clock.ends[-1] - clock.ends[first]) / (len(clock.ends) - 1 - first)
 
@@ -154,8 +165,9 @@ def fitted(module: L.LightningModule, case: Case, steps: int, accelerator: str =
 def trained(case: Case, steps: int, accelerator: str = "cpu") -> Iterator[tuple[float, float, float]]:
     """Seconds a step of ours, by hand, and of Lightning's loop around nothing, again and again."""
     bare = bare_training(case, steps, "cpu" if accelerator == "cpu" else "cuda")
+    x, texts = _examples(case, "cpu"), [""] * case.batch
     while True:
-        ours, empty = (fitted(module, case, steps, accelerator) for module in (our_module(case), Empty()))
+        ours, empty = (fitted(module, x, texts, steps, accelerator) for module in (our_module(case), Empty()))
         yield ours, seconds(bare) / steps, empty
 
 

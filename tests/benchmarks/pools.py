@@ -1,9 +1,11 @@
 """What the pool costs: a batch read, two processes filling it against one, decoding beside judging."""
 
+import io
 import multiprocessing
 import statistics
 import time
 from collections.abc import Sequence
+from contextlib import redirect_stderr
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from graft_lightning.domains.digits import DigitPrompts, DigitReference
 from graft_lightning.processes.samplers import DDPM
 from graft_lightning.rejection.acceptance import TopK
 from graft_lightning.rejection.collection import Collection
+from graft_lightning.rejection.pool import Round
 from graft_lightning.rejection.ranks import ALONE, Ranks
 from graft_lightning.rejection.reference import FrozenDenoiser, Reference
 from graft_lightning.rejection.reward import Reward
@@ -42,7 +45,7 @@ def filled(case: Case, folder: Path) -> AcceptedTrajectories:
     reference = case.reference(8)
     texts = [f"condition {n}" for n in range(CONDITIONS)]
     collection = Collection(reference, [Random()], folder / "pool", texts, DRAWS, [0.25])
-    opened = collection.fill(FrozenDenoiser(reference, reference.build()), {}).round
+    opened = _filled(collection, FrozenDenoiser(reference, reference.build()))
     acceptance = TopK(DRAWS // 4)
     data = AcceptedTrajectories(Texts(texts), acceptance, str(folder / "pool"), case.batch, 100, seed=0)
     data.use(opened, "Random", next(iter(opened.kept_levels)))
@@ -75,8 +78,8 @@ def overlap(folder: Path, samples: int = 32, each: float = 0.01) -> float:
     network = reference.build(pretrained=False)
     collection = Collection(reference, [Random(each)], folder, texts, samples // 2, batch_size=8)
     drawing = Collection(reference, [], folder, texts, samples // 2, batch_size=8)
-    drawing.fill(FrozenDenoiser(reference, network), {})
-    took = seconds(lambda: collection.fill(FrozenDenoiser(reference, network), {}), time.perf_counter)
+    _filled(drawing, FrozenDenoiser(reference, network))
+    took = seconds(lambda: _filled(collection, FrozenDenoiser(reference, network)), time.perf_counter)
     return 2 * samples * each / took
 
 
@@ -109,4 +112,10 @@ def _fill(rank: int, collection: Collection, reference: Reference, world: int, b
     denoiser = FrozenDenoiser(reference, reference.build(pretrained=False))
     ranks = ALONE if world == 1 else Ranks(rank, world, lambda value: value, barrier.wait)
     barrier.wait()
-    queue.put(seconds(lambda: collection.fill(denoiser, {}, ranks=ranks), time.perf_counter))
+    queue.put(seconds(lambda: _filled(collection, denoiser, ranks), time.perf_counter))
+
+
+def _filled(collection: Collection, denoiser: FrozenDenoiser, ranks: Ranks = ALONE) -> Round:
+    """Fills a round, without its bars."""
+    with redirect_stderr(io.StringIO()):
+        return collection.fill(denoiser, {}, ranks=ranks).round

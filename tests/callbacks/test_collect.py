@@ -37,7 +37,9 @@ def messages(monkeypatch):
 
 
 def record(folder, name="collected.json"):
-    return json.loads((folder / "run" / name).read_text())
+    """Of the last fit: one with other settings has a folder of its own."""
+    last = max(folder.glob(f"run*/{name}"), key=lambda file: file.stat().st_mtime_ns)
+    return json.loads(last.read_text())
 
 
 def test_one_pool_serves_every_rule_handoff_and_kind_of_state(tmp_path, sampled):
@@ -78,7 +80,7 @@ def test_a_pool_smaller_than_a_shard_is_used_again(tmp_path, sampled):
 
 def test_more_draws_conditions_and_levels_draw_what_is_missing(tmp_path, sampled):
     launch("fit", tmp_path, SHORT)
-    more = [*PROMPTS[:2], "four fives", *PROMPTS[2:]]
+    more = [*PROMPTS[:2], "two fives", *PROMPTS[2:]]
     for changes, drawn in (
         ({"collect.draws": 6}, 2 * len(PROMPTS)),
         ({"data.conditions.values": more, "collect.draws": 6}, 6),
@@ -112,7 +114,12 @@ def test_a_model_is_trained_on_states_in_half_precision(tmp_path, keep_as):
 def test_a_changed_reward_is_scored_anew_where_that_is_asked_for(tmp_path, sampled):
     def weighted(weight):
         inner = [{"class_path": "tests.runs.Ink"}]
-        return {"collect.reward": {"class_path": "WeightedSum", "init_args": {"rewards": inner, "weights": [weight]}}}
+        return {
+            "collect.reward": {
+                "class_path": "graft_lightning.rejection.rewards.WeightedSum",
+                "init_args": {"rewards": inner, "weights": [weight]},
+            }
+        }
 
     launch("fit", tmp_path, {**SHORT, **weighted(1.0)})
     sampled.clear()

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from lightning.pytorch.callbacks import RichProgressBar, TQDMProgressBar
 
-from graft_lightning.callbacks.progress import PLAIN, described, with_plain_bar
+from graft_lightning.callbacks.progress import RichStepsBar, StepsBar, described, with_plain_bar
 from tests.runs import launch
 
 
@@ -24,7 +24,7 @@ def test_only_lightnings_own_bars_are_replaced():
     mine = Mine()
     trainer = SimpleNamespace(callbacks=[TQDMProgressBar(refresh_rate=7), mine, RichProgressBar(refresh_rate=3)])
     with_plain_bar(trainer)
-    assert [type(bar) for bar in trainer.callbacks] == [PLAIN[TQDMProgressBar], Mine, PLAIN[RichProgressBar]]
+    assert [type(bar) for bar in trainer.callbacks] == [StepsBar, Mine, RichStepsBar]
     assert [bar.refresh_rate for bar in trainer.callbacks[::2]] == [7, 3]
 
 

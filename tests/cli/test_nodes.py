@@ -50,7 +50,7 @@ def torchrun(rank: int, port: str) -> dict[str, str]:
 
 
 def on_two_nodes(work, environment=torchrun) -> list[int]:
-    """Does ``work`` as each node, in a forked process; returns how they ended. When one dies its agent ends the other."""
+    """Does ``work`` as each node, in a forked process; returns how they ended. When one dies, the other is ended."""
     port, children = free_port(), []
     for rank in range(2):
         child = os.fork()
@@ -169,12 +169,12 @@ SCONTROL = '#!/bin/sh\necho "$@" >> "$SCONTROL_LOG"\n'
 
 
 class RequeueAtStep(L.Callback):
-    """The signal that SLURM sends before the time is up, and the end of the job two steps later."""
+    """The signal that SLURM sends before the time is up, between two steps, and the end of the job two steps later."""
 
     def __init__(self, step: int) -> None:
         self.step = step
 
-    def on_train_batch_end(self, trainer, *rest) -> None:
+    def on_train_batch_start(self, trainer, *rest) -> None:
         if trainer.global_step == self.step:
             os.kill(os.getpid(), signal.SIGUSR1)
         if trainer.global_step == self.step + 2:

@@ -1,9 +1,11 @@
 """What a run says of itself is true: only `fit` writes it, and weights, rule and records belong together."""
 
+import importlib
 import json
 import re
 import shlex
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -171,6 +173,41 @@ def test_no_logger_lets_two_runs_share_a_folder(tmp_path, capsys, kind):
     assert found == [tmp_path / "x/a", tmp_path / "x/a-2"]
     assert len({run_in(folder) for folder in found}) == 2
     assert {len(list(folder.rglob("last.ckpt"))) for folder in found} == {1}
+
+
+def test_the_last_checkpoint_of_nothing_is_not_evaluated(tmp_path, capsys):
+    for command in ("test", "validate", "predict"):
+        with pytest.raises(SystemExit, match="2"):
+            launch(command, tmp_path, {}, "--ckpt_path=last")
+        assert "run holds no checkpoint" in capsys.readouterr().err
+    assert not (tmp_path / "run/evaluation.jsonl").exists()
+
+
+def test_a_run_does_not_go_on_by_a_reward_that_was_edited(tmp_path, capsys, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+
+    def fit(sign, **changes):
+        (tmp_path / "taste.py").write_text(
+            "from graft_lightning.rejection.reward import Reward\n\n\nclass Taste(Reward):\n"
+            f"    def __call__(self, samples, conditions):\n        return {sign}samples.flatten(1).mean(1)\n"
+        )
+        sys.modules.pop("taste", None)
+        importlib.invalidate_caches()
+        reward = {"class_path": "taste.Taste"}
+        launch("fit", tmp_path, {"trainer.max_steps": 5, "collect.reward": reward, **changes})
+
+    fit("")
+    with pytest.raises(SystemExit, match="2"):
+        fit("-")
+    shutil.rmtree(tmp_path / "pool")
+    capsys.readouterr()
+    with pytest.raises(SystemExit, match="2"):
+        fit("-")
+    assert "reward Taste: " in capsys.readouterr().err
+    fit("-", **{"data.rescore": True})
+    assert run_in(tmp_path / "run") != run_in(tmp_path / "run-2")
+    assert json.loads((tmp_path / "run-2/collected.json").read_text())["rewards"]["Taste"]["all"] < 0
 
 
 def test_a_run_does_not_go_on_with_other_settings(tmp_path, capsys):

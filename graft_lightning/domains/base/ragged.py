@@ -47,7 +47,7 @@ class RaggedSet(Dataset[Any]):
     elements: ClassVar[Elements]
 
     def __init__(self, folder: Path | str, indices: np.ndarray | None = None) -> None:
-        self.folder = Path(folder)
+        self.folder = Path(folder).expanduser()
         self.manifest = json.loads((self.folder / MANIFEST).read_text(encoding="utf-8"))
         self._offsets = np.load(self.folder / f"{OFFSETS}.npy")
         self.arrays = {name: self._mapped(name) for name in self.elements.fields}

@@ -17,6 +17,7 @@ from graft_lightning.domains.images.architectures import Architecture, Config
 from graft_lightning.durable import sync_file, sync_folder, write_text
 from graft_lightning.processes.process import Shape
 from graft_lightning.processes.samplers import Euler, Sampler
+from graft_lightning.ranges import Natural
 from graft_lightning.types import SettingsError
 
 _WHAT = "ImageFlow, setting `weights`"
@@ -53,7 +54,7 @@ class ImageFlow(UnconditionalFlow):
         size: int | None = None,
         time_scale: float = 1000.0,
         time_runs: Literal["to_noise", "to_data"] = "to_noise",
-        label: int | None = None,
+        label: Natural | None = None,
         subfolder: str | None = None,
     ) -> None:
         super().__init__(sampler or Euler(steps=200), path)

@@ -29,6 +29,9 @@ CHUNK = 1 << 16
 HELD = 16
 """Bytes at the end of a chunk that wait for the next one: a word may have been cut."""
 
+WITHOUT = -1
+"""In place of the id of an annotation that has none."""
+
 NO_NUMBER = re.compile(rb"(?<=[\[,:\s])[-+]?(?:NaN|Infinity|nan|inf)(?=[\],}\s])")
 """What Python and JavaScript write for numbers that are none, and JSON does not know."""
 
@@ -100,6 +103,18 @@ def _without_no_numbers(stream: IO[bytes]) -> Iterator[bytes]:
     yield NO_NUMBER.sub(b"null", held)
 
 
+def _identifier(value: Any) -> int:
+    """A whole number that eight bytes hold.
+
+    Raises:
+        ValueError: if it is none; TypeError and OverflowError likewise.
+    """
+    number = int(value)
+    if number != float(value) or not -(2**63) <= number < 2**63:
+        raise ValueError(f"{value!r} is no identifier")
+    return number
+
+
 class _Pages:
     """The entries of ``images``: id to width, height, name."""
 
@@ -111,9 +126,9 @@ class _Pages:
     def add(self, entry: Any) -> None:
         self.given += 1
         try:
-            number = int(entry["id"])
+            number = _identifier(entry["id"])
             size = float(entry["width"]), float(entry["height"])
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             self._inspection.fault(BROKEN_ENTRY, f"{self._path}: image {str(entry)[:80]}")
             return
         if number in self.found:
@@ -132,7 +147,8 @@ class _Boxes:
 
     def add(self, entry: Any) -> None:
         try:
-            page, category, number = int(entry["image_id"]), int(entry["category_id"]), int(entry.get("id", -1))
+            page, category = _identifier(entry["image_id"]), _identifier(entry["category_id"])
+            number = _identifier(entry.get("id", WITHOUT))
             box = [float("nan") if side is None else float(side) for side in entry["bbox"]]
             left, top, width, height = box
         except (KeyError, TypeError, ValueError, OverflowError):
@@ -167,7 +183,7 @@ class _Boxes:
         """Places of the annotations whose id is new and whose page is there, in the order of the file."""
         first = np.zeros(len(ids), bool)
         first[np.unique(ids, return_index=True)[1]] = True
-        first |= ids == -1  # without an id
+        first |= ids == WITHOUT
         known = np.isin(page, np.fromiter(pages, np.int64, len(pages)))
         for kind, wrong, what in ((DUPLICATE, ~first, ids), (NO_PAGE, first & ~known, page)):
             if wrong.any():

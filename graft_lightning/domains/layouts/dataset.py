@@ -16,7 +16,7 @@ from torch import Tensor
 from graft_lightning.domains.base import ragged_files
 from graft_lightning.domains.base.ragged import RaggedSet
 from graft_lightning.domains.layouts.deduplication import layout_keys
-from graft_lightning.domains.layouts.layout import LAYOUTS, Layout, arrays
+from graft_lightning.domains.layouts.layout import LAYOUTS, Layout, arrays, unpadded
 from graft_lightning.domains.layouts.vocabularies import Vocabulary, vocabulary
 
 FORMAT = 1
@@ -50,9 +50,8 @@ class LayoutSet(RaggedSet):
 
     def layouts(self) -> Iterator[Layout]:
         """The layouts, one by one."""
-        for index in range(len(self)):
-            one = self[index]
-            yield Layout(one["label"].numpy(), one["box"].double().numpy())
+        for piece in self.pieces():
+            yield from unpadded(piece)
 
 
 def _keys(layouts: LayoutSet) -> np.ndarray:

@@ -68,7 +68,7 @@ class Given:
     fixed: Tensor
 
     @classmethod
-    def at(cls, condition: TensorDict, alpha: Tensor, sigma: Tensor, roughness: float) -> "Given":
+    def at(cls, condition: TensorDict, alpha: Tensor, sigma: Tensor, roughness: float, width: int) -> "Given":
         """What holds where boxes have the signal ``alpha`` and the noise ``sigma``, ``(batch,)`` each.
 
         Args:
@@ -76,10 +76,13 @@ class Given:
             alpha: of the boxes.
             sigma: of the boxes.
             roughness: what is known roughly holds while sigma / alpha lies above this; then it is free.
+            width: elements per row of the state: of training, as many as the largest layout of its set has.
         """
         early = (sigma > roughness * alpha)[:, None, None]
-        kind = condition["known"]
-        return cls(condition["label"], condition["box"], (kind == FIXED) | ((kind == ROUGH) & early))
+        more = width - condition["label"].shape[1]  # negative: what is cut is padding
+        label = torch.nn.functional.pad(condition["label"], (0, more), value=-1)
+        box, kind = (torch.nn.functional.pad(condition[name], (0, 0, 0, more)) for name in ("box", "known"))
+        return cls(label, box, (kind == FIXED) | ((kind == ROUGH) & early))
 
     @property
     def flags(self) -> Tensor:

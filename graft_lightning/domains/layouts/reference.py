@@ -131,7 +131,8 @@ class LayoutReference(Reference):
         box, label, mask = x_t["box"], x_t["label"], x_t["mask"]
         t_box, t_label = (t, t) if t.ndim == 1 else t.unbind(1)
         alpha, sigma = self.schedule.coefficients(t_box)
-        known = Given.at(condition, alpha, sigma, 2 * self.roughness)  # boxes fill [-1, 1]
+        roughness = 2 * self.roughness  # boxes fill [-1, 1]
+        known = Given.at(condition, alpha, sigma, roughness, box.shape[1])
         shares = ((level / self.process.t_max).to(box.dtype) for level in (t_box, t_label))
         velocity, logits = network(*known.into(box, label), *shares, mask, known.flags)
         return {"box": known.velocities(velocity, box, alpha, sigma), "label": known.logits(logits)}

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import threading
 from collections import OrderedDict
 from pathlib import Path
 
@@ -30,12 +31,14 @@ class EmbeddingStore:
         self.folder, self.model, self.memory = folder, model, memory
         self._kept: OrderedDict[str, Embedding] = OrderedDict()
         self._bytes = 0
+        self._turn = threading.RLock()  # the next batch's embeddings are read while this one's are asked for
 
     def get(self, text: str) -> Embedding | None:
         """The embedding of a text, None if it has to be computed."""
-        if text in self._kept:
-            self._kept.move_to_end(text)
-            return self._kept[text]
+        with self._turn:
+            if text in self._kept:
+                self._kept.move_to_end(text)
+                return self._kept[text]
         found = self._read(text)
         if found is not None:
             self._keep(text, found)
@@ -59,10 +62,11 @@ class EmbeddingStore:
         return {"model": self.model, "text": json.dumps(text)}
 
     def _keep(self, text: str, embedding: Embedding) -> None:
-        self._kept[text] = embedding
-        self._bytes += _size(embedding)
-        while self.folder is not None and self._bytes > self.memory and len(self._kept) > 1:
-            self._bytes -= _size(self._kept.popitem(last=False)[1])
+        with self._turn:
+            self._bytes += _size(embedding) - _size(self._kept.pop(text, {}))  # another thread may have kept it
+            self._kept[text] = embedding
+            while self.folder is not None and self._bytes > self.memory and len(self._kept) > 1:
+                self._bytes -= _size(self._kept.popitem(last=False)[1])
 
     def _read(self, text: str) -> Embedding | None:
         if self.folder is None or not self.file(text).is_file():

@@ -117,7 +117,9 @@ class GaussianPath(Path[Prediction]):
         alpha_t, sigma_t = self.schedule.coefficients(t)
         kappa, of_state, of_noise = self._target(output, noised.s, alpha_t, sigma_t)
         target = noised.random if output == "epsilon" else _combined(of_state, noised.x_s, of_noise, noised.random)
-        error = (broadcast(kappa.to(target), raw) * raw - target).square()
+        # from data without noise kappa is 1: two passes over the state, forwards and back, are spared
+        scaled = raw if self.schedule.at(noised.s)[1] == 0 else broadcast(kappa.to(target), raw) * raw
+        error = (scaled - target).square()
         return weighting.for_output(output, alpha_t, sigma_t).to(error) * mean_over_real(error, noised.mask)
 
     def scaled_target(self, output: Output, x_s: Tensor, e: Tensor, s: float, t: Tensor) -> tuple[Tensor, Tensor]:

@@ -21,6 +21,12 @@ Files follow from what was asked for, whichever process writes them. A file appe
 after fsync, names in its header what it was made for, and never changes afterwards, but for scores that are added to
 others; what a killed process leaves behind is ignored. Every manifest has a checksum. Nothing here is collective: each
 process asks for `Round.missing`, writes its share of the shards, and the caller puts the barriers.
+
+A pool needs a file system that can rename, list and fsync: a local disk, or one that the nodes of a cluster share (NFS,
+Lustre, GPFS). An object store can do neither of the first two as one step, and has no layer here: fill the pool on a
+disk, and copy the folder there and back by whatever copies folders, since files do not change once they are there. A
+copy in progress lacks shards, which is told, and a broken one fails its checksums. Where a folder can only be read,
+whatever it holds is used, and what it lacks is refused before anything is drawn.
 """
 
 from graft_lightning.rejection.pool.manifest import DamagedShard, NotAPool, PoolError, PoolMismatch

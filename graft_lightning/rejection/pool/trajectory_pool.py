@@ -46,7 +46,7 @@ class TrajectoryPool:
             NotAPool: if something else is in the folder.
             DamagedShard: see `open`.
         """
-        path = Path(path).resolve()  # a link to an empty folder is that folder
+        path = Path(path).expanduser().resolve()  # a link to an empty folder is that folder
         claim_folder(path, "pool", {"fingerprint": plain(fingerprint), "run_seed": run_seed})
         return cls.open(path, fingerprint, run_seed, verify)
 
@@ -73,7 +73,7 @@ class TrajectoryPool:
             PoolMismatch: names each differing key and both values.
             DamagedShard: names the first damaged file.
         """
-        path = Path(path)
+        path = Path(path).expanduser()
         manifest = read_manifest(path, "pool")
         wanted = {"fingerprint": manifest["fingerprint"] if expect is None else expect}
         wanted["run_seed"] = manifest["run_seed"] if run_seed is None else run_seed

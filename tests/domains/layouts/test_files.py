@@ -77,6 +77,9 @@ def test_coco(coco_file):
         (annotation(2, 7, "ten"), "malformed element"),
         (annotation(2, 7, None), "malformed element"),
         (annotation(2, None, [10, 10, 10, 10]), "malformed element"),
+        (annotation(2, 1e19, [10, 10, 10, 10]), "malformed element"),
+        (annotation(2, 7.5, [10, 10, 10, 10]), "malformed element"),
+        (annotation(2, 7, [10, 10, 10, 10], "text"), "malformed element"),
         ({"id": 2, "image_id": 7}, "malformed element"),
         ("no annotation", "malformed element"),
     ],
@@ -112,6 +115,8 @@ def test_rounding_does_not_put_a_box_off_the_page(coco_file):
         ([{"id": 8, "width": 10}], "broken entry"),
         ([{"id": "x", "width": 10, "height": 10}], "broken entry"),
         ([{"id": 8, "width": 201, "height": 200}], "wider than high"),
+        ([{"id": 1e300, "width": 10, "height": 10}], "broken entry"),
+        ([{"id": None, "width": 10, "height": 10}], "broken entry"),
         (["a page"], "broken entry"),
     ],
 )

@@ -94,6 +94,24 @@ def test_padding_changes_nothing():
     assert (broad["box"][:, 8:] == 0).all()
 
 
+def test_training_layouts_may_be_narrower_or_wider_than_the_samples():
+    """A set's batches are as wide as its largest layout, whatever the room that conditions have."""
+    reference, network = small()
+    texts = ["n=3 | title | text 0.2 0.2 0.1 0.1", "n=2"]
+    x = sampled(reference, network, texts, (1, 2)).x_0
+    t = torch.tensor([0.3, 0.6], dtype=torch.float64)
+    expected = reference.denoise(network, x, t, reference.encode(texts, "cpu"))
+    for width in (3, 12):
+        other = {
+            "box": torch.nn.functional.pad(x["box"], (0, 0, 0, width - 8)),
+            "label": torch.nn.functional.pad(x["label"], (0, width - 8)),
+            "mask": torch.nn.functional.pad(x["mask"], (0, width - 8)),
+        }
+        found = reference.denoise(network, other, t, reference.encode(texts, "cpu"))
+        torch.testing.assert_close(found["box"][:, :3], expected["box"][:, :3], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(found["label"][:, :3], expected["label"][:, :3], atol=1e-5, rtol=1e-4)
+
+
 def test_elements_have_no_order():
     """Permuted elements, with what is known of them, give permuted answers."""
     reference, network = small()
@@ -227,7 +245,7 @@ def test_what_is_known_roughly_holds_until_the_noise_is_as_small():
     condition = reference.encode(["n=2 | text ~0.5 ~0.5 ~0.1 0.1 | ? ~0.2 ? ? ?"], "cpu")
     for share, early in ((0.031, True), (0.029, False)):
         sigma = torch.tensor([2 * share], dtype=torch.float64)  # of boxes in [-1, 1]
-        fixed = Given.at(condition, torch.ones(1, dtype=torch.float64), sigma, 2 * reference.roughness).fixed
+        fixed = Given.at(condition, torch.ones(1, dtype=torch.float64), sigma, 2 * reference.roughness, 8).fixed
         assert fixed[0, 0].tolist() == [early, early, early, True]
         assert fixed[0, 1].tolist() == [early, False, False, False]
 

@@ -73,6 +73,7 @@ def test_fine_tuning_runs_and_writes_layouts(file, tmp_path, monkeypatch, capsys
         "--data.init_args.acceptance.init_args.k=2",
         "--collect.keep=[0.3, 0.5]",
         "--collect.draws=6",
+        "--trainer.check_val_every_n_epoch=1",
         *(["--model.handoff=0.3"] if file == "pgraft" else []),
     )
     fitted = run_lightning(["fit", *small])

@@ -9,8 +9,9 @@ guide of element i to the same guide of another element, 0 without another, and 
 Overlap. Of every ordered pair of elements the share of the first one's area that the second one covers.
 
 A trap: some code leaves padded elements, boxes of zeros, among the others to which guides are compared. Elements near
-the left or upper edge then look aligned, and the value falls with the amount of padding. Such variants are here under
-their papers' names, because only they compare with those papers' tables; nothing else should use them.
+the left or upper edge then look aligned, while an element that is alone on its page does not: the value depends on
+whether a batch is padded. Such variants are here under their papers' names, because only they compare with those
+papers' tables; nothing else should use them.
 
 References:
     Attribute-conditioned LayoutGAN, arXiv 2009.05284, sections 3.6.3 and 3.6.4. LayoutGAN, arXiv 1901.06767.

@@ -20,8 +20,11 @@ from graft_lightning.domains.layouts.metrics import distributions, matching
 from graft_lightning.domains.layouts.metrics.geometry import Batch
 from graft_lightning.types import MASK, SettingsError
 
-COMPARED = 1000
-"""Real layouts that samples are compared to by default."""
+ASSIGNED = 1000
+"""Real layouts among which assignments are sought by default; the time grows with the product of both numbers."""
+
+COMPARED = 10_000
+"""Real layouts whose distributions are compared with by default."""
 
 
 class OfLayouts(Metric):
@@ -69,12 +72,17 @@ class AgainstRealLayouts(OfLayouts):
 
     Args:
         real: real layouts.
-        count: how many of them, from the first on; `COMPARED` or all by default.
+        count: how many of them, drawn with seed 0; all by default, if they are no more than `most`.
         arguments: of torchmetrics.
+
+    Attributes:
+        most: real layouts that are looked at by default.
 
     Raises:
         SettingsError: if none are asked for.
     """
+
+    most = COMPARED
 
     def __init__(self, real: LayoutExamples, count: int | None = None, **arguments: Any) -> None:
         super().__init__(**arguments)
@@ -92,7 +100,8 @@ class AgainstRealLayouts(OfLayouts):
         known = self.real.layouts
         if self.count is not None and self.count > len(known):
             raise SettingsError(f"count={self.count}, but there are only {len(known)} real layouts; set it to less")
-        return list(known.subset(slice(0, self.count or COMPARED)).layouts())
+        order = torch.randperm(len(known), generator=torch.Generator().manual_seed(0))
+        return list(known.subset(order[: self.count or self.most].sort().values).layouts())
 
     @property
     def labels(self) -> int:
@@ -105,12 +114,13 @@ class MaxIoU(AgainstRealLayouts):
 
     Args:
         real: real layouts.
-        count: how many of them, from the first on; `COMPARED` or all by default.
+        count: how many of them, drawn with seed 0; all by default, if they are no more than `ASSIGNED`.
         variant: "layoutganpp", or "layoutflow", which passes over a label as a whole where two boxes have no area.
         arguments: of torchmetrics.
     """
 
     higher_is_better = True
+    most = ASSIGNED
 
     def __init__(
         self, real: LayoutExamples, count: int | None = None, variant: str = "layoutganpp", **arguments: Any
@@ -125,9 +135,10 @@ class MaxIoU(AgainstRealLayouts):
 
 
 class DocSim(AgainstRealLayouts):
-    """Mean DocSim with real layouts, under the best assignment of layouts. Its time grows with the product of both."""
+    """Mean DocSim with real layouts, under the best assignment of layouts. Compare equal numbers of both."""
 
     higher_is_better = True
+    most = ASSIGNED
 
     def value(self, layouts: list[Layout]) -> float:
         return matching.set_docsim(layouts, self.real_layouts)
