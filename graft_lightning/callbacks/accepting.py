@@ -65,6 +65,12 @@ def tell(
         rule.kl,
         rule.kl_cap,
     )
+    if module.pool_objective is not None and not module.pool_objective.by_rule:
+        log.info(
+            "%s weighs all draws by their rewards itself: %s has no say in training, and is what is compared with",
+            type(module.pool_objective).__name__,
+            type(data.acceptance).__name__,
+        )
     if selection.without_signal:
         texts = [opened.conditions[i] for i in selection.without_signal]
         log.warning("%d conditions without signal (all rewards equal), left out: %s", len(texts), texts[:5])

@@ -108,6 +108,12 @@ class Collect(L.Callback):
         if self.reward is None:
             return
         module, data = _both(trainer, pl_module)
+        asked = module.pool_objective
+        if self.rounds > 1 and module.in_step and asked is not None and asked.asks_drawing:
+            raise SettingsError(
+                f"collect.rounds={self.rounds} with model.objective={type(asked).__name__}, which compares with the "
+                "model that drew the round: sharded weights of then are not kept; use one round, or DDP"
+            )
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if callable(tries := getattr(callback, "try_rewards", None)):
                 tries(module, data)
@@ -206,6 +212,8 @@ class Collect(L.Callback):
         """Fills a round and hands it to the datamodule."""
         module.eval()
         filled = self.fill(trainer, module, data, index, denoiser)
+        if index:
+            module.drawn_again()
         module.train()
         selection = self.select(module, data, filled.round)
         folder = run_folder(trainer)

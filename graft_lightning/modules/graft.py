@@ -8,6 +8,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from graft_lightning.modules.denoising import DenoisingModule
+from graft_lightning.modules.drawing_model import DrawingModel, weights_now
 from graft_lightning.modules.stages import Stage, evaluations_of, halves, visited
 from graft_lightning.modules.trained_weights import write
 from graft_lightning.processes.denoiser import Denoiser
@@ -72,6 +73,7 @@ class PGraft(DenoisingModule):
         self.handoff, self.states, self.reverse = handoff, states, reverse
         self.guidance, self.lora = guidance, lora
         self.state_index = state_index(self.reference, handoff)
+        self.drew_with: dict[str, Tensor] = {}  # trained weights that drew the round in use; none in the first one
         self.strict_loading = lora is None  # a checkpoint of adapters lacks the frozen weights
 
     def _over_groups(self, guidance: str) -> PoolObjective | None:
@@ -173,6 +175,7 @@ class PGraft(DenoisingModule):
             return super().loss_of(batch)
         assert isinstance(batch, Groups)
         views = self.opened()
+        drawing = DrawingModel(views.trainable, views.network, self.drew_with) if self.drew_with else None
         loss = self.pool_objective.group_loss(
             views.trainable,
             views.frozen,
@@ -180,8 +183,14 @@ class PGraft(DenoisingModule):
             batch,
             self.reference.encode(batch.conditions, self.device),
             *self.loss_range(),
+            drawing,
         )
         return loss.value.mean(), loss
+
+    def drawn_again(self) -> None:
+        """Keeps the weights that a later round was drawn with, where the objective compares with them."""
+        if self.pool_objective is not None and self.pool_objective.asks_drawing:
+            self.drew_with = weights_now(self.opened().network)
 
     def sampling_denoiser(self) -> Denoiser:
         views = self.opened()
@@ -207,6 +216,8 @@ class PGraft(DenoisingModule):
         """Stores the level beside the fraction, which means nothing without its grid; of adapters, only them."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["handoff_level"] = self.handoff_level
+        if self.drew_with:
+            checkpoint["drew_with"] = self.drew_with
         if self.lora is not None:
             trained = self._trained_names()
             checkpoint["lora_strength"] = self._strength
@@ -219,6 +230,7 @@ class PGraft(DenoisingModule):
             SettingsError: naming both levels, or what is missing.
         """
         super().on_load_checkpoint(checkpoint)
+        self.drew_with = checkpoint.get("drew_with", {})
         stored = checkpoint.get("handoff_level", self.handoff_level)
         if stored != self.handoff_level:
             raise SettingsError(

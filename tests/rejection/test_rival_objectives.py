@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from graft_lightning.modules import Graft, PGraft
+from graft_lightning.modules.drawing_model import DrawingModel
 from graft_lightning.processes.noise import Noise
 from graft_lightning.processes.objectives import noisy
 from graft_lightning.processes.paths import CategoricalPath, CentredGaussianPath, GaussianPath
@@ -15,6 +16,7 @@ from graft_lightning.processes.times import TimeDistribution
 from graft_lightning.processes.weightings import OwnOutput
 from graft_lightning.rejection.acceptance import TopK
 from graft_lightning.rejection.objectives import AWM, DGPO, DPO, NFT, RAFT, RWR, UnselectedBaseline, advantages
+from graft_lightning.rejection.reference import LoRA
 from graft_lightning.rejection.selection import select
 from graft_lightning.types import Groups, SettingsError
 from tests.fakes import OUTPUTS, ModuleDenoiser, TinyReference
@@ -273,6 +275,12 @@ def test_nft_by_a_rule_is_graft_with_an_adaptive_weight():
     chosen = selection_of(rule=TopK(2))
     objective = NFT(optimality="accepted", negative=False, anchor=0.0)
     q = objective.weights(chosen)
+    assert (objective.by_rule, NFT().by_rule, UnselectedBaseline().by_rule, RWR(1.0).by_rule) == (
+        True,
+        False,
+        True,
+        False,
+    )
     assert torch.equal(q, chosen.accepted.double())
     x, at = torch.randn(6, 3), torch.full((6,), 0.4)
     _, slope = losses(objective, x, q[0].float(), at, at, "sample")
@@ -362,7 +370,7 @@ def test_anchored_awm_learns_what_selected_less_unselected_draws_teach(level):
     """Squared with anchor 1, at the reference and away from it: the losses differ by a constant."""
     x, start, weight = torch.randn(10, 3), torch.full((10,), 0.4), torch.randn(10)
     for at in (start, start + 0.7):
-        _, slope = losses(AWM("squared", anchor=1.0), x, weight, at, start, level=level)
+        _, slope = losses(AWM("squared", reference_anchor=0.0), x, weight, at, start, level=level)
         _, other = losses(UnselectedBaseline(OwnOutput()), x, weight + 1, at, start, level=level)
         torch.testing.assert_close(slope, other, atol=1e-4, rtol=1e-4)
 
@@ -405,3 +413,72 @@ def test_fields_count_by_their_weights_and_padding_not_at_all():
             torch.testing.assert_close(only[2], only[0] + 2 * only[1])
         assert (only[0] != only[1]).all()
         torch.testing.assert_close(value(kind(), 0.0), value(kind(), 100.0))
+
+
+def test_later_rounds_compare_with_the_model_that_drew_them():
+    """NFT and AWM at the drawing model, away from the reference: pulled as in the first round at the reference."""
+    x, at, weight = torch.randn(10, 3), torch.full((10,), 0.4), torch.rand(10)
+    process = Process(GaussianPath(Trigonometric()), OneLevel())
+    groups = Groups(x, [""] * 10, torch.arange(10), weight, torch.zeros(10), 10)
+    for objective in (NFT(anchor=0.0), AWM(reference_anchor=0.0)):
+        line, far = Line(at.clone()), Line(at + 5)
+        models = [ModuleDenoiser(one, "sample") for one in (line, far, Line(at.clone()))]
+        loss = objective.group_loss(*models[:2], process, groups, None, drawing=models[2])
+        (slope,) = torch.autograd.grad(loss.value.sum(), [line.slopes])
+        value, expected = losses(objective, x, weight, at, at, "sample")
+        torch.testing.assert_close(loss.value, value)
+        torch.testing.assert_close(slope, expected)
+    held = AWM(anchor=2.0, reference_anchor=0.5)
+    loss = held.group_loss(*models[:2], process, groups, None, drawing=models[2])
+    x_t = seen_of(x, GaussianPath(Trigonometric()), 0.0)[0]
+    torch.testing.assert_close(loss.value, value + 0.5 * (5 * x_t).square().mean(1), atol=1e-4, rtol=1e-4)
+    with pytest.raises(ValueError, match="keep one"):
+        AWM(anchor=0.0, reference_anchor=0.0)
+
+
+@pytest.mark.parametrize("lora", [None, LoRA(rank=2)], ids=["full", "lora"])
+def test_a_module_keeps_the_weights_that_drew_and_answers_with_them(lora):
+    """Also through a checkpoint; training goes on meanwhile, and its gradient is its own."""
+    module = Graft(reference=TinyReference(DDIM(8), dropout=0.5), objective=NFT(anchor=0.0), lora=lora)
+    module.configure_model()
+    trained = [p for p in module.network.parameters() if p.requires_grad]
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for p in trained:
+            p.add_(0.3 * torch.randn_like(p))
+    x, t = torch.randn(8, 2), torch.full((8,), 0.5, dtype=torch.float64)
+    condition = module.reference.encode(["left"] * 8, "cpu")
+    module.eval()
+    then = module.views.trainable(x, t, condition).detach()
+    module.drawn_again()
+    with torch.no_grad():
+        for p in trained:
+            p.add_(0.5)
+    now = module.views.trainable(x, t, condition).detach()
+    assert (now - then).abs().max() > 0.1
+    checkpoint = {"state_dict": dict(module.state_dict()), "global_step": 1}
+    module.on_save_checkpoint(checkpoint)
+    again = Graft(reference=TinyReference(DDIM(8)), objective=NFT(), lora=lora)
+    again.on_load_checkpoint(checkpoint)
+    module.train()
+    drawing = DrawingModel(module.views.trainable, module.network, again.drew_with)
+    torch.testing.assert_close(drawing(x, t, condition), then)
+    assert all(part.training for part in module.network.modules() if isinstance(part, nn.Dropout))
+    module.eval()
+    torch.testing.assert_close(module.views.trainable(x, t, condition).detach(), now)
+    groups = Groups(x, ["left"] * 8, torch.arange(8), torch.full((8,), 0.5), torch.zeros(8), 4)
+    module.loss_of(groups)[0].backward()
+    moved = max(p.grad.abs().max() for p in trained if p.grad is not None)
+    module.zero_grad()
+    module.drawn_again()
+    module.loss_of(groups)[0].backward()
+    at_rest = max(p.grad.abs().max() for p in trained if p.grad is not None)
+    assert moved > 1e-3
+    assert at_rest < 1e-5  # q = 1/2 where nothing has moved
+
+
+def test_objectives_without_a_drawing_model_keep_no_weights():
+    module = Graft(reference=TinyReference(DDIM(8)), objective=DGPO())
+    module.configure_model()
+    module.drawn_again()
+    assert module.drew_with == {}

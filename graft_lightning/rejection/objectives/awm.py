@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from graft_lightning.processes.weightings import OwnOutput
-from graft_lightning.ranges import Positive
+from graft_lightning.ranges import NonNegative
 from graft_lightning.rejection.objectives.advantages import LIMIT, advantages
 from graft_lightning.rejection.objectives.base import Answers, PoolObjective
 from graft_lightning.rejection.selection import Selection
@@ -17,31 +17,39 @@ TINY = 1e-10
 
 
 class AWM(PoolObjective):
-    """A l + anchor |f - f_ref|^2: l grows with the denoising loss d, A is the advantage, within +-1.
+    """A l + anchor |f - f_old|^2 + reference_anchor |f - f_ref|^2, means over elements; A the advantage, within +-1.
 
-    ``matching`` "root": l = 4 t [(d + 1e-10)^(1/4) - (1e-10)^(1/4)], t the noise's share sigma / (alpha + sigma), which
-    is a flow's own time; "squared": l = d. The first step's gradient is that of A l, on the policy that sampled.
+    l grows with the denoising loss d. ``matching`` "root": l = 4 t [(d + 1e-10)^(1/4) - (1e-10)^(1/4)], t the noise's
+    share sigma / (alpha + sigma), which is a flow's own time; "squared": l = d.
 
-    The anchor keeps negative weights from growing without bound. With "squared", an exact reference and anchor 1 it is
-    the loss of weights 1 + A: selected draws less unselected ones (`UnselectedBaseline`) have this gradient too. The
-    authors anchor to a slow average of the model (1) and to the reference (0.001); a pool is drawn by one model, which
-    is both, so that here they are one.
+    The anchors keep negative weights from growing without bound. With "squared" and anchor 1 alone, selected draws less
+    unselected ones (`UnselectedBaseline`) of weights 1 + A have this gradient; where the reference is exact its
+    minimiser is that of these weights. f_old is the model that drew the pool, in the first round the reference; the
+    authors take a slow average of the model for it.
 
     Args:
         matching: "root" or "squared".
-        anchor: how strongly the model is held.
+        anchor: to the model that drew the pool.
+        reference_anchor: to the reference.
         objective: arguments of `Objective`; the weighting is by default that of the network's own output.
     """
 
     method = "awm"
+    asks_drawing = True
     moves_continuously = True
 
     def __init__(
-        self, matching: Literal["root", "squared"] = "root", anchor: Positive = 1.001, **objective: Any
+        self,
+        matching: Literal["root", "squared"] = "root",
+        anchor: NonNegative = 1.0,
+        reference_anchor: NonNegative = 1e-3,
+        **objective: Any,
     ) -> None:
         super().__init__(**objective)
         self.weighting = self.weighting or OwnOutput()
-        self.matching, self.anchor = matching, anchor
+        if anchor + reference_anchor == 0:
+            raise ValueError("anchor=0 with reference_anchor=0: negative weights would drive the model off; keep one")
+        self.matching, self.anchor, self.reference_anchor = matching, anchor, reference_anchor
 
     def weights(self, selection: Selection) -> Tensor:
         return advantages(selection.rewards) / LIMIT
@@ -52,5 +60,6 @@ class AWM(PoolObjective):
             alpha, sigma = answers.process.schedule.coefficients(answers.seen.t)
             time = (sigma / (alpha + sigma)).to(error)
             error = 4 * time * ((error + TINY) ** 0.25 - TINY**0.25)
-        held = self.anchor * self.apart(answers)
+        held = self.anchor * self.apart(answers, answers.of_drawing)
+        held = held + self.reference_anchor * self.apart(answers, answers.of_reference)
         return torch.where(groups.rewards.isfinite(), groups.weight * error + held, 0.0)

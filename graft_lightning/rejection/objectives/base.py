@@ -30,6 +30,7 @@ class Answers:
         raw: its answer, by field.
         reference: the frozen reference, of the same output type.
         of_reference: its answer, by field, without gradient; empty where the objective does not ask it.
+        of_drawing: the answer of the model that drew the groups: the reference, and in later rounds what it had become.
     """
 
     seen: Noisy
@@ -39,6 +40,7 @@ class Answers:
     raw: State
     reference: Denoiser
     of_reference: State
+    of_drawing: State
 
 
 class PoolObjective(Objective, ABC):
@@ -51,6 +53,7 @@ class PoolObjective(Objective, ABC):
         method: what reports call it; a hand-off is added to it.
         same_noise: whether all draws of a group get the same level and noise.
         asks_reference: whether the reference answers too, one evaluation without gradient an example.
+        asks_drawing: whether the model that drew the round answers too, where that is not the reference.
         group: draws of a group, where the method fixes it.
         weighted_only: whether draws of weight 0 are left out of the groups.
         moves_continuously: whether the method is about fields that move in small steps, and not about classes.
@@ -59,9 +62,15 @@ class PoolObjective(Objective, ABC):
     method = "graft"
     same_noise = False
     asks_reference = True
+    asks_drawing = False
     group: int | None = None
     weighted_only = False
     moves_continuously = False
+
+    @property
+    def by_rule(self) -> bool:
+        """Whether what the acceptance rule says of a draw decides its weight."""
+        return type(self).weights is PoolObjective.weights
 
     def check(self, process: Process) -> None:
         """Refuses fields that the method is not defined for, and weights of fields that are not there.
@@ -110,14 +119,12 @@ class PoolObjective(Objective, ABC):
             total = total + self.field_weights.get(name, 1.0) * torch.where(moved, found, 0.0)
         return total
 
-    def apart(self, answers: Answers) -> Tensor:
-        """How far the trained model's answer is from the reference's, squared, on the scale of the denoising loss."""
+    def apart(self, answers: Answers, other: State) -> Tensor:
+        """How far the trained model's answer is from another one, squared, on the scale of the denoising loss."""
         settings = LossSettings(self.weighting)
         return self.over_fields(
             answers,
-            lambda name, path, field, output: path.apart(
-                answers.raw[name], answers.of_reference[name], field, output, settings
-            ),
+            lambda name, path, field, output: path.apart(answers.raw[name], other[name], field, output, settings),
         )
 
     @abstractmethod
@@ -134,6 +141,7 @@ class PoolObjective(Objective, ABC):
         level: float = 0.0,
         low: float | None = None,
         high: float | None = None,
+        drawing: Denoiser | None = None,
     ) -> Loss:
         """The loss of a batch of groups.
 
@@ -146,6 +154,7 @@ class PoolObjective(Objective, ABC):
             level: of the draws, as in `Objective.loss`.
             low: as there.
             high: as there.
+            drawing: the model that drew the groups, where that is not the reference.
         """
         self.check(process)
         noise = Noise(groups.shared_seeds if self.same_noise else groups.seeds, device_of(groups.x))
@@ -155,5 +164,9 @@ class PoolObjective(Objective, ABC):
         if self.asks_reference:
             with torch.no_grad():
                 of_reference = as_state(reference(seen.x_t, seen.levels, condition))
-        answers = Answers(seen, condition, process, trained, raw, reference, of_reference)
+        of_drawing = of_reference
+        if self.asks_drawing and drawing is not None:
+            with torch.no_grad():
+                of_drawing = as_state(drawing(seen.x_t, seen.levels, condition))
+        answers = Answers(seen, condition, process, trained, raw, reference, of_reference, of_drawing)
         return Loss(self.losses(answers, groups), seen.t)

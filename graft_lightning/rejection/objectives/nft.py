@@ -22,8 +22,8 @@ LEAST = 1e-5
 class NFT(PoolObjective):
     """(1 / mixing) [q |x+ - x_0|^2 / w+ + (1 - q) |x- - x_0|^2 / w-] + anchor |f - f_ref|^2, means over elements.
 
-    x+ = mixing x + (1 - mixing) x_ref and x- = (1 + mixing) x_ref - mixing x, x the data that the trained model
-    predicts and x_ref what the model predicts that drew the pool; w is the mean absolute error of each, without
+    x+ = mixing x + (1 - mixing) x_old and x- = (1 + mixing) x_old - mixing x, x the data that the trained model
+    predicts and x_old what the model predicts that drew the pool; w is the mean absolute error of each, without
     gradient. Above a hand-off x_0 is the target of (6b), and errors are multiplied by its kappa.
 
     With mixing 1, without the negative term and the anchor this is soft acceptance with A_i = q_i, not divided by its
@@ -38,6 +38,7 @@ class NFT(PoolObjective):
     """
 
     method = "nft"
+    asks_drawing = True
     moves_continuously = True
 
     def __init__(
@@ -52,6 +53,10 @@ class NFT(PoolObjective):
         self.weighting = self.weighting or OwnOutput()
         self.mixing, self.optimality, self.negative, self.anchor = mixing, optimality, negative, anchor
 
+    @property
+    def by_rule(self) -> bool:
+        return self.optimality == "accepted"
+
     def weights(self, selection: Selection) -> Tensor:
         """Q, in [0, 1]; 0 of draws that could not be judged, which `losses` leaves out."""
         if self.optimality == "accepted":
@@ -65,7 +70,7 @@ class NFT(PoolObjective):
         def value(name: str, path: Path[Any], field: Noised, output: Output) -> Tensor:
             ours, target = path.clean(answers.raw[name], field, output)
             with torch.no_grad():
-                drew, _ = path.clean(answers.of_reference[name], field, output)
+                drew, _ = path.clean(answers.of_drawing[name], field, output)
             total = q * adaptive(self.mixing * ours + (1 - self.mixing) * drew - target, field.mask)
             if self.negative:
                 away = (1 + self.mixing) * drew - self.mixing * ours
@@ -74,7 +79,7 @@ class NFT(PoolObjective):
 
         total = self.over_fields(answers, value)
         if self.anchor:
-            total = total + self.anchor * self.apart(answers)
+            total = total + self.anchor * self.apart(answers, answers.of_reference)
         return torch.where(groups.rewards.isfinite(), total, 0.0)
 
 
