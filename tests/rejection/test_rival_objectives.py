@@ -275,12 +275,7 @@ def test_nft_by_a_rule_is_graft_with_an_adaptive_weight():
     chosen = selection_of(rule=TopK(2))
     objective = NFT(optimality="accepted", negative=False, anchor=0.0)
     q = objective.weights(chosen)
-    assert (objective.by_rule, NFT().by_rule, UnselectedBaseline().by_rule, RWR(1.0).by_rule) == (
-        True,
-        False,
-        True,
-        False,
-    )
+    assert [o.by_rule for o in (objective, UnselectedBaseline(), NFT(), RWR(1.0))] == [True, True, False, False]
     assert torch.equal(q, chosen.accepted.double())
     x, at = torch.randn(6, 3), torch.full((6,), 0.4)
     _, slope = losses(objective, x, q[0].float(), at, at, "sample")
@@ -459,6 +454,7 @@ def test_a_module_keeps_the_weights_that_drew_and_answers_with_them(lora):
     checkpoint = {"state_dict": dict(module.state_dict()), "global_step": 1}
     module.on_save_checkpoint(checkpoint)
     again = Graft(reference=TinyReference(DDIM(8)), objective=NFT(), lora=lora)
+    again.configure_model()
     again.on_load_checkpoint(checkpoint)
     module.train()
     drawing = DrawingModel(module.views.trainable, module.network, again.drew_with)
