@@ -10,7 +10,7 @@ from graft_lightning.modules import PGraft
 from graft_lightning.processes.noise import Noise, trajectory_seeds
 from graft_lightning.rejection.collection import Collection
 from graft_lightning.rejection.pool import TrajectoryPool
-from tests.runs import DRAWS, PROMPTS, launch
+from tests.runs import DRAWS, PROMPTS, assert_same_weights, launch, weights_of
 
 SHORT = {"trainer.max_steps": 1, "trainer.limit_val_batches": 0, "evaluate.baseline": False}
 
@@ -236,6 +236,24 @@ def test_the_second_round_is_drawn_from_the_current_model(tmp_path):
     ).x_0
     torch.testing.assert_close(second.column("x_0").flatten(0, 1), expected, rtol=0, atol=1e-5)
     assert not torch.allclose(first.column("x_0").flatten(0, 1), expected, atol=1e-2)
+
+
+@pytest.mark.parametrize("name", ["NFT", "AWM"])
+def test_a_later_round_is_compared_with_the_model_that_drew_it_also_after_a_resume(tmp_path, name):
+    """Ten steps in rounds of five, and the same in two runs that are cut inside the second one: the same weights."""
+    objective = {"class_path": f"graft_lightning.rejection.objectives.{name}"}
+    every = {"save_top_k": -1, "every_n_train_steps": 1, "filename": "{step}"}
+    keep_all = {"class_path": "ModelCheckpoint", "init_args": every}
+    changes = {"model.objective": objective, "collect.rounds": 2, "trainer.callbacks": [keep_all]}
+    whole = launch("fit", tmp_path, changes)
+    assert whole.model.method == f"p{name.lower()}@0.25"
+    at_five = PGraft.load_from_checkpoint(tmp_path / "run/checkpoints/step=5.ckpt")
+    at_seven = tmp_path / "run/checkpoints/step=7.ckpt"
+    kept = dict(at_five.network.named_parameters())
+    assert whole.model.drew_with.keys() == kept.keys()
+    assert all(torch.equal(whole.model.drew_with[key], kept[key]) for key in kept)
+    resumed = launch("fit", tmp_path, changes, f"--ckpt_path={at_seven}")
+    assert_same_weights(weights_of(whole), weights_of(resumed))
 
 
 def test_the_stream_goes_on_in_the_second_round(tmp_path):
