@@ -15,6 +15,7 @@ from graft_lightning.datamodules.accepted import AcceptedTrajectories
 from graft_lightning.durable import write_text
 from graft_lightning.modules.graft import PGraft
 from graft_lightning.rejection.acceptance import Acceptance
+from graft_lightning.rejection.objectives import PoolObjective
 from graft_lightning.rejection.pool import Round
 from graft_lightning.rejection.selection import Selection, mean_of_all
 from graft_lightning.runs import COLLECTED
@@ -66,11 +67,7 @@ def tell(
         rule.kl_cap,
     )
     if module.pool_objective is not None and not module.pool_objective.by_rule:
-        log.info(
-            "%s weighs all draws by their rewards itself: %s has no say in training, and is what is compared with",
-            type(module.pool_objective).__name__,
-            type(data.acceptance).__name__,
-        )
+        _tell_aim(module.pool_objective, selection, type(data.acceptance).__name__)
     if selection.without_signal:
         texts = [opened.conditions[i] for i in selection.without_signal]
         log.warning("%d conditions without signal (all rewards equal), left out: %s", len(texts), texts[:5])
@@ -94,6 +91,23 @@ def tell(
     }
     trainer.logger.log_metrics(metrics, step=trainer.global_step)
     log_figure(trainer, "collect/acceptance", accepted_figure(selection, opened.conditions))
+
+
+def _tell_aim(objective: PoolObjective, selection: Selection, rule: str) -> None:
+    """What an objective that weighs draws itself can reach in this round, where it is known."""
+    name, weights = type(objective).__name__, objective.aim(selection)
+    log.info("%s weighs draws by their rewards itself: %s has no say in training", name, rule)
+    if weights is None:
+        return
+    signal = (objective.weights(selection) != 0).any(1) & selection.rewards.isfinite().any(1)
+    rewards = torch.where(selection.rewards.isfinite(), selection.rewards.double(), 0.0)
+    reached = float(((weights * rewards).sum(1) / weights.sum(1))[signal].mean())
+    if (weights < 0).any():
+        log.info("%s aims at a mean reward of about %.3f in this round", name, reached)
+        return
+    share = weights / weights.sum(1, keepdim=True)
+    kl = torch.special.xlogy(share, share * share.shape[1]).sum(1)[signal].mean()
+    log.info("%s aims at a mean reward of %.3f in this round, %.2f nats (KL) from what drew it", name, reached, kl)
 
 
 def _record(

@@ -15,7 +15,7 @@ from graft_lightning.processes.schedules import RectifiedFlow, Trigonometric
 from graft_lightning.processes.times import TimeDistribution
 from graft_lightning.processes.weightings import OwnOutput
 from graft_lightning.rejection.acceptance import TopK
-from graft_lightning.rejection.objectives import AWM, DGPO, DPO, NFT, RAFT, RWR, UnselectedBaseline, advantages
+from graft_lightning.rejection.objectives import AWM, DGPO, DPO, NFT, RAFT, RWR, UnselectedBaseline, advantages, nft
 from graft_lightning.rejection.reference import LoRA
 from graft_lightning.rejection.selection import select
 from graft_lightning.types import Groups, SettingsError
@@ -478,3 +478,47 @@ def test_objectives_without_a_drawing_model_keep_no_weights():
     module.configure_model()
     module.drawn_again()
     assert module.drew_with == {}
+
+
+def test_what_a_round_aims_at():
+    chosen = selection_of(rule=TopK(2))
+    tilt = 1 + advantages(REWARDS) / 5
+    torch.testing.assert_close(AWM().aim(chosen), tilt)
+    torch.testing.assert_close(NFT(1.0).aim(chosen), tilt)
+    torch.testing.assert_close(NFT(0.1).aim(chosen), 10 * tilt - 9)
+    torch.testing.assert_close(UnselectedBaseline().aim(chosen), chosen.relative)
+    torch.testing.assert_close(NFT(optimality="accepted", negative=False).aim(chosen), chosen.relative)
+    assert RAFT().aim(chosen)[:2].max(1).values.tolist() == [6, 6]
+    for objective in (AWM(), NFT(), RWR(0.3), RAFT()):
+        assert objective.aim(chosen).mean(1) == pytest.approx(1.0)
+    assert DPO().aim(chosen) is None
+    assert DGPO().aim(chosen) is None
+
+
+def test_the_minimiser_of_nft_is_the_step_that_it_names(monkeypatch):
+    """Squares in place of adaptive ones: x_old + E[(2 q - 1)(x_0 - x_old)] / mixing, of constant answers."""
+    monkeypatch.setattr(nft, "adaptive", lambda error, mask: error.square().mean(1))
+    x, q, old, mixing = torch.tensor([[1.0], [-1.0]]), torch.tensor([0.8, 0.3]), 0.25, 0.5
+    answer = nn.Parameter(torch.zeros(()))
+
+    class Constant(nn.Module):
+        def __init__(self, value):
+            super().__init__()
+            self.value = value
+
+        def forward(self, x_t, t, condition):
+            return self.value * torch.ones_like(x_t)
+
+    process = Process(GaussianPath(Trigonometric()), OneLevel())
+    groups = Groups(x, [""] * 2, torch.arange(2), q, torch.zeros(2), 2)
+    models = [ModuleDenoiser(Constant(value), "sample") for value in (answer, torch.tensor(old))]
+
+    def slope(at):
+        with torch.no_grad():
+            answer.fill_(at)
+        value = NFT(mixing, anchor=0.0).group_loss(*models, process, groups, None).value.mean()
+        return float(torch.autograd.grad(value, [answer])[0])
+
+    found = slope(0.0) / (slope(0.0) - slope(1.0))  # of a parabola
+    expected = old + ((2 * q - 1) * (x.squeeze(1) - old)).mean() / mixing
+    assert found == pytest.approx(float(expected), abs=1e-5)

@@ -54,6 +54,9 @@ class AWM(PoolObjective):
     def weights(self, selection: Selection) -> Tensor:
         return advantages(selection.rewards) / LIMIT
 
+    def aim(self, selection: Selection) -> Tensor:
+        return 1 + self.weights(selection)
+
     def losses(self, answers: Answers, groups: Groups) -> Tensor:
         error = self.of(answers.raw, answers.seen, answers.trained, answers.process)
         if self.matching == "root":

@@ -67,6 +67,17 @@ class PoolObjective(Objective, ABC):
     weighted_only = False
     moves_continuously = False
 
+    def aim(self, selection: Selection) -> Tensor | None:
+        """The weights, of mean 1, of the distribution that one round leads to, ``(conditions, draws)``.
+
+        What a round can reach, and the KL that it may spend, follow from them. None where the method names no such
+        distribution; to first order, and perhaps negative, where weights are signed.
+
+        Args:
+            selection: as in `weights`.
+        """
+        return selection.relative if self.by_rule else None
+
     @property
     def by_rule(self) -> bool:
         """Whether what the acceptance rule says of a draw decides its weight."""

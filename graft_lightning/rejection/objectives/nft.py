@@ -26,6 +26,9 @@ class NFT(PoolObjective):
     predicts and x_old what the model predicts that drew the pool; w is the mean absolute error of each, without
     gradient. Above a hand-off x_0 is the target of (6b), and errors are multiplied by its kappa.
 
+    Without the adaptive weight the minimiser is x_old + E[(2 q - 1)(x_0 - x_old) | x_t] / mixing: to first order the
+    tilt 1 + (2 q - 1) / mixing. With mixing 1 that is a small step, at most from 0 to 2; rounds add up.
+
     With mixing 1, without the negative term and the anchor this is soft acceptance with A_i = q_i, not divided by its
     mean, and an adaptive weight; with q "accepted" by a rule that accepts or rejects it is GRAFT with that weight.
 
@@ -63,6 +66,13 @@ class NFT(PoolObjective):
             return selection.share
         q = (0.5 + advantages(selection.rewards) / (2 * LIMIT)).clamp(0, 1)
         return q * selection.rewards.isfinite()
+
+    def aim(self, selection: Selection) -> Tensor:
+        q = self.weights(selection)
+        if not self.negative:
+            return q / q.mean(1, keepdim=True).clamp_min(1e-12)
+        finite = selection.rewards.isfinite()
+        return 1 + torch.where(finite, (2 * q - 1) / self.mixing, 0.0)
 
     def losses(self, answers: Answers, groups: Groups) -> Tensor:
         q = groups.weight

@@ -35,6 +35,9 @@ class RWR(PoolObjective):
         weights = (rewards / self.temperature).softmax(1) * rewards.shape[1]
         return weights.nan_to_num(0.0)  # of a condition without any finite reward
 
+    def aim(self, selection: Selection) -> Tensor:
+        return self.weights(selection)
+
     def losses(self, answers: Answers, groups: Groups) -> Tensor:
         return groups.weight * self.of(answers.raw, answers.seen, answers.trained, answers.process)
 
@@ -55,6 +58,9 @@ class RAFT(PoolObjective):
         finite = selection.rewards.isfinite()
         best = selection.rewards.double().masked_fill(~finite, -torch.inf).argmax(1, keepdim=True)
         return torch.zeros(finite.shape, dtype=torch.float64).scatter(1, best, 1.0) * finite
+
+    def aim(self, selection: Selection) -> Tensor:
+        return self.weights(selection) * selection.rewards.shape[1]
 
     def losses(self, answers: Answers, groups: Groups) -> Tensor:
         return self.of(answers.raw, answers.seen, answers.trained, answers.process)
