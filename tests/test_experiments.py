@@ -11,6 +11,7 @@ import safetensors.torch  # before anything in it is replaced
 import torch
 import yaml
 
+from graft_lightning import domains
 from graft_lightning.callbacks import Collect
 from graft_lightning.cli.chain import arguments
 from graft_lightning.cli.lightning import GraftCLI, run_lightning
@@ -103,6 +104,7 @@ def parser():
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
         patch.setattr(GraftCLI, "only_asked", False)
+        domains.load_all()
         patch.setattr(GraftCLI, "_run_subcommand", lambda self, subcommand: None)
         patch.setattr(GraftCLI, "instantiate_classes", lambda self: None)
         return run_lightning(["fit", f"--config={RUNS[0]}"]).parser

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from graft_lightning.callbacks.files import WriteSamples
-from graft_lightning.runs import CONFIG, checkpoints, last_records, run_folder
+from graft_lightning.runs import CONFIG, TUNED, checkpoints, last_records, run_folder
 
 US = "python -m graft_lightning"
 
@@ -71,6 +71,16 @@ def _of_collection(cli: Any, folder: Path) -> Iterator[str]:
     yield f"next: {US} pool {_quoted(Path(cli.datamodule.pool))}, to look at it; or the same command with `fit`"
 
 
+def _of_placebo(cli: Any, folder: Path) -> Iterator[str]:
+    yield "next: the same command with `tune`, which chooses settings, or with `fit`"
+
+
+def _of_tuning(cli: Any, folder: Path) -> Iterator[str]:
+    yield f"tried: {folder / TUNED}"
+    if cli.trainer.tuned.point is not None:
+        yield f"next: {US} fit --config {_quoted(folder / 'tuned.yaml')}"
+
+
 def _of_what_is_planned(cli: Any, folder: Path) -> Iterator[str]:
     yield "next: the same command with `fit`"
 
@@ -82,6 +92,8 @@ TOLD: dict[str, Callable[[Any, Path], Iterator[str]]] = {
     "predict": _of_samples,
     "plan": _of_what_is_planned,
     "diagnose": _of_what_is_planned,
+    "placebo": _of_placebo,
+    "tune": _of_tuning,
     "collect": _of_collection,
 }
 """The last lines, by command."""

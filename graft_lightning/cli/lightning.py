@@ -253,7 +253,7 @@ class GraftCLI(LightningCLI):
         path = run_folder(trainer) / "tuned.yaml"
         text = yaml.safe_dump(unresolved(with_settings(kept, found.point, weightings)), sort_keys=False)
         write_text(path, f"# Chosen by tune; fit --config {path}\n{text}")
-        print(f"Written: {path}\n  python -m graft_lightning fit --config {path}")
+        print(f"Written: {path}")
 
     def _parse_ckpt_path(self) -> None:
         """Leaves the configuration as it was written: hyper-parameters of a checkpoint never override it in silence."""

@@ -78,7 +78,7 @@ OWN: dict[str, tuple[Option, ...]] = {
         Option("budget", "800", "gradient steps in all"),
         RATES,
         AVERAGES,
-        Option("caps", "[15]", "also try the weightings min(1 / alpha^2, cap)"),
+        Option("caps", "[15.0]", "also try the weightings min(1 / alpha^2, cap)"),
         Option("baselines", "[own,unselected]", "also train selected less unselected draws"),
         SAMPLES,
     ),

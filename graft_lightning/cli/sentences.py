@@ -45,12 +45,10 @@ def sentence(message: str, sources: Sequence[Any] = ()) -> str:
         name = absent[1] or absent[2]
         where = [p for source in sources for p in _lacking(name, source, keys[-1] if keys else "")]
         return f"{where[0] if where else f'{key}.{name}'.strip('.')} is not set; it has no default"
-    for last, shown in ((keys[-1] if keys else "", value[1] if value else ""), ("class_path", CLASS.search(what))):
-        named = shown[1] if isinstance(shown, re.Match) else shown
-        if named and last:
-            for source in sources:
-                if path := path_of(last, named, source):
-                    return f"{path}: {what}"
+    for last, shown in ((keys[-1] if keys else "", value), ("class_path", CLASS.search(what))):
+        for source in sources if last and shown else ():
+            if path := path_of(last, str(shown[1]) if shown else "", source):
+                return f"{path}: {what}"
     return f"{key}: {what}" if key else what
 
 
@@ -100,9 +98,11 @@ def read_yaml(file: Path) -> Any:
     try:
         return yaml.safe_load(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        number = content[: error.start].count(b"\n") + 1
-        raise SettingsError(f"{file}, line {number}: the file is not in UTF-8; save it in that encoding") from None
+        line = content[: error.start].count(b"\n") + 1
+        raise SettingsError(f"{file}, line {line}: the file is not in UTF-8; save it in that encoding") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        raise SettingsError(f"{file}{line}: no YAML ({getattr(error, 'problem', None) or first_line(error)})") from None
+        where = f", line {mark.line + 1}" if mark else ""
+        raise SettingsError(
+            f"{file}{where}: no YAML ({getattr(error, 'problem', None) or first_line(error)})"
+        ) from None

@@ -106,6 +106,6 @@ def _of_a_process(text: str) -> tuple[str, int]:
 
 def _descendants(kind: type) -> Iterator[type]:
     yield kind
-    below: type
-    for below in kind.__subclasses__():
-        yield from _descendants(below)
+    below: list[type] = kind.__subclasses__()
+    for found in below:
+        yield from _descendants(found)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import lightning as L
@@ -47,9 +47,9 @@ def tune(
 ) -> Tuned:
     """Chooses settings; the same for every method, since all it needs is a loss and a validation reward.
 
-    A quarter of the budget goes into the placebo of every learning rate. Rates at which the reward falls by itself,
-    significantly and whatever the average, are left out (all but the smallest, if all do). The rest is shared evenly by
-    the weightings and baselines at every other rate; each run is evaluated after a quarter, a half and all of its
+    A quarter of the budget goes into placebos: of every learning rate with every weighting and baseline. Where the
+    reward falls by itself, significantly and whatever the average, that setting is left out (all but the smallest rate,
+    if all do). The rest is shared evenly by the others; each run is evaluated after a quarter, a half and all of its
     steps, with every average. What wins has the highest lower end of the interval of the paired difference from the
     base: above 0, or nothing is chosen.
 
@@ -67,23 +67,21 @@ def tune(
     own = own_rate(runs.module)
     tried = sorted(set(rates or (own * factor for factor in SPREAD)), reverse=True)
     kinds = [(weighting, baseline) for weighting in (OWN, *runs.weightings) for baseline in baselines]
-    short = int(budget * PLACEBO_SHARE) // len(tried)
-    left = budget - short * len(tried)
-    if short < LEAST or left // (len(tried) * len(kinds)) < LEAST:
-        least = max(int(LEAST * len(tried) / PLACEBO_SHARE), int(LEAST * len(tried) * len(kinds) / (1 - PLACEBO_SHARE)))
+    every = [Setting(rate, weighting, baseline) for rate in tried for weighting, baseline in kinds]
+    short = int(budget * PLACEBO_SHARE) // len(every)
+    left = budget - short * len(every)
+    if short < LEAST:
         raise SettingsError(
-            f"budget={budget} gradient steps for {len(tried)} rates and {len(kinds)} losses: at least {least + 1} are "
-            f"needed, so that each run has {LEAST}"
+            f"budget={budget} gradient steps for {len(tried)} rates and {len(kinds)} losses: at least "
+            f"{int(LEAST * len(every) / PLACEBO_SHARE)} are needed, so that each run has {LEAST}"
         )
     unselected: list[Point] = []
-    with progress(len(tried), "Placebo") as bar:
-        for rate in tried:
-            unselected += runs.run(Setting(rate), [short], averages, selected=False)
+    with progress(len(every), "Placebo") as bar:
+        for setting in every:
+            unselected += runs.run(setting, [short], averages, selected=False)
             bar.update()
-    fit = [
-        rate for rate in tried if any(not p.reward["high"] < 0 for p in unselected if p.setting.lr == rate)
-    ] or tried[-1:]
-    settings = [Setting(rate, weighting, baseline) for rate in fit for weighting, baseline in kinds]
+    still = {replace(p.setting, average=0.0) for p in unselected if not p.reward["high"] < 0}
+    settings = [setting for setting in every if setting in still] or every[-len(kinds) :]
     each = left // len(settings)
     steps = sorted({max(1, each // 4), max(1, each // 2), each})
     points: list[Point] = []
@@ -99,7 +97,7 @@ def tune(
         "budget": budget,
         "gradient_steps": runs.spent,
         "rates": tried,
-        "fit": fit,
+        "fit": [setting.name for setting in settings],
         "chosen": None if chosen is None else recorded(chosen),
         "placebo": [recorded(point) for point in unselected],
         "tried": [recorded(point) for point in points],
@@ -113,10 +111,9 @@ def tune(
 def text_of(record: Mapping[str, Any], unselected: Sequence[Point], points: Sequence[Point], best: Point | None) -> str:
     """What ``tune`` prints."""
     reward = record["reward"]
-    left_out = [rate for rate in record["rates"] if rate not in record["fit"]]
-    told = (
-        f"Left out, for the reward falls by itself: lr {', '.join(f'{r:.3g}' for r in left_out)}." if left_out else ""
-    )
+    names = dict.fromkeys(replace(p.setting, average=0.0).name for p in unselected)
+    left_out = [name for name in names if name not in record["fit"]]
+    told = f"Left out, for the reward falls by itself: {'; '.join(left_out)}." if left_out else ""
     verdict = (
         f"Nothing beats the base ({reward} {record['base'][reward]:.3f}) within this budget: keep it, or change the "
         "reward, the rule or the budget."

@@ -115,7 +115,8 @@ def test_the_short_page_is_what_the_parser_takes(capsys, tmp_path, command):
         if option.key == "model":
             assert found == "PGraft"
         else:
-            assert str(found).lower() == str(yaml.safe_load(option.example)).lower(), option.key
+            wanted = yaml.safe_load(option.example)
+            assert found == wanted or str(found).lower() == str(wanted).lower(), option.key
             assert found != at(config, option.key) or option.key in ("data.acceptance", "trainer.accelerator"), option
 
 

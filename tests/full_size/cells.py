@@ -118,7 +118,8 @@ def _pipeline_layer(setting: Setting, name: str, dtype: str, side: int | None) -
         "data": {"init_args": data},
         "collect": {"reward": judge, "draws": 2, "keep": [0.25], "batch_size": 1},
         "evaluate": {"rewards": [judge], "baseline": False},
-        "model": {"init_args": {"reference": {"init_args": reference}}},
+        # one step shall have an effect beyond the rounding of bfloat16, or its proof could not see it
+        "model": {"init_args": {"reference": {"init_args": reference}, "optimizer": {"init_args": {"lr": 0.01}}}},
         "trainer": _trainer(
             setting, accumulate_grad_batches=1, precision="bf16-mixed" if dtype == "bf16" else "32-true"
         ),

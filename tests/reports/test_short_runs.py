@@ -1,6 +1,7 @@
 """Short runs are those of a fit with the same settings; placebo and tune leave nothing but what they say."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -116,7 +117,7 @@ def test_what_collects_nothing_has_no_placebo(tmp_path, capsys):
 
 
 class Scripted:
-    """Short runs whose outcome is written down: placebo loses at large rates, the gain has its best rate."""
+    """Short runs whose outcome is written down, by rate and step; with the baseline a placebo never loses."""
 
     reward, base, weightings = "r", {"r": 0.4}, {}
 
@@ -130,9 +131,10 @@ class Scripted:
         points = []
         for step in steps:
             for average in averages:
-                mean = (self.gain if selected else self.placebo)(setting.lr, step)
+                held = setting.baseline == "unselected" and not selected
+                mean = 0.0 if held else (self.gain if selected else self.placebo)(setting.lr, step)
                 interval = {"mean": mean, "low": mean - 0.05, "high": mean + 0.05, "n": 64}
-                points.append(Point(Setting(setting.lr, average=average), step, {"r": interval}, 0.1))
+                points.append(Point(replace(setting, average=average), step, {"r": interval}, 0.1))
         return points
 
 
@@ -155,6 +157,14 @@ def test_rates_that_lose_under_placebo_are_left_out_and_the_surest_gain_is_chose
     assert (found.point.setting.lr, found.record["chosen"]["step"]) == (0.3, 150)
     assert runs.spent <= 400
     assert "Left out, for the reward falls by itself: lr 1." in found.text
+
+
+def test_a_baseline_has_a_placebo_of_its_own(tmp_path):
+    """What is left out of the plain loss may be fit with the baseline."""
+    runs, found = tuned(tmp_path, lambda lr, s: -0.3, lambda lr, s: lr / 2, baselines=["own", "unselected"])
+    assert found.record["fit"] == [f"lr {rate}, less unselected" for rate in ("1", "0.3", "0.1")]
+    assert found.point.setting == Setting(1.0, baseline="unselected")
+    assert runs.spent <= 400
 
 
 def test_of_equal_gains_the_shorter_run_is_chosen(tmp_path):
