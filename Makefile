@@ -47,7 +47,7 @@ bench-gpu: $(READY) ## The same with the real architectures on one GPU: 8 minute
 full-size: $(READY) ## Every published architecture once, random weights, by the commands; hours on two cores, resumable
 	OMP_NUM_THREADS=1 $(PY) -m tests.full_size $(if $(QM7),--molecules "$(abspath $(QM7))")
 
-reproduce: $(READY) ## The larger comparison that the README quotes: about an hour, resumable
+reproduce: $(READY) ## The larger comparison, in the README of the digits: about an hour, resumable
 	$(PY) -m graft_lightning sweep experiments/digits/reproduce.yaml
 
 reproduce-inverse-noise: $(READY) ## Base, Gaussian and neural noise correctors of a flow: at most an hour, resumable

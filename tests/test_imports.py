@@ -22,6 +22,7 @@ LAYERS = {
     "types": 0,
     "statistics": 0,
     "durable": 0,
+    "shipped": 0,
     "sealed": 0,
     "identity": 0,
     "runs": 1,

@@ -46,6 +46,7 @@ from graft_lightning.durable import write_text
 from graft_lightning.refusals import Refusal, SettingsError
 from graft_lightning.reports.tuning import with_settings
 from graft_lightning.runs import run_folder
+from graft_lightning.shipped import config_file, importable
 
 BLOCKS = ("data", "collect", "evaluate", "best", "model", "trainer")
 """What a configuration is made of, whatever the command."""
@@ -122,6 +123,7 @@ class GraftCLI(LightningCLI):
             "parser_kwargs": {"parser_mode": "omegaconf"},
         }
         _quieten()
+        importable()
         given = ours | arguments
         words = _words(given.get("args"))
         asked = {name: skip for name, skip in self.subcommands().items() if name in words}
@@ -264,14 +266,16 @@ def run_lightning(args: Sequence[str] | None = None) -> GraftCLI:
         SystemExit: 2 on a bad configuration or bad input, 1 where something else goes wrong; with one message.
     """
     with telling():
-        line = _words(args)
+        line = _with_shipped(_words(args))
+        if args is None:
+            sys.argv[1:] = line  # which Lightning starts its processes with
         _read_sources(line)
         note_secrets(line)
         keep_freed_memory()
         return GraftCLI(
             save_config_kwargs={"overwrite": True},
             seed_everything_default=0,
-            args=None if args is None else list(args),
+            args=None if args is None else line,
         )
 
 
@@ -280,6 +284,19 @@ def _words(args: Any) -> list[str]:
     if args is None:
         return sys.argv[1:]
     return [str(word) for word in args] if isinstance(args, list | tuple) else [str(args)]
+
+
+def _with_shipped(words: Sequence[str]) -> list[str]:
+    """The words of a command line, in which configurations that are not there are those that ship."""
+    found = []
+    for before, word in zip(["", *words], words, strict=False):
+        option, is_set, value = word.partition("=")
+        if before in ("-c", "--config"):
+            word = str(config_file(word))
+        elif is_set and option in ("-c", "--config"):
+            word = f"{option}={config_file(value)}"
+        found.append(word)
+    return found
 
 
 def _with_files(words: Sequence[str]) -> list[str]:

@@ -5,6 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from graft_lightning.shipped import config_file
+
 
 def run_pool(args: Sequence[str]) -> None:
     """Says what a pool holds, writes its samples as files, or takes a person's verdicts on them as a reward.
@@ -23,7 +25,7 @@ def run_pool(args: Sequence[str]) -> None:
     parser.add_argument("--round", type=int, help="of which round; all by default")
     parser.add_argument("--draws", type=int, help="at most so many samples of each condition, the first ones")
     parser.add_argument(
-        "--config", type=Path, help="configuration that filled the pool; by default the run's or its own"
+        "--config", type=config_file, help="configuration that filled the pool; by default the run's or its own"
     )
     parser.add_argument(
         "--verdicts",

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from graft_lightning.shipped import config_file
+
 
 def run_rescore(args: Sequence[str]) -> None:
     """Scores the samples that a pool holds by further rewards; nothing is drawn. Resumable, by several processes too.
@@ -24,7 +26,7 @@ def run_rescore(args: Sequence[str]) -> None:
     )
     parser.add_argument("--anew", action="store_true", help="put the scores of a reward that has changed aside")
     parser.add_argument(
-        "--config", type=Path, help="configuration that filled the pool; by default the run's or its own"
+        "--config", type=config_file, help="configuration that filled the pool; by default the run's or its own"
     )
     parser.add_argument("--batch_size", type=int, default=256, help="samples scored at a time")
     parser.add_argument("--accelerator", default="auto", help="cpu, gpu; what there is by default")

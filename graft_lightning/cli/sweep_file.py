@@ -12,6 +12,7 @@ from typing import Any
 from graft_lightning.cli.chain import Cell, CellChain, identity
 from graft_lightning.cli.sentences import read_yaml
 from graft_lightning.identity import digest_of
+from graft_lightning.shipped import config_file
 
 KEYS = {"folder", "jobs", "threads", "settings", "cells", "chains", "report", "records", "submitit"}
 REFILLED = "pool"
@@ -52,7 +53,7 @@ def read_plan(file: Path, folder: Path | None = None, records: Path | bool = Tru
     Raises:
         ValueError: naming the key, if a chain asks for a cell that is not there, or a key is unknown.
     """
-    text = read_yaml(file)
+    text = read_yaml(config_file(file))
     if not isinstance(text, dict):
         raise ValueError(f"{file} is no sweep, but a {type(text).__name__}; keys are {', '.join(sorted(KEYS))}")
     unknown = set(text) - KEYS
@@ -70,7 +71,9 @@ def read_plan(file: Path, folder: Path | None = None, records: Path | bool = Tru
             raise ValueError(f"{file}: cell {name} has unknown keys {sorted(wrong)}")
         settings = {**text.get("settings", {}), **cell.get("settings", {})}
         for filled, filled_settings in each(name, settings, cell.get("each", {})):
-            cells[filled] = Cell(filled, cell["commands"], cell["config"], filled_settings)
+            cells[filled] = Cell(
+                filled, cell["commands"], [str(config_file(f)) for f in cell["config"]], filled_settings
+            )
     chains = []
     for chain in text["chains"]:
         asked = {name: fnmatch.filter(cells, name) for name in chain["cells"]}

@@ -8,11 +8,12 @@ from typing import Any
 from torch import nn
 
 from graft_lightning.refusals import damaged
+from graft_lightning.shipped import shipped
 from graft_lightning.tensors import load_into, read_tensors, write_tensors
 from graft_lightning.types import SettingsError
 
-DATA = Path(__file__).resolve().parents[3] / "data"
-"""The folder of small files that ship with a checkout."""
+DATA = shipped("data")
+"""The folder of small files that ship with the package."""
 
 
 def save_weights(network: nn.Module, path: Path, config: dict[str, Any], provenance: dict[str, Any]) -> None:

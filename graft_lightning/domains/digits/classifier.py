@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from graft_lightning.domains.digits.data import crops, digits, place
 from graft_lightning.domains.digits.prompts import BOTTOM, LEFT, RIGHT, TOP
+from graft_lightning.shipped import shipped
 from graft_lightning.tensors import load_into, read_tensors, write_tensors
 
-CLASSIFIER_FILE = Path(__file__).parents[3] / "data" / "digits" / "classifier.safetensors"
+CLASSIFIER_FILE = shipped("data/digits/classifier.safetensors")
 NONE = 10
 """The class of crops that show no digit."""
 
