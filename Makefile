@@ -1,5 +1,6 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench reproduce reproduce-inverse-noise reproduce-molecules reproduce-qm7 tensorboard clean
+.PHONY: help demo test test-faults check format bench bench-gpu full-size reproduce reproduce-inverse-noise \
+	reproduce-molecules reproduce-qm7 reproduce-layouts reproduce-rico tensorboard clean
 
 PYTHON ?= $(shell python3.11 -V >/dev/null 2>&1 && echo python3.11 || echo python3)
 PY := .venv/bin/python
@@ -22,6 +23,9 @@ demo: $(READY) ## GRAFT and P-GRAFT on handwritten digits, with a report, in min
 test: $(READY) ## Every test, slow ones too
 	$(PY) -m pytest -q -n $(WORKERS) --dist worksteal
 
+test-faults: $(READY) ## Kills, damaged files, full disks, mistaken configurations, failing processes; prints its counts
+	$(PY) -m pytest -q tests/faults
+
 check: $(READY) ## Lint, format, types, import contract and the fast tests
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
@@ -32,10 +36,18 @@ format: $(READY) ## Let ruff mend what it can
 	.venv/bin/ruff check --fix
 	.venv/bin/ruff format
 
-bench: $(READY) ## Throughput against a bare loop, start-up time, pool read rate
+QM7 ?=
+
+bench: $(READY) ## What the framework adds to a step, pool, start-up: a table and runs/bench/bench.json, 10 minutes
 	$(PY) -m tests.bench
 
-reproduce: $(READY) ## The larger comparison that the README quotes: about an hour, resumable
+bench-gpu: $(READY) ## The same with the real architectures on one GPU: 8 minutes, no network, runs/bench/bench_gpu.json
+	$(PY) -m tests.bench_gpu
+
+full-size: $(READY) ## Every published architecture once, random weights, by the commands; hours on two cores, resumable
+	OMP_NUM_THREADS=1 $(PY) -m tests.full_size $(if $(QM7),--molecules "$(abspath $(QM7))")
+
+reproduce: $(READY) ## The larger comparison, in the README of the digits: about an hour, resumable
 	$(PY) -m graft_lightning sweep experiments/digits/reproduce.yaml
 
 reproduce-inverse-noise: $(READY) ## Base, Gaussian and neural noise correctors of a flow: at most an hour, resumable
@@ -44,7 +56,6 @@ reproduce-inverse-noise: $(READY) ## Base, Gaussian and neural noise correctors 
 reproduce-molecules: $(READY) ## GRAFT and P-GRAFT on small molecules, with controls: an hour and a half, resumable
 	$(PY) -m graft_lightning sweep experiments/molecules/reproduce.yaml
 
-QM7 ?=
 QM7_DATA := data/qm7_xyz.tar.gz
 QM7_WEIGHTS := runs/molecules/qm7.safetensors
 
@@ -53,6 +64,20 @@ reproduce-qm7: $(READY) ## The same on real molecules, QM7 of QM7=FILE (an archi
 		{ echo "QM7 is needed: make reproduce-qm7 QM7=path/to/qm7_xyz.tar.gz"; exit 2; }
 	@test -e $(QM7_WEIGHTS) || OMP_NUM_THREADS=1 $(PY) -m graft_lightning fit --config experiments/molecules/qm7_pretrain.yaml
 	$(PY) -m graft_lightning sweep experiments/molecules/reproduce_qm7.yaml
+
+reproduce-layouts: $(READY) ## GRAFT and P-GRAFT on procedural pages, with controls: half an hour, resumable
+	$(PY) -m graft_lightning sweep experiments/layouts/reproduce.yaml
+
+RICO ?=
+RICO_DATA := data/rico.txt
+RICO_WEIGHTS := runs/layouts/rico.safetensors
+
+reproduce-rico: $(READY) ## The same on real screens, Rico of RICO=FILE (its text form), pre-training included: resumable
+	@test -e $(RICO_DATA) || { test -e "$(RICO)" && ln -s "$(abspath $(RICO))" $(RICO_DATA); } || \
+		{ echo "Rico is needed: make reproduce-rico RICO=path/to/rico.txt"; exit 2; }
+	@test -e $(RICO_WEIGHTS) || OMP_NUM_THREADS=1 $(PY) -m graft_lightning fit \
+		--config experiments/layouts/rico_pretrain.yaml --config experiments/layouts/rico_cpu.yaml
+	$(PY) -m graft_lightning sweep experiments/layouts/reproduce_rico.yaml
 
 tensorboard: $(READY) ## Dashboards of everything under runs/
 	.venv/bin/tensorboard --logdir runs

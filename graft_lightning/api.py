@@ -6,8 +6,10 @@ Every name is imported when it is first used: this module by itself loads nothin
     processes   `Process`, `GaussianPath`, `CategoricalPath`, schedules, samplers, `Objective`, `Noise`
     rewards     `CallableReward` (a function), `Reward` (to derive from), `WeightedSum`
     pools       `Collection` (draws, scores, keeps), `TrajectoryPool`, acceptance rules
-    streams     `AcceptedStream` of a pool, `TensorStream` of data at hand
-    Lightning   `PGraft`, `Graft`, `AcceptedTrajectories`
+    streams     `AcceptedStream` and `GroupStream` of a pool, `TensorStream` of data at hand
+    objectives  `RWR`, `RAFT`, `NFT`, `AWM`, `DGPO`, `DPO`, `UnselectedBaseline`, over whole groups of a pool;
+                `PoolObjective` to derive from
+    Lightning   `PGraft`, `Graft`, `AcceptedTrajectories`; `DurableCheckpoints`, a plugin of the Trainer
     samples     `sample`, of a view of a reference or of a module; `open_run`, the module of a run or checkpoint
 """
 
@@ -15,6 +17,7 @@ import importlib
 from typing import Any
 
 _HOMES = {
+    "checkpoints": ("DurableCheckpoints",),
     "processes.denoiser": ("Denoiser", "Guided"),
     "processes.grids": ("Explicit", "Leading", "Linspace", "Powered", "Shifted", "Uniform"),
     "processes.interleaved": ("Interleaved",),
@@ -51,6 +54,8 @@ _HOMES = {
         "TopK",
     ),
     "rejection.accepted": ("AcceptedStream", "TensorStream"),
+    "rejection.grouped": ("GroupStream",),
+    "rejection.objectives": ("AWM", "DGPO", "DPO", "NFT", "PoolObjective", "RAFT", "RWR", "UnselectedBaseline"),
     "rejection.collection": ("Collection",),
     "rejection.own_model": ("OwnModel",),
     "rejection.pool": ("TrajectoryPool",),
@@ -67,6 +72,7 @@ _HOMES = {
     "modules.pretrain": ("Pretrain",),
     "callbacks.collect": ("Collect",),
     "callbacks.evaluate": ("Evaluate",),
+    "callbacks.keep_best": ("KeepBest",),
     "cli.loading": ("open_run",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

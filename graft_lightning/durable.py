@@ -1,32 +1,125 @@
-"""Writing files so that a kill or a full disk leaves the old one or the new one, never a part of one."""
+"""Writing files so that a kill or a full disk leaves the old one or the new one, never a part of one.
 
+Everything that a run keeps is written here: beside its place, on the same file system, then synchronised and renamed.
+"""
+
+import contextlib
+import json
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO, cast
+
+LONGEST = 200
+"""Characters of a file's name that its temporary name repeats; file systems allow 255 bytes."""
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A place to write a file to; it becomes ``path`` at the end of the block, in one step, once it is on disk.
+
+    Yields:
+        A path in the same folder, which is made if absent; the name is hidden and ends in ``.tmp``.
+
+    Raises:
+        OSError: if it cannot be written; what was there before is untouched, and nothing else is left.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name[:LONGEST]}.{secrets.token_hex(4)}.tmp")
+    try:
+        yield temporary
+        sync_file(temporary)
+        os.replace(temporary, path)
+    except OSError as error:
+        if error.errno is not None and error.filename in (None, str(temporary)):
+            raise OSError(error.errno, error.strerror, str(path)) from None
+        raise
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text beside its place, makes it durable, and puts it there in one step.
+    """Writes a text in UTF-8.
 
     Raises:
         OSError: if it cannot be written; what was there before is untouched.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with open(temporary, "x", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes bytes.
+
+    Raises:
+        OSError: if they cannot be written; what was there before is untouched.
+    """
+    with replacing(path) as temporary, open(temporary, "xb") as file:
+        file.write(content)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Adds a line to a file of lines; made if absent, with its folder.
+
+    It begins a line of its own, also after one that a killed process did not finish: that one is cut off, for nothing
+    can be read of it. Where the line cannot be written, the file ends where it did. Lines are JSON.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = not path.exists()
+    with open(path, "ab+", buffering=0) as opened:
+        file = cast(BinaryIO, opened)
+        end, lacking = _end_of_lines(file)
+        try:
+            file.truncate(end)
+            _write_all(file, lacking + line.encode("utf-8") + b"\n")
             os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
+        except OSError:
+            with contextlib.suppress(OSError):
+                file.truncate(end)
+            raise
+    if fresh:
+        sync_folder(path.parent)
 
 
-def sync_folder(folder: Path) -> None:
-    """Makes the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def _write_all(file: BinaryIO, content: bytes) -> None:
+    view = memoryview(content)
+    while view:
+        view = view[file.write(view) :]
+
+
+def _end_of_lines(file: BinaryIO) -> tuple[int, bytes]:
+    """Where the last whole line ends, in bytes, and what it lacks: a line break, where all but that was written."""
+    end = file.seek(0, os.SEEK_END)
+    position, tail = end, b""
+    while position:
+        start = max(0, position - 65536)
+        file.seek(start)
+        tail = file.read(position - start) + tail
+        position = start
+        if b"\n" in tail:
+            break
+    unfinished = tail[tail.rfind(b"\n") + 1 :]
+    try:
+        json.loads(unfinished)
+    except ValueError:  # also of bytes that are no text, and of none
+        return end - len(unfinished), b""
+    return end, b"\n"
+
+
+def sync_file(path: Path) -> None:
+    """Makes what a file holds durable."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes the names in a folder durable."""
+    sync_file(folder)

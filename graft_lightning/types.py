@@ -8,11 +8,13 @@ takes it as it is.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from graft_lightning.refusals import SettingsError as SettingsError
 
 FIELD = "x"
 """The field of a state that users see as a plain tensor."""
@@ -25,10 +27,6 @@ State = dict[str, Tensor]
 
 StateLike = Tensor | Mapping[str, Tensor]
 """What users give and get: ``(batch, *shape)``, or a mapping of such fields."""
-
-
-class SettingsError(ValueError):
-    """Settings that contradict each other; the message names the key, the value and what would be right."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +61,46 @@ class Batch:
     weight: Tensor
 
     def to(self, device: Any, non_blocking: bool = False) -> "Batch":
-        """The same batch on ``device`` (seeds stay where generators live: on the CPU)."""
-        return Batch(on_device(self.x, device), self.conditions, self.seeds, self.weight.to(device))
+        """The same batch on ``device``; its seeds stay on the CPU, from where `Noise` takes them.
+
+        Args:
+            device: where the model is.
+            non_blocking: ignored: nothing waits for a copy to a GPU, and everything for one from there.
+        """
+        return self._moved(lambda tensor: sent(tensor, device), {"seeds"})
+
+    def pinned(self) -> "Batch":
+        """The same batch in memory from which a GPU copies by itself, while the program goes on."""
+        return self._moved(Tensor.pin_memory, set())
+
+    def _moved(self, move: Callable[[Tensor], Tensor], without: set[str]) -> Any:
+        """The same with every tensor moved, but for the fields named."""
+        own = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in without | {"x"}}
+        moved: dict[str, Any] = {name: move(value) for name, value in own.items() if isinstance(value, Tensor)}
+        return replace(self, x=map_fields(move, self.x) if isinstance(self.x, Tensor | Mapping) else self.x, **moved)
+
+
+@dataclass(frozen=True)
+class Groups(Batch):
+    """Draws of a pool in groups, one group after the other, each of one condition: accepted ones and rejected ones.
+
+    Attributes:
+        weight: what each draw counts, as an objective over groups has made it of all rewards; may be 0 or negative.
+        rewards: float ``(batch,)``; not finite where a draw could not be judged.
+        size: draws in a group, by which the batch is divisible.
+    """
+
+    rewards: Tensor
+    size: int
+
+    @property
+    def shared_seeds(self) -> Tensor:
+        """The seed of its first draw for every draw of a group: the same level and noise for all of them."""
+        return self.seeds[:: self.size].repeat_interleave(self.size)
+
+    def by_group(self, values: Tensor) -> Tensor:
+        """Values ``(batch, ...)`` as ``(groups, size, ...)``."""
+        return values.unflatten(0, (-1, self.size))
 
 
 @dataclass(frozen=True)
@@ -106,6 +142,14 @@ def on_device(x: Any, device: Any) -> Any:
     if isinstance(x, dict):
         return {name: field.to(device) for name, field in x.items()}
     return x.to(device) if hasattr(x, "to") else x
+
+
+def sent(tensor: Tensor, device: Any) -> Tensor:
+    """The same tensor on ``device``, to which it is on its way: what uses it there waits by itself, the host does not.
+
+    Only from pinned memory (`Batch.pinned`) does a copy to a GPU not wait. A copy to the CPU is complete.
+    """
+    return tensor.to(device, non_blocking=torch.device(device).type != "cpu")
 
 
 def take(x: Any, index: Any) -> Any:

@@ -3,9 +3,9 @@
 Timed parts alternate, and the median of their ratios is printed, so that a busy machine disturbs both sides alike.
 """
 
+import argparse
+import json
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -17,6 +17,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from graft_lightning.cli.allocator import keep_freed_memory
 from graft_lightning.datamodules.accepted import AcceptedTrajectories
 from graft_lightning.domains.digits import DigitPrompts, DigitReference
 from graft_lightning.modules.graft import PGraft
@@ -28,6 +29,7 @@ from graft_lightning.rejection.acceptance import TopK
 from graft_lightning.rejection.collection import Collection
 from graft_lightning.rejection.reference import FrozenDenoiser
 from graft_lightning.rejection.reward import Reward
+from tests.benchmarks import report
 from tests.domains.text_to_image.throughput import loops
 
 REPEATS = 9
@@ -167,9 +169,77 @@ def molecules(count: int = 1000) -> tuple[float, dict[str, float]]:
     return sampled, costs | {"keys (canonical SMILES)": seconds(partial(reference.keys, samples.clone()))}
 
 
-def main() -> None:
-    """Prints the table."""
+def digits() -> dict[str, Any]:
+    """The real network of digits: sampling, training, and how long a batch of the pool takes."""
+    reference = DigitReference(sampler=DDPM(steps=STEPS, clip_sample=1.0))
+    sampled, bare = sampling(reference)
+    print(f"  sampling  {sampled:.3f} of a bare loop's throughput (goal 0.97; {SAMPLES / bare:.0f} samples/s bare)")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        data = filled_pool(folder, reference)
+        trained, bare = training(reference, data, folder)
+        step = bare / TRAINING_STEPS
+        print(f"  training  {trained:.3f} of a bare loop's throughput (goal 0.95; {step * 1e3:.1f} ms a step bare)")
+        read = statistics.median(seconds(partial(data.read, range(64 * i, 64 * i + 64))) for i in range(50))
+        print(f"  pool read {read * 1e3:.2f} ms a batch of 64, {read / step:.3f} of a training step", flush=True)
+    return {"sampling": sampled, "training": trained, "training_ms_bare": step * 1e3, "pool_read_ms": read * 1e3}
+
+
+def small_pipelines() -> dict[str, float]:
+    """Our sampler against the loops of small pipelines of diffusers."""
+    found = {}
+    for name, eta in (("sd2", 0.0), ("sd2", 1.0), ("sdxl", 0.0), ("sd3", 0.0)):
+        share, bare = ratio(*loops(name, eta))
+        found[f"{name}, eta {eta:g}"] = share
+        print(f"  {name}, eta {eta:g}  {share:.3f} of its own throughput (goal 0.97; {bare:.2f} s a call)", flush=True)
+    return found
+
+
+def small_molecules() -> dict[str, float]:
+    """Samples a second of the shipped reference, and what rewards cost beside."""
+    sampled, judged = molecules()
+    print(f"  {1000 / sampled:.0f} samples/s; of that time judging takes")
+    for name, cost in judged.items():
+        print(f"    {name:<26} {cost / sampled:.3f} (goal 0.1; {cost:.2f} s for 1,000)", flush=True)
+    return {"samples_a_second": 1000 / sampled} | {name: cost / sampled for name, cost in judged.items()}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measures everything, part by part; prints it, and writes one JSON file."""
+    parser = argparse.ArgumentParser(
+        prog="make bench", description="What the framework adds to a step, in ratios taken in one run. 10 minutes."
+    )
+    parser.add_argument("--out", type=Path, default=Path("runs/bench/bench.json"), help="the JSON file")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="which parts")
+    options = parser.parse_args(arguments)
     torch.set_num_threads(1)
+    quieten()
+    keep_freed_memory()  # as every command does
+    found = report.machine()
+    for part in options.only:
+        title, measure = PARTS[part]
+        print(f"{title}\n", end="", flush=True)
+        found[part] = measure()
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    print(f"written to {options.out}")
+
+
+PARTS: dict[str, tuple[str, Callable[[], Any]]] = {
+    "free_networks": (
+        f"Networks that cost nothing (goals: sampling 1.5, training 2, digits 1 ms above Lightning)\n{report.HEAD}",
+        report.free_networks,
+    ),
+    "pool_reads": ("Reading the pool", report.pool_reads),
+    "around": ("Around the steps", report.around),
+    "digits": ("Digits, the real network", digits),
+    "pipelines": ("Small pipelines of diffusers", small_pipelines),
+    "molecules": ("Molecules, the shipped reference", small_molecules),
+}
+
+
+def quieten() -> None:
+    """What libraries say in every run."""
     import logging
     import warnings
 
@@ -179,32 +249,9 @@ def main() -> None:
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
     warnings.filterwarnings("ignore")
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    reference = DigitReference(sampler=DDPM(steps=STEPS, clip_sample=1.0))
-    share, bare = sampling(reference)
-    print(f"sampling      {share:.3f} of a bare loop's throughput (goal 0.97; {SAMPLES / bare:.0f} samples/s bare)")
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        data = filled_pool(folder, reference)
-        share, bare = training(reference, data, folder)
-        step = bare / TRAINING_STEPS
-        print(f"training      {share:.3f} of a bare loop's throughput (goal 0.95; {step * 1e3:.1f} ms a step bare)")
-        read = statistics.median(seconds(partial(data.read, range(64 * i, 64 * i + 64))) for i in range(50))
-        print(f"pool read     {read * 1e3:.2f} ms a batch of 64, {read / step:.3f} of a training step")
-    sampled, judged = molecules()
-    print(f"molecules     {1000 / sampled:.0f} samples/s; rewards cost of that:")
-    for name, cost in judged.items():
-        print(f"  {name:<22} {cost / sampled:.3f} (goal 0.1; {cost:.2f} s for 1,000)")
-    for name, eta in (("sd2", 0.0), ("sd2", 1.0), ("sdxl", 0.0), ("sd3", 0.0)):
-        share, bare = ratio(*loops(name, eta))
-        print(f"{name}, eta {eta:g}    {share:.3f} of the pipeline's own throughput (goal 0.97; {bare:.2f} s a call)")
-    helping = statistics.median(_run("-m", "graft_lightning", "--help") for _ in range(3))
-    importing = statistics.median(_run("-c", "import lightning") for _ in range(3))
-    print(f"--help        {helping:.2f} s, {helping / importing:.3f} of `import lightning` ({importing:.2f} s)")
-
-
-def _run(*arguments: str) -> float:
-    return seconds(lambda: subprocess.run([sys.executable, *arguments], check=True, capture_output=True))
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.ERROR)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from torch import Tensor
 from graft_lightning.cli.lightning import GraftCLI, run_lightning
 from graft_lightning.domains.digits import DigitReference
 from graft_lightning.processes.samplers import DDPM
+from graft_lightning.rejection.acceptance import TopK
 from graft_lightning.rejection.reward import Reward
 
 NETWORK = {"width": 32, "depth": 1}
@@ -37,6 +38,23 @@ class Ink(Reward):
     def __call__(self, samples: Tensor, conditions: Sequence[str]) -> Tensor:
         self._scored += len(conditions)
         return samples.flatten(1).mean(1)
+
+
+class Paper(Ink):
+    """Mean darkness: training the tiny reference on whatever samples makes them brighter, and loses it."""
+
+    def __call__(self, samples: Tensor, conditions: Sequence[str]) -> Tensor:
+        return 1 - super().__call__(samples, conditions)
+
+
+class Worst(TopK):
+    """The K with the lowest reward: what is trained on them loses."""
+
+    def probability(self, rewards: Tensor, keys: Tensor | None = None) -> Tensor:
+        return super().probability(-rewards, keys)
+
+    def accept(self, rewards: Tensor, keys: Tensor | None, uniforms: Tensor) -> Tensor:
+        return super().accept(-rewards, keys, uniforms)
 
 
 class Failing(Ink):
@@ -152,6 +170,7 @@ def tiny_config(folder: Path, changes: Mapping[str, Any] | None = None) -> dict[
             "rewards": [{"class_path": "tests.runs.Ink"}],
             "metrics": [{"class_path": "graft_lightning.domains.base.Diversity"}],
         },
+        "best": {"on": False},  # ten steps gain nothing: every run would end where it began
         "model": {
             "class_path": "PGraft",
             "init_args": {

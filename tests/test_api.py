@@ -1,4 +1,4 @@
-"""The flat library surface: complete, light, and enough for the script that the README shows."""
+"""The flat library surface: complete, light, and enough for the script that the guide shows."""
 
 import doctest
 import re
@@ -13,7 +13,7 @@ from graft_lightning import api
 from graft_lightning.rejection import acceptance
 from graft_lightning.statistics import interval
 
-README = Path(__file__).parents[1] / "README.md"
+GUIDE = Path(__file__).parents[1] / "experiments/guides/own_loop.md"
 HEAVY = {"lightning", "torch", "diffusers", "transformers", "peft", "rdkit", "matplotlib", "sklearn"}
 
 
@@ -69,11 +69,11 @@ def test_the_mathematics_comes_without_lightning():
 
 
 def script():
-    (block,) = re.findall(r"### From Python\n.*?```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    (block,) = re.findall(r"```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
     return block
 
 
-def test_the_script_of_the_readme_raises_its_reward(tmp_path, monkeypatch, capsys):
+def test_the_script_of_the_guide_raises_its_reward(tmp_path, monkeypatch, capsys):
     """By the paired difference of the same seeds; and a second reading of the pool draws nothing."""
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)

@@ -1,6 +1,5 @@
 """Every YAML under experiments/ is parsed and built; slow: each is run, two steps long."""
 
-import contextlib
 import json
 import re
 import shutil
@@ -12,10 +11,11 @@ import safetensors.torch  # before anything in it is replaced
 import torch
 import yaml
 
+from graft_lightning import domains
 from graft_lightning.callbacks import Collect
 from graft_lightning.cli.chain import arguments
 from graft_lightning.cli.lightning import GraftCLI, run_lightning
-from graft_lightning.cli.sweep import Plan, read_plan
+from graft_lightning.cli.sweep_file import Plan, read_plan
 from graft_lightning.domains.base.weights import DATA
 from graft_lightning.modules import RealData
 from graft_lightning.rejection.pool import TrajectoryPool
@@ -30,7 +30,8 @@ LAYERS = [file for file in FILES if file not in SWEEPS + RUNS]
 
 @cache
 def plan_of(file: Path) -> Plan:
-    with contextlib.chdir(ROOT):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
         return read_plan(file, Path("/nowhere"))
 
 
@@ -99,8 +100,11 @@ def shown_commands(file: Path) -> list[list[str]]:
 
 @pytest.fixture(scope="module")
 def parser():
-    """The parser of the command line, built once."""
-    with contextlib.chdir(ROOT), pytest.MonkeyPatch.context() as patch:
+    """The parser of the command line, built once, for all commands."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        patch.setattr(GraftCLI, "only_asked", False)
+        domains.load_all()
         patch.setattr(GraftCLI, "_run_subcommand", lambda self, subcommand: None)
         patch.setattr(GraftCLI, "instantiate_classes", lambda self: None)
         return run_lightning(["fit", f"--config={RUNS[0]}"]).parser
@@ -239,7 +243,8 @@ def test_an_experiment_runs(file, tmp_path, monkeypatch):
     assert {row["method"] for row in records} == {fitted.model.method, *(["base"] if "collect" in text else [])}
     assert all(figure["n"] > 0 for row in records for figure in row["metrics"].values())
     if "collect" in text:
-        assert TrajectoryPool.open(tmp_path / "pool").statistics()["trajectories"] == 30
+        drawn = min(text["collect"].get("rounds", 1), 2)  # a second round follows the only epoch, where there are any
+        assert TrajectoryPool.open(tmp_path / "pool").statistics()["trajectories"] == 30 * drawn
     run_lightning(["test", *line, f"--ckpt_path={tmp_path}/run/checkpoints/last.ckpt"])
     run_lightning(["predict", *line, f"--ckpt_path={tmp_path}/run/checkpoints/last.ckpt"])
     assert (DATA / "digits" / "reference.safetensors").read_bytes() == before

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from graft_lightning.identity import content, describe, differences, digest, digest_of, is_users
+from graft_lightning.identity.description import source_text
 from graft_lightning.identity.files import MANY, _read
 from graft_lightning.rejection.acceptance import TopK
 
@@ -30,6 +31,7 @@ from elsewhere import Base, shifted
 
 SCALE = 2.0
 TABLE = {{"a": 1.0}}
+TABLE.update(b=1)
 SEEN = []
 CALLS = 0
 
@@ -108,16 +110,40 @@ def scorers(tmp_path, monkeypatch):
         ("WEIGHT = 1.0", "WEIGHT = -1.0"),
         ("OFFSET = 0.25", "OFFSET = 0.5"),
         ('"a": 1.0', '"a": 2.0'),
+        ("TABLE.update(b=1)", "TABLE.update(b=2)"),
         ("max(x, 0)", "min(x, 0)"),
         ("threshold=0.5", "threshold=0.6"),
     ],
-    ids=["method", "constant", "function", "base", "import", "module", "imported", "table", "late", "setting"],
+    ids=[
+        "method",
+        "constant",
+        "function",
+        "base",
+        "import",
+        "module",
+        "imported",
+        "table",
+        "filled",
+        "late",
+        "setting",
+    ],
 )
 def test_whatever_a_users_class_consists_of_counts(scorers, old, new):
     before = describe(scorers().Scorer())
     after = describe(scorers([(old, new)]).Scorer())
     assert before != after
     assert describe(scorers().Scorer()) == before
+
+
+def test_a_difference_names_the_functions_and_values_that_were_edited(scorers):
+    before = describe(scorers().Scorer())
+    for edit, key in (
+        (("return SCALE * x", "return -SCALE * x"), "scorers.scaled"),
+        (("OFFSET = 0.25", "OFFSET = 0.5"), "value of scorers.OFFSET"),
+        (("max(x, 0)", "min(x, 0)"), "late.clipped"),
+    ):
+        (line,) = differences(before, describe(scorers([edit]).Scorer()))
+        assert line.startswith(f"source_text.{key}: '"), line
 
 
 def test_what_a_users_class_does_not_use_does_not_count(scorers):
@@ -206,6 +232,54 @@ def test_lambdas_and_inner_functions_are_told_apart():
     found = [digest_of(describe(value)) for value in several]
     assert len(set(found)) == len(found)
     assert [digest_of(describe(value)) for value in several] == found
+
+
+def weighted(weights):
+    return lambda x: [weight * x for weight in weights]
+
+
+def test_a_captured_list_counts_unless_the_function_writes_to_it():
+    one, two = weighted([1, 2]), weighted([1, 3])
+    assert describe(one) != describe(two)
+    assert describe(one) == describe(weighted([1, 2]))
+    assert describe(lambda x, scales=[1]: scales) != describe(lambda x, scales=[2]: scales)
+    before = describe(weighted)
+    assert describe(weighted) == before
+
+
+class Keeps:
+    """Keeps its arguments behind underscores, and loads the rest late."""
+
+    def __init__(self, scale, model="none"):
+        self._scale, self._model, self._calls = scale, None, 0
+        self.__model = model
+
+    def use(self):
+        self._model, self._calls = object(), self._calls + 1
+
+
+def test_arguments_behind_an_underscore_count_and_what_is_loaded_late_does_not():
+    keeps = Keeps(1.0)
+    before = describe(keeps)
+    assert before != describe(Keeps(2.0))
+    assert before != describe(Keeps(1.0, "large"))
+    keeps.use()
+    assert describe(keeps) == before
+
+
+def test_lambdas_of_one_line_are_told_apart_where_code_has_no_columns():
+    """As before Python 3.11, whose code objects know lines alone."""
+    k = 3
+    numbers = [lambda x: x + 1, lambda x: x + k]
+    names = [lambda x: x, lambda y: y]
+    nested = [lambda x: abs(x), lambda x: (lambda y: y)(x)]
+    pairs = numbers, names, nested
+    texts = [[source_text(f).split("\n")[1] for f in pair] for pair in pairs]
+    assert texts == [
+        ["lambda x: x + 1", "lambda x: x + k"],
+        ["lambda x: x", "lambda y: y"],
+        ["lambda x: abs(x)", "lambda x: (lambda y: y)(x)"],
+    ]
 
 
 def test_functions_without_a_file_are_told_apart():

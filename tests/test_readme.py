@@ -1,4 +1,4 @@
-"""The commands of runs in the README files are parsed and built as they stand there; none is run.
+"""The commands of runs in the README files and guides are parsed and built as they stand there; none is run.
 
 Those of one file and nothing else are not built again: `test_experiments` builds every file.
 """
@@ -15,7 +15,8 @@ from graft_lightning.domains.text_to_image.rewards import PickScore
 from graft_lightning.rejection.acceptance import TopK
 
 ROOT = Path(__file__).parents[1]
-FILES = sorted(path.relative_to(ROOT) for path in [ROOT / "README.md", *(ROOT / "experiments").rglob("README.md")])
+PLACES = [ROOT / "README.md", *(ROOT / "graft_lightning").glob("*.md"), *(ROOT / "experiments").rglob("*.md")]
+FILES = sorted(path.relative_to(ROOT) for path in PLACES)
 RUNS = {"fit", "validate", "test", "predict", "plan", "diagnose"}
 
 

@@ -4,9 +4,11 @@ from graft_lightning.callbacks.alarms import Alarms
 from graft_lightning.callbacks.collect import Collect
 from graft_lightning.callbacks.ema import TrainableEMA
 from graft_lightning.callbacks.evaluate import Evaluate
+from graft_lightning.callbacks.failures import TellOthers
 from graft_lightning.callbacks.files import SaveReference, WriteSamples
 from graft_lightning.callbacks.inversion_measures import HeldOutNoise, RoundTrips
 from graft_lightning.callbacks.invert import Invert
+from graft_lightning.callbacks.keep_best import KeepBest
 from graft_lightning.callbacks.measures import FlopsPerSample
 
 __all__ = [
@@ -16,8 +18,10 @@ __all__ = [
     "FlopsPerSample",
     "HeldOutNoise",
     "Invert",
+    "KeepBest",
     "RoundTrips",
     "SaveReference",
+    "TellOthers",
     "TrainableEMA",
     "WriteSamples",
 ]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from graft_lightning.callbacks.sample_facts import Facts, blank_share, diversity, duplicate_share
+from graft_lightning.ranges import NonNegative
 from graft_lightning.runs import ALARMS, append_record, read_records
 from graft_lightning.statistics import finite_mean, interval
 
@@ -29,10 +30,10 @@ class Alarms:
     """
 
     on: bool = True
-    diversity: float = 0.5
-    blank: float = 0.01
-    duplicates: float = 0.05
-    change: float = 1e-3
+    diversity: NonNegative = 0.5
+    blank: NonNegative = 0.01
+    duplicates: NonNegative = 0.05
+    change: NonNegative = 1e-3
     judges: bool = True
 
 
@@ -137,16 +138,16 @@ def gaps(reward: str, now: Scores, base: Scores) -> list[Gap]:
     for judge in now:
         if judge == reward or not {reward, judge} <= base.keys() & now.keys():
             continue
-        rises = {name: _rises(now[name], base[name]) for name in (reward, judge)}
+        found_of = {name: rises(now[name], base[name]) for name in (reward, judge)}
         units = {name: _deviation(base[name]) for name in (reward, judge)}
-        if len(rises[reward]) < 2 or len(rises[reward]) != len(rises[judge]) or not all(units.values()):
+        if len(found_of[reward]) < 2 or len(found_of[reward]) != len(found_of[judge]) or not all(units.values()):
             continue
-        behind = [r / units[reward] - j / units[judge] for r, j in zip(rises[reward], rises[judge], strict=True)]
-        found.append(Gap(reward, judge, *map(_ends, (rises[reward], rises[judge], behind))))
+        behind = [r / units[reward] - j / units[judge] for r, j in zip(found_of[reward], found_of[judge], strict=True)]
+        found.append(Gap(reward, judge, *map(_ends, (found_of[reward], found_of[judge], behind))))
     return found
 
 
-def _rises(now: Sequence[Sequence[float]], base: Sequence[Sequence[float]]) -> list[float]:
+def rises(now: Sequence[Sequence[float]], base: Sequence[Sequence[float]]) -> list[float]:
     """Rise of the mean score, condition by condition; of the only condition, sample by sample.
 
     NaN where a score is missing; nothing where conditions, or the draws of the only one, differ in number.
@@ -169,15 +170,18 @@ def _ends(values: Sequence[float]) -> tuple[float, float, float]:
     return figure["mean"], figure["low"], figure["high"]
 
 
-def curves_of(metrics: Mapping[str, float], base: Mapping[str, float], found: Sequence[Gap], count: int) -> Any:
-    """Scalars for loggers, by tag."""
-    curves = {f"alarms/{name}": value for name, value in metrics.items() if name != "diversity"}
+def curves_of(
+    metrics: Mapping[str, float], base: Mapping[str, float], found: Sequence[Gap], count: int, stage: str = "validate"
+) -> Any:
+    """Scalars for loggers, by tag; those of a test have tags of their own, beside validation's curves."""
+    top = "alarms" if stage == "validate" else f"alarms_of_{stage}"
+    curves = {f"{top}/{name}": value for name, value in metrics.items() if name != "diversity"}
     if "diversity" in metrics and base.get("diversity"):
-        curves["alarms/diversity_share"] = metrics["diversity"] / base["diversity"]
+        curves[f"{top}/diversity_share"] = metrics["diversity"] / base["diversity"]
     for gap in found:
         for end, value in zip(("mean", "low", "high"), gap.behind, strict=True):
-            curves[f"alarms/gap/{gap.judge}/{end}"] = value
-    return {**curves, "alarms/raised": float(count)}
+            curves[f"{top}/gap/{gap.judge}/{end}"] = value
+    return {**curves, f"{top}/raised": float(count)}
 
 
 def tell(folder: Path, record: Mapping[str, Any], loggers: Sequence[Any] = ()) -> None:

@@ -1,29 +1,28 @@
 """Collection: the callback that has the reference fill the pool, before training and, with several rounds, between."""
 
-import json
 import logging
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
-import torch
 
-from graft_lightning.callbacks.figures import accepted_figure, log_figure, log_samples
-from graft_lightning.callbacks.ranks import ranks_of
+from graft_lightning.callbacks.accepting import tell
+from graft_lightning.callbacks.ranks import ranks_of, sum_of_all
 from graft_lightning.datamodules.accepted import AcceptedTrajectories
 from graft_lightning.identity import digest
 from graft_lightning.modules.graft import PGraft
 from graft_lightning.processes.denoiser import Denoiser
-from graft_lightning.rejection.acceptance import Acceptance
-from graft_lightning.rejection.collection import Collection
+from graft_lightning.rejection.collected import add_filling
+from graft_lightning.rejection.collection import Collection, Filled
 from graft_lightning.rejection.levels import kept_levels
-from graft_lightning.rejection.pool import Round, TrajectoryPool
+from graft_lightning.rejection.pool import PoolError, Round, TrajectoryPool
 from graft_lightning.rejection.reward import Reward
-from graft_lightning.rejection.selection import Selection, mean_of_all
-from graft_lightning.runs import COLLECTED, run_folder
+from graft_lightning.rejection.scoring import by_name
+from graft_lightning.rejection.selection import Selection
+from graft_lightning.runs import run_folder
 from graft_lightning.types import SettingsError
 
 log = logging.getLogger(__name__)
@@ -36,8 +35,10 @@ TRIAL = 2
 class Collect(L.Callback):
     """Fills the pool: every condition of the datamodule, ``draws`` times, scored by the reward.
 
-    A pool that was filled by the same reference is used again: a change of the rule, of K / M, of the hand-off among
-    the kept levels draws nothing new. Runs in ``on_fit_start``, and for several rounds at the end of epochs, where the
+    A pool that was filled by the same reference is used again: a change of the rule, of K, of the hand-off among the
+    kept levels draws nothing new, fewer draws or conditions use a part of what is there, and more draws, further
+    conditions, further levels draw what is missing. A reward that has changed is refused, unless ``data.rescore`` puts
+    its old scores aside. Runs in ``on_fit_start``, and for several rounds at the end of epochs, where the
     pool is drawn again from the current model.
 
     Args:
@@ -48,6 +49,7 @@ class Collect(L.Callback):
         also: further rewards to store beside the first.
         rounds: 1 samples the frozen reference once; more re-draw from the current model.
         epochs_per_round: training epochs between rounds.
+        keep_as: type that kept states are rounded to on disk, of those that are drawn from now on; as drawn by default.
     """
 
     def __init__(
@@ -59,23 +61,25 @@ class Collect(L.Callback):
         also: list[Reward] | None = None,
         rounds: int = 1,
         epochs_per_round: int = 1,
+        keep_as: Literal["float16", "bfloat16"] | None = None,
     ) -> None:
         for name, value in (("draws", draws), ("batch_size", batch_size), ("rounds", rounds)):
             if value < 1:
                 raise ValueError(f"collect.{name}={value}; it must be at least 1")
         if outside := [fraction for fraction in keep if not 0 <= fraction < 1]:
             raise ValueError(f"collect.keep={list(keep)}: {outside[0]} lies outside [0, 1)")
-        self.reward, self.also = reward, list(also or [])
+        self.reward, self.also, self.keep_as = reward, list(also or []), keep_as
         self.draws, self.keep, self.batch_size = draws, tuple(keep), batch_size
         self.rounds, self.epochs_per_round = rounds, epochs_per_round
         self.round_index = 0
         self.drawn = 0
+        self.configuration: str | None = None
         self._conditions: int | None = None
 
     @property
     def rewards(self) -> dict[str, Reward]:
         """All rewards by name, the one that is maximised first."""
-        return {reward.name: reward for reward in [self.reward, *self.also] if reward is not None}
+        return by_name(reward for reward in [self.reward, *self.also] if reward is not None)
 
     # ---- hooks
 
@@ -104,10 +108,21 @@ class Collect(L.Callback):
         if self.reward is None:
             return
         module, data = _both(trainer, pl_module)
+        asked = module.pool_objective
+        if self.rounds > 1 and module.in_step and asked is not None and asked.asks_drawing:
+            raise SettingsError(
+                f"collect.rounds={self.rounds} with model.objective={type(asked).__name__}, which compares with the "
+                "model that drew the round: sharded weights of then are not kept; use one round, or DDP"
+            )
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if callable(tries := getattr(callback, "try_rewards", None)):
+                tries(module, data)
         if self.round_index == 0:
             self.collect(trainer, module, data, 0, module.opened().frozen)
             return
-        opened = TrajectoryPool.open(data.pool, verify=False).round(self.round_index)
+        opened = TrajectoryPool.open(data.pool, verify=False).round(
+            self.round_index, data.conditions.texts()[: self._conditions], self.draws
+        )
         # Refuses the pool of another reference.
         TrajectoryPool.create(data.pool, module.reference_fingerprint(), data.seed, verify=False)
         if not opened.complete:
@@ -155,8 +170,26 @@ class Collect(L.Callback):
                 f"model.handoff={module.handoff}: state {needed} of {steps} is not kept in the pool; "
                 f"collect.keep holds {listed}. Add it there, choose one of these, or set model.states to x_0"
             )
-        if data.reward is not None and data.reward not in self.rewards:
-            raise ValueError(f"data.reward={data.reward!r} is not collected; collected are {', '.join(self.rewards)}")
+        self._refuse_too_many(module, data, len(kept))
+        known = [*self.rewards, *stored_rewards(data.pool)]
+        if data.reward is not None and data.reward not in known:
+            listed = ", ".join(dict.fromkeys(known))
+            raise ValueError(f"data.reward={data.reward!r} is neither collected nor in the pool; there are {listed}")
+
+    def _refuse_too_many(self, module: PGraft, data: AcceptedTrajectories, kept: int) -> None:
+        """Refuses pools that the disk has no room for: they would never be filled."""
+        texts = data.conditions.texts()[: self._conditions]
+        shape = module.reference.shape(texts[:1])
+        shapes = shape.values() if isinstance(shape, Mapping) else [shape]
+        each = 4 * sum(math.prod(one) for one in shapes) * (1 + kept)
+        folder = Path(data.pool).expanduser().absolute()
+        there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+        free, count = shutil.disk_usage(there).free, self.draws * len(texts)
+        if self._conditions is None and each * count > free + size_of(folder):
+            raise ValueError(
+                f"collect.draws={self.draws}: {count} trajectories of {each} B are {each * count / 1e9:.3g} GB, and "
+                f"{there} has room for {free / 1e9:.3g} GB; draw fewer, keep fewer levels, or set data.pool elsewhere"
+            )
 
     def collection(self, module: PGraft, data: AcceptedTrajectories) -> Collection:
         """What is filled for a module and its data: the service below this callback."""
@@ -169,6 +202,8 @@ class Collect(L.Callback):
             self.keep,
             data.seed,
             self.batch_size,
+            self.keep_as,
+            data.rescore,
         )
 
     def collect(
@@ -176,6 +211,26 @@ class Collect(L.Callback):
     ) -> Selection:
         """Fills a round and hands it to the datamodule."""
         module.eval()
+        filled = self.fill(trainer, module, data, index, denoiser)
+        if index:
+            module.drawn_again()
+        module.train()
+        selection = self.select(module, data, filled.round)
+        folder = run_folder(trainer)
+        if trainer.is_global_zero:
+            names = [self._reward_name(data), *self.rewards]
+            tell(trainer, module, data, filled.round, selection, filled.drawn, folder, names)
+        return selection
+
+    def fill(
+        self, trainer: L.Trainer, module: PGraft, data: AcceptedTrajectories, index: int, denoiser: Denoiser
+    ) -> Filled:
+        """Fills a round, whatever a run is for: the record of it lies in the pool. Collective.
+
+        Returns:
+            The round, and the number of trajectories that all processes have drawn.
+        """
+        before = _scored(data.pool, index) if trainer.is_global_zero else {}
         # Outside of what one process does alone: sharded weights are gathered by all.
         model = "reference" if index == 0 else digest(p for p in module.network.parameters() if p.requires_grad)
         filled = self.collection(module, data).fill(
@@ -188,136 +243,51 @@ class Collect(L.Callback):
             module.in_step and (module.lora is not None or denoiser is not module.opened().frozen),
         )
         self.drawn += filled.drawn
-        module.train()
-        selection = self.select(module, data, filled.round)
-        folder = run_folder(trainer)
+        drawn = int(sum_of_all(filled.drawn))
         if trainer.is_global_zero:
-            self._tell(trainer, module, data, filled.round, selection, filled.drawn, folder)
-        return selection
+            after = _scored(data.pool, index)
+            scored = [name for name in self.rewards if before.get(name) != after.get(name)]
+            if drawn or scored:
+                record = {
+                    "round": index,
+                    "drawn": drawn,
+                    "scored": scored,
+                    "conditions": len(filled.round.conditions),
+                    "draws": filled.round.draws,
+                    "seed": data.seed,
+                }
+                add_filling(Path(data.pool), record, self.configuration)
+        return Filled(filled.round, drawn)
 
     def select(self, module: PGraft, data: AcceptedTrajectories, opened: Round) -> Selection:
         """Hands a filled round to the datamodule, which selects from it."""
         try:
-            return data.use(opened, self._reward_name(data), module.training_state)
+            return data.use(opened, self._reward_name(data), module.training_state, module.pool_objective)
         except ValueError as error:
             raise SettingsError(str(error)) from None
 
     def _reward_name(self, data: AcceptedTrajectories) -> str:
         return data.reward or next(iter(self.rewards))
 
-    def _tell(
-        self,
-        trainer: L.Trainer,
-        module: PGraft,
-        data: AcceptedTrajectories,
-        opened: Round,
-        selection: Selection,
-        drawn: int,
-        folder: Path,
-    ) -> None:
-        before, after = selection.mean_reward()
-        log.info(
-            "round %d: %d trajectories (%d newly drawn), accepted %.0f (%.1f %%), mean reward %.3f, of the accepted "
-            "%.3f",
-            opened.index,
-            len(opened),
-            drawn,
-            _number(selection.share.sum()),
-            100 * selection.acceptance_rate,
-            before,
-            after,
-        )
-        rule = selection.implied
-        log.info(
-            "effective sample size %.1f of %d trajectories to train on; expected of this rule: effective sample size "
-            "%.0f, KL from the reference %.2f of at most %.2f nats",
-            selection.effective_sample_size,
-            len(selection),
-            rule.effective_sample_size,
-            rule.kl,
-            rule.kl_cap,
-        )
-        if selection.without_signal:
-            texts = [opened.conditions[i] for i in selection.without_signal]
-            log.warning("%d conditions without signal (all rewards equal), left out: %s", len(texts), texts[:5])
-        if selection.not_finite:
-            log.warning("%d rewards are NaN or infinite; these trajectories are never accepted", selection.not_finite)
-        self._record(folder, opened, selection, data, drawn)
-        log_samples(trainer, module, opened, selection, folder)
-        if trainer.logger is None:
-            return
-        metrics: dict[str, Any] = {
-            "collect/reward_of_all": before,
-            "collect/reward_of_accepted": after,
-            "collect/acceptance_rate": selection.acceptance_rate,
-            "collect/without_signal": len(selection.without_signal),
-            "collect/not_finite": selection.not_finite,
-            "collect/newly_drawn": drawn,
-            "collect/effective_sample_size": selection.effective_sample_size,
-            "collect/expected_effective_sample_size": rule.effective_sample_size,
-            "collect/kl": rule.kl,
-            **{f"collect/{name}": value for name, value in rule.diagnostics.items()},
-        }
-        trainer.logger.log_metrics(metrics, step=trainer.global_step)
-        log_figure(trainer, "collect/acceptance", accepted_figure(selection, opened.conditions))
 
-    def _record(
-        self, folder: Path, opened: Round, selection: Selection, data: AcceptedTrajectories, drawn: int
-    ) -> None:
-        """Leaves the counts of this round in the run's folder, for reports."""
-        rewards = {name: opened.rewards(name) for name in self.rewards}
-        means = {name: {"all": mean_of_all(r), "accepted": selection.mean(r)} for name, r in rewards.items()}
-        record = {
-            "round": opened.index,
-            "acceptance": selection.rule,
-            "acceptance_settings": _settings(data.acceptance),
-            "reward": self._reward_name(data),
-            "seed": data.seed,
-            "draws": self.draws,
-            "conditions": len(opened.conditions),
-            "accepted": _number(selection.share.sum()),
-            "used": len(selection),
-            "effective_sample_size": selection.effective_sample_size,
-            "newly_drawn": drawn,
-            "not_finite": selection.not_finite,
-            "without_signal": len(selection.without_signal),
-            "rewards": means,
-            "implied": _implied(selection),
-        }
-        folder.mkdir(parents=True, exist_ok=True)
-        name = COLLECTED if opened.index == 0 else f"collected-{opened.index}.json"
-        (folder / name).write_text(json.dumps(record, indent=1))
+def size_of(folder: Path) -> int:
+    """Bytes of the files below a folder, 0 where it is absent."""
+    return sum(path.stat().st_size for path in folder.rglob("*.safetensors")) if folder.is_dir() else 0
 
 
-def _implied(selection: Selection) -> dict[str, float]:
-    """What the rule implies, single metrics; those that do not exist are left out, as JSON has no NaN."""
-    return {name: value for name, value in selection.implied.scalars().items() if math.isfinite(value)}
+def stored_rewards(pool: str) -> list[str]:
+    """Names of the rewards that a pool holds already; none where there is no pool."""
+    return sorted(folder.parent.name for folder in Path(pool).glob("rewards/[!.]*/manifest.json"))
 
 
-def _settings(rule: Acceptance) -> dict[str, Any]:
-    """The settings of a rule; rules inside it as text, with theirs."""
-    found: dict[str, Any] = {}
-    for name, value in vars(rule).items():
-        if isinstance(value, Acceptance):
-            found[name] = _written(value)
-        elif isinstance(value, list) and all(isinstance(item, Acceptance) for item in value):
-            found[name] = [_written(item) for item in value]
-        elif isinstance(value, int | float | str) and name not in ("pointwise", "positional"):  # follow from the rest
-            found[name] = value
-    return found
-
-
-def _written(rule: Acceptance) -> str:
-    settings = (
-        f"{name}=[{', '.join(value)}]" if isinstance(value, list) else f"{name}={value}"
-        for name, value in _settings(rule).items()
-    )
-    return f"{type(rule).__name__}({', '.join(settings)})"
-
-
-def _number(accepted: torch.Tensor) -> int | float:
-    """How many draws are accepted: a whole number, but for soft acceptance."""
-    return int(accepted) if accepted == accepted.round() else float(accepted)
+def _scored(pool: str, index: int) -> dict[str, int]:
+    """How many trajectories of a round each reward has scored; nothing where there is no such round."""
+    try:
+        opened = TrajectoryPool.open(pool, verify=False)
+        rounds = [one for one in opened.rounds() if one.index == index]
+        return {name: int(one.scored(name)[0].sum()) for one in rounds for name in opened.reward_fingerprints()}
+    except (FileNotFoundError, PoolError):
+        return {}
 
 
 def _both(trainer: L.Trainer, module: Any) -> tuple[PGraft, AcceptedTrajectories]:

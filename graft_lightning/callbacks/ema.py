@@ -6,6 +6,9 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from graft_lightning.modules.trained_weights import trained, whole, write
+from graft_lightning.ranges import Natural
+
 
 class TrainableEMA(L.Callback):
     """Averages the trained parameters and evaluates with the average.
@@ -20,7 +23,7 @@ class TrainableEMA(L.Callback):
             start.
     """
 
-    def __init__(self, decay: float = 0.99, warmup: int = 10) -> None:
+    def __init__(self, decay: float = 0.99, warmup: Natural = 10) -> None:
         if not 0 <= decay < 1:
             raise ValueError(f"decay={decay}; it must lie in [0, 1)")
         self.decay, self.warmup = decay, warmup
@@ -32,12 +35,12 @@ class TrainableEMA(L.Callback):
         """Starts the average once parameters are sharded and restored; a resumed run gets its raw parameters back."""
         restored, raw = self.average, self._raw
         self.average, self._raw = {}, {}
-        for name, parameter in _trained(pl_module):
+        for name, parameter in trained(pl_module):
             self.average[name] = parameter.detach().clone()
             if name in restored:
-                _write(self.average[name], restored[name])
+                write(self.average[name], restored[name])
             if name in raw:
-                _write(parameter.data, raw[name])
+                write(parameter.data, raw[name])
 
     @torch.no_grad()
     def on_train_batch_end(
@@ -47,7 +50,7 @@ class TrainableEMA(L.Callback):
             return
         self.updates = trainer.global_step
         decay = min(self.decay, (1 + self.updates) / (self.warmup + self.updates))
-        for name, parameter in _trained(pl_module):
+        for name, parameter in trained(pl_module):
             self.average[name].lerp_(parameter.detach(), 1 - decay)
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -68,60 +71,34 @@ class TrainableEMA(L.Callback):
         """Puts the average in place of the parameters."""
         if not self.average:
             return
-        for name, parameter in _trained(pl_module):
+        for name, parameter in trained(pl_module):
             self._raw[name] = parameter.detach().clone()
             parameter.copy_(self.average[name])
 
     @torch.no_grad()
     def swap_out(self, pl_module: L.LightningModule) -> None:
         """Puts the parameters back."""
-        for name, parameter in _trained(pl_module):
+        for name, parameter in trained(pl_module):
             if name in self._raw:
                 parameter.copy_(self._raw[name])
         self._raw = {}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"average": {name: _whole(value).cpu() for name, value in self.average.items()}, "updates": self.updates}
+        return {"average": {name: whole(value).cpu() for name, value in self.average.items()}, "updates": self.updates}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.average, self.updates = state_dict["average"], state_dict["updates"]
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Saves the average as the module's weights, and the raw parameters beside it for a resume."""
-        whole = {name: _whole(value) for name, value in self.average.items()}  # collective: before any way out
-        aside = {name: _whole(value) for name, value in self._raw.items()}  # while the average is in their place
+        averaged = {name: whole(value) for name, value in self.average.items()}  # collective: before any way out
+        aside = {name: whole(value) for name, value in self._raw.items()}  # while the average is in their place
         state = checkpoint.get("state_dict") or {}
-        raw = {name: aside.get(name, state[name]) for name in whole if name in state}
+        raw = {name: aside.get(name, state[name]) for name in averaged if name in state}
         if raw:
             checkpoint["raw_parameters"] = raw
-            state.update({name: whole[name].to(value.device) for name, value in raw.items()})
+            state.update({name: averaged[name].to(value.device) for name, value in raw.items()})
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keeps the raw parameters for a run that goes on; evaluation stays with the average."""
         self._raw = dict(checkpoint.get("raw_parameters", {}))
-
-
-def _trained(module: L.LightningModule) -> list[tuple[str, torch.nn.Parameter]]:
-    """The trained parameters; those that a forward pass has left gathered are sharded again first (FSDP2)."""
-    for part in module.modules():
-        reshard = getattr(part, "reshard", None)
-        if callable(reshard):
-            reshard()
-    return [(name, p) for name, p in module.named_parameters() if p.requires_grad]
-
-
-def _whole(value: Tensor) -> Tensor:
-    """A sharded tensor in one piece (a collective call there), any other as it is."""
-    full = getattr(value, "full_tensor", None)
-    return full() if full is not None else value
-
-
-def _write(target: Tensor, value: Tensor) -> None:
-    """Copies a whole tensor into one that may be sharded."""
-    mesh = getattr(target, "device_mesh", None)
-    if mesh is None:
-        target.copy_(value)
-        return
-    from torch.distributed.tensor import distribute_tensor
-
-    target.copy_(distribute_tensor(value.to(target.device), mesh, target.placements))  # type: ignore[attr-defined]

@@ -7,6 +7,7 @@ from typing import Any
 
 import lightning as L
 from torchmetrics import Metric
+from tqdm import tqdm
 
 from graft_lightning.callbacks.alarms import (
     Alarms,
@@ -18,14 +19,20 @@ from graft_lightning.callbacks.alarms import (
     raised,
     tell,
 )
+from graft_lightning.callbacks.base_scores import base_key, keep_base, kept_base
 from graft_lightning.callbacks.figures import SAMPLES_SHOWN, boards, log_layout, log_sheet, sheet_of
 from graft_lightning.callbacks.measures import Measure
 from graft_lightning.callbacks.sample_facts import Facts, change, facts_of
+from graft_lightning.callbacks.trained_reward import trained_reward, with_trained_first
 from graft_lightning.modules.sampled import SampledModule
-from graft_lightning.rejection.reward import Reward, score
-from graft_lightning.runs import EVALUATIONS, append_record, read_records, retire_records, run_folder
+from graft_lightning.processes.noise import Noise, trajectory_seeds
+from graft_lightning.rejection.reward import Reward, RewardError, score
+from graft_lightning.runs import ALARMS, EVALUATIONS, append_record, read_records, retire_records, run_folder
 from graft_lightning.statistics import Interval, finite_mean, over_conditions, without_interval
 from graft_lightning.types import Draws, SettingsError, concatenate, on_device, take
+
+DUE = "validation_due"
+"""Key of checkpoints: the step at which a validation was about to begin."""
 
 BASE_SAMPLES = 2
 """Samples of each process that are compared with the base's of the same seeds."""
@@ -34,12 +41,15 @@ BASE_SAMPLES = 2
 class Evaluate(L.Callback):
     """Scores the samples of validation and test, logs them with intervals, and writes them to the run's folder.
 
+    The reward that is trained on is always the first of the scores, whether `rewards` names it or not.
+
     Args:
-        rewards: scores per sample: the reward that was trained on, and held-out metrics.
+        rewards: further scores per sample: held-out metrics.
         metrics: torchmetrics over all samples, called ``update(samples, conditions)``: diversity, distances. Of several
             processes one that has nothing left to draw calls it without a sample.
         method: the name in reports; the model's own by default.
-        baseline: also evaluate the reference once when a fit starts.
+        baseline: also evaluate the reference: once when a fit starts, and in `test`, where what one run has found
+            serves all that share its pool.
         alarms: when an evaluation warns: of a reward that is exploited, of samples that are blank, repeated or alike,
             of fine-tuning without effect.
         measures: what is said of the model itself: operations per sample, likelihood.
@@ -66,11 +76,24 @@ class Evaluate(L.Callback):
         self._rows: list[tuple[str, int, list[float]]] = []
         self._shown: list[tuple[str, Any]] = []
         self._base_shown: list[tuple[str, Any]] = []
+        self._tried = False
+        self._trained: str | None = None
+        self._validated = -1  # at which step
+        self._owed: int | None = None  # the step of a checkpoint after which a validation was due
 
     @property
     def names(self) -> list[str]:
-        """Names of the per-sample scores."""
-        return [reward.name for reward in self.rewards]
+        """Names of the per-sample scores; two of one name are told apart by a number."""
+        found: list[str] = []
+        for reward in self.rewards:
+            number = sum(name == reward.name or name.startswith(f"{reward.name}-") for name in found)
+            found.append(f"{reward.name}-{number + 1}" if number else reward.name)
+        return found
+
+    def lead_with_trained(self, trainer: L.Trainer, data: Any) -> None:
+        """Puts the reward that the run of a trainer on some data maximises first among the scores."""
+        self._trained, reward = trained_reward(trainer, data)
+        self.rewards = with_trained_first(self.rewards, reward)
 
     # ---- hooks
 
@@ -81,6 +104,7 @@ class Evaluate(L.Callback):
             SettingsError: naming both keys.
         """
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        self.lead_with_trained(trainer, data)
         draws, batch = getattr(data, "eval_draws", 1), getattr(data, "eval_batch_size", 1)
         if draws > batch and (groupwise := [reward.name for reward in self.rewards if reward.groupwise]):
             raise SettingsError(
@@ -88,11 +112,39 @@ class Evaluate(L.Callback):
                 f"not fit into data.eval_batch_size={batch}"
             )
 
+    def try_rewards(self, module: SampledModule, data: Any) -> None:
+        """Has every reward score pure noise, once: one that cannot work is found out before anything is sampled.
+
+        Args:
+            module: whose samples are scored.
+            data: has the conditions that are held out.
+
+        Raises:
+            SettingsError: naming the reward, and what is wrong.
+        """
+        held_out = getattr(data, "validation", None) or getattr(data, "test", None)
+        if self._tried or held_out is None:
+            return
+        self._tried = True
+        count = data.eval_draws if any(reward.groupwise for reward in self.rewards) else min(2, data.eval_draws)
+        decoder, texts = module.decoder, held_out.texts()[:1] * count
+        noise = Noise(trajectory_seeds(0, 0, texts, range(len(texts))), module.device)
+        x = decoder.process.prior(decoder.shape(texts), noise, decoder.static_fields(texts, module.device))
+        samples = decoder.decode(x)
+        for place, reward in enumerate(self.rewards):
+            try:
+                score(reward.to(module.device), samples, texts)
+            except RewardError as error:
+                raise SettingsError(f"evaluate.rewards[{place}]: {error}") from error
+            reward.to("cpu")
+
     def on_fit_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Evaluates the reference on the validation draws; a resumed run has that already."""
+        self.try_rewards(pl_module, trainer.datamodule)  # type: ignore[attr-defined]
         log_layout(trainer, self.names, [type(metric).__name__ for metric in self.metrics])
         folder = run_folder(trainer)
-        if trainer.ckpt_path is None and trainer.is_global_zero:
+        told = getattr(pl_module, "run", None) is not None  # by who began the run, and set old records aside
+        if trainer.ckpt_path is None and trainer.is_global_zero and not told:
             retire_records(folder)
         trainer.strategy.barrier("old records retired")
         loader = trainer.datamodule.val_dataloader()  # type: ignore[attr-defined]
@@ -102,21 +154,43 @@ class Evaluate(L.Callback):
             return
         recorded = any((r["stage"], r["method"]) == ("validate", "base") for r in read_records(folder))
         pl_module.eval()
-        self._reset(pl_module)
-        for number, draws in enumerate(loader):
-            if number and (recorded or trainer.fast_dev_run):  # type: ignore[attr-defined]
-                break  # only the images are needed again, or only a trial
-            self._take(pl_module, draws, pl_module.decoder.decode(pl_module.sample_base(draws)))
+        self._sample_base(trainer, pl_module, loader, only_first=recorded)
         pl_module.train()
         self._base_shown = self._shown
         self._base_first = self._first[1] if self._first else None
         if not recorded:
             self._finish(trainer, pl_module, "validate", "base", before=True)
 
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Notes where a validation is due next: the run may be killed inside it, and goes on behind it."""
+        if _validation_follows(trainer) and self._validated != trainer.global_step:
+            checkpoint[DUE] = trainer.global_step
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._owed = checkpoint.get(DUE)
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """Makes up for the validation that a killed run was in; averages of weights are restored by now."""
+        if self.owes(trainer, pl_module):
+            trainer.validating = True
+            trainer.fit_loop.epoch_loop.val_loop.run()
+            trainer.training = True
+        self._owed = None
+
+    def owes(self, trainer: L.Trainer, module: Any) -> bool:
+        """Whether a resumed run lacks the validation that was due where its checkpoint was saved. Collective."""
+        if self._owed is None:
+            return False
+        wanted = ("validate", self.method or module.method, self._owed)
+        folder = run_folder(trainer)
+        recorded = any((r["stage"], r["method"], r["step"]) == wanted for r in read_records(folder))
+        return not trainer.strategy.broadcast(recorded)
+
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._reset(pl_module)
 
-    def on_test_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_test_epoch_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        self._test_base(trainer, pl_module)
         self._reset(pl_module)
 
     def on_validation_batch_end(
@@ -137,6 +211,41 @@ class Evaluate(L.Callback):
         self._finish(trainer, pl_module, "test", self.method or pl_module.method)
 
     # ---- work
+
+    def _sample_base(self, trainer: L.Trainer, module: SampledModule, loader: Any, only_first: bool = False) -> None:
+        """Samples and scores the base on the draws of a loader; of a trial, or where asked, on the first batch."""
+        self._reset(module)
+        few = only_first or trainer.fast_dev_run  # type: ignore[attr-defined]
+        quiet = few or not trainer.is_global_zero or trainer.progress_bar_callback is None
+        for number, draws in enumerate(tqdm(loader, "Base", disable=quiet, leave=False)):
+            if number and few:
+                break
+            self._take(module, draws, module.decoder.decode(module.sample_base(draws)))
+
+    def _test_base(self, trainer: L.Trainer, module: SampledModule) -> None:
+        """Records the base on the draws of a test, from what another run of these draws has found where there is one.
+
+        Not of a model that has not been trained, whose own record says the same. Collective.
+        """
+        asked = self.baseline and (self.rewards or self.metrics) and module.has_base and (self.method != "base")
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        loader = data.test_dataloader()
+        if not (asked and loader and self._steps(trainer, module)) or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        key = base_key(module, data, self.rewards, self.metrics)
+        folder, kept = run_folder(trainer), Path(data.pool) if getattr(data, "pool", None) else None
+        found: Any = trainer.strategy.broadcast(kept_base(kept, key) if kept and trainer.is_global_zero else None)
+        if found is None:
+            self._sample_base(trainer, module, loader)
+            written = self._finish(trainer, module, "test", "base", before=True)
+            if written and kept:
+                keep_base(kept, key, written)
+        elif trainer.is_global_zero:
+            known = [r for r in read_records(folder) if (r["stage"], r["method"]) == ("test", "base")]
+            if not known or known[-1]["scores"] != found["record"]["scores"]:
+                append_record(folder, EVALUATIONS, {**found["record"], **_of_run(module)})
+                if found["watched"]:
+                    append_record(folder, ALARMS, {**found["watched"], **_of_run(module)})
 
     def _reset(self, module: L.LightningModule) -> None:
         self._rows, self._shown, self._facts, self._first = [], [], [], None
@@ -167,8 +276,16 @@ class Evaluate(L.Callback):
             if len(self._shown) < SAMPLES_SHOWN:
                 self._shown.append((draws.conditions[i], on_device(take(samples, slice(i, i + 1)), "cpu")))
 
-    def _finish(self, trainer: L.Trainer, module: SampledModule, stage: str, method: str, before: bool = False) -> None:
-        """Gathers, logs and records one evaluation, ``before`` the fit or in one of Lightning's loops. Collective."""
+    def _finish(
+        self, trainer: L.Trainer, module: SampledModule, stage: str, method: str, before: bool = False
+    ) -> dict[str, Any] | None:
+        """Gathers, logs and records one evaluation, of the base ``before`` or in one of Lightning's loops. Collective.
+
+        Returns:
+            On process 0 the record, and what was watched; None on the others.
+        """
+        if stage == "validate" and not before:
+            self._validated, self._owed = trainer.global_step, None
         for reward in self.rewards:
             reward.to("cpu")  # its memory is needed for training
         rows = gathered(self._rows)
@@ -185,28 +302,33 @@ class Evaluate(L.Callback):
         changes = gathered([(trainer.global_rank, 0, self._change(trainer, module, stage, before))])
         folder = run_folder(trainer)
         if not trainer.is_global_zero:
-            return
+            return None
+        step = 0 if before else self._steps(trainer, module)
         curves = {f"{stage}/{name}": found["mean"] for name, found in metrics.items()}
         ends = [(name, end, f[end]) for name, f in metrics.items() for end in ("low", "high")]
         curves |= {f"interval/{stage}/{name}/{end}": value for name, end, value in ends if math.isfinite(value)}
         averages = self._averages(trainer, stage, rows)
         curves |= {f"{stage}/{name}/{tag}": value for name, tags in averages.items() for tag, value in tags.items()}
-        for logger in trainer.loggers:
-            logger.log_metrics(curves, step=trainer.global_step)
+        for logger in trainer.loggers if not (before and stage == "test") else ():
+            logger.log_metrics(curves, step=step)
         record = {
             "stage": stage,
             "method": method,
-            "step": 0 if before else self._steps(trainer, module),
+            "step": step,
             "seed": trainer.datamodule.seed,  # type: ignore[attr-defined]
             "metrics": metrics,
             "averages": averages,
             "scores": {name: table(rows, i) for i, name in enumerate(self.names)},
+            **_of_run(module),
         }
         append_record(folder, EVALUATIONS, record)
+        watched = None
         if self.alarms.on:
             known = [value for _, _, value in changes if value is not None]
-            self._watch(trainer, folder, record, figures_of(facts, max(known) if known else None))
-        self._draw(trainer, module, stage, folder / f"{'base' if before else stage}.png")
+            watched = self._watch(trainer, folder, record, figures_of(facts, max(known) if known else None))
+        name = f"{stage}-base" if before and stage == "test" else "base" if before else stage
+        self._draw(trainer, module, stage, folder / f"{name}.png", step)
+        return {"record": record, "watched": watched}
 
     def _averages(self, trainer: L.Trainer, stage: str, rows: Any) -> dict[str, dict[str, float]]:
         """A benchmark's own metrics by reward, where every one of its conditions was sampled."""
@@ -228,36 +350,60 @@ class Evaluate(L.Callback):
             base = module.decoder.decode(module.sample_base(draws))
         return change(module.decoder, samples, base)
 
-    def _watch(self, trainer: L.Trainer, folder: Path, record: dict[str, Any], metrics: dict[str, float]) -> None:
-        """Compares an evaluation with the base's, logs what it finds and warns."""
+    def _watch(
+        self, trainer: L.Trainer, folder: Path, record: dict[str, Any], metrics: dict[str, float]
+    ) -> dict[str, Any]:
+        """Compares an evaluation with the base's, logs what it finds and warns. Returns what it has written."""
         base: dict[str, float] = {}
         found: list[Gap] = []
         if record["method"] != "base":
             base = base_figures(folder)
-            reward = getattr(trainer.datamodule, "reward", None) or next(iter(self.names), "")  # type: ignore[attr-defined]
+            reward = self._trained or next(iter(self.names), "")
             same = [r for r in read_records(folder) if (r["stage"], r["method"]) == (record["stage"], "base")]
             if same and self.alarms.judges:
                 found = gaps(reward, record["scores"], same[-1]["scores"])
         lines = raised(self.alarms, metrics, base, found)
-        for logger in trainer.loggers:
-            logger.log_metrics(curves_of(metrics, base, found, len(lines)), step=trainer.global_step)
-        where = {name: record[name] for name in ("stage", "method", "step")}
-        tell(folder, {**where, "metrics": metrics, "alarms": lines}, boards(trainer))
+        curves = curves_of(metrics, base, found, len(lines), record["stage"])
+        for logger in trainer.loggers if (record["stage"], record["method"]) != ("test", "base") else ():
+            logger.log_metrics(curves, step=record["step"])
+        where: dict[str, Any] = {name: record[name] for name in ("stage", "method", "step", "run") if name in record}
+        watched: dict[str, Any] = {**where, "metrics": metrics, "alarms": lines}
+        tell(folder, watched, boards(trainer))
+        return watched
 
     @staticmethod
     def _steps(trainer: L.Trainer, module: SampledModule) -> int:
         return trainer.global_step or int(getattr(module, "trained_steps", 0))
 
-    def _draw(self, trainer: L.Trainer, module: SampledModule, stage: str, file: Path) -> None:
+    def _draw(self, trainer: L.Trainer, module: SampledModule, stage: str, file: Path, step: int) -> None:
         if not self._shown:
             return
         texts, samples = zip(*self._shown, strict=True)
-        log_sheet(trainer, f"{stage}/samples", sheet_of(module, concatenate(samples), texts), file)
+        tag = f"{stage}/base" if file.stem == "test-base" else f"{stage}/samples"
+        log_sheet(trainer, tag, sheet_of(module, concatenate(samples), texts), file, step)
         if self._base_shown and self._base_shown is not self._shown:
-            pairs = zip(self._base_shown, self._shown, strict=False)
-            both = [image for (_, before), (_, after) in pairs for image in (before, after)]
-            captions = [f"{when}: {text}" for text in texts for when in ("base", "now")][: len(both)]
-            log_sheet(trainer, f"{stage}/base_and_now", sheet_of(module, concatenate(both), captions))
+            pairs = list(zip(self._base_shown, self._shown, strict=False))
+            before, after = (concatenate([pair[k][1] for pair in pairs]) for k in (0, 1))
+            both = module.decoder.compare(before, after, texts[: len(pairs)])
+            log_sheet(trainer, f"{stage}/base_and_now", both, file.with_name("base_and_now.png"), step)
+
+
+def _of_run(module: L.LightningModule) -> dict[str, str]:
+    """Which run the weights of a module are of; nothing where that is not known."""
+    found = getattr(module, "run", None)
+    return {} if found is None else {"run": found}
+
+
+def _validation_follows(trainer: L.Trainer) -> bool:
+    """Whether Lightning's loop validates after the batch that it has just trained on."""
+    loop = trainer.fit_loop.epoch_loop
+    every, interval = trainer.check_val_every_n_epoch, trainer.val_check_batch
+    if not trainer.enable_validation or (every is not None and (trainer.current_epoch + 1) % every):
+        return False
+    if interval is None or math.isinf(interval):
+        return bool(loop.batch_progress.is_last_batch)
+    done = loop.total_batch_idx if every is None else loop.batch_idx
+    return (done + 1) % int(interval) == 0
 
 
 def condition_means(rows: Sequence[tuple[str, int, list[float]]], column: int) -> dict[str, float]:

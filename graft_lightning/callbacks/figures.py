@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
+from graft_lightning.durable import replacing
 from graft_lightning.modules.sampled import SampledModule
 from graft_lightning.rejection.pool import Round
 from graft_lightning.rejection.selection import Selection
@@ -84,16 +85,27 @@ def log_layout(trainer: L.Trainer, names: Sequence[str], of_sets: Sequence[str] 
         board.experiment.add_custom_scalars({"Held-out conditions": scores, "Training": losses})
 
 
-def log_sheet(trainer: L.Trainer, tag: str, sheet: Tensor | None, file: Path | None = None) -> None:
-    """A image ``(3, height, width)`` uint8 to every TensorBoard of the trainer, and to a file for reports."""
+def log_sheet(
+    trainer: L.Trainer, tag: str, sheet: Tensor | None, file: Path | None = None, step: int | None = None
+) -> None:
+    """An image ``(3, height, width)`` uint8 to every TensorBoard of the trainer, and to a file for reports.
+
+    Args:
+        trainer: gives the TensorBoards.
+        tag: there.
+        sheet: the image; None draws nothing.
+        file: where it is written too.
+        step: that it belongs to; the trainer's own by default, which is 0 in a test.
+    """
     if sheet is None:
         return
     for board in boards(trainer):
-        board.experiment.add_image(tag, sheet, global_step=trainer.global_step)
+        board.experiment.add_image(tag, sheet, global_step=trainer.global_step if step is None else step)
     if file is not None:
         from PIL import Image
 
-        Image.fromarray(sheet.permute(1, 2, 0).numpy()).save(file)
+        with replacing(file) as temporary:
+            Image.fromarray(sheet.permute(1, 2, 0).numpy()).save(temporary, format="PNG")
 
 
 def boards(trainer: L.Trainer) -> list[TensorBoardLogger]:

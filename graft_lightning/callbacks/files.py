@@ -27,6 +27,10 @@ class WriteSamples(BasePredictionWriter):
         super().__init__("batch")
         self.folder = folder
 
+    def place(self, run: Path) -> Path:
+        """The folder of the samples of a run."""
+        return Path(self.folder) if self.folder else run / "samples"
+
     def write_on_batch_end(
         self,
         trainer: L.Trainer,
@@ -37,13 +41,13 @@ class WriteSamples(BasePredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        folder = Path(self.folder) if self.folder else run_folder(trainer) / "samples"
+        folder = Path(self.folder) if self.folder else self.place(run_folder(trainer))
         folder.mkdir(parents=True, exist_ok=True)
         rows = list(zip(batch.conditions, batch.draw.tolist(), batch.seeds.tolist(), strict=True))
         if (batch.draw < 0).all():  # a process had nothing left to draw
             rows, paths = [], []
         else:
-            names = [f"{_slug(text)}-{number}-{seed % 10**6:06d}" for text, number, seed in rows]
+            names = [f"{slug(text)}-{number}-{seed % 10**6:06d}" for text, number, seed in rows]
             paths = pl_module.decoder.write(prediction, names, folder)
         index = folder / ("samples.jsonl" if trainer.world_size == 1 else f"samples-{trainer.global_rank}.jsonl")
         with open(index, "w" if batch_idx == 0 else "a", encoding="utf-8") as file:
@@ -72,7 +76,7 @@ class SaveReference(L.Callback):
             "method": pl_module.method,
         }
         reference = pl_module.reference
-        path = Path(self.path) if self.path else reference.weights_file
+        path = Path(self.path).expanduser() if self.path else reference.weights_file
         if path is None:
             raise SettingsError(
                 f"SaveReference.path is not set, and {type(reference).__name__} names no file of its own: set it"
@@ -81,6 +85,6 @@ class SaveReference(L.Callback):
         log.info("the reference is in %s", path)
 
 
-def _slug(text: str) -> str:
+def slug(text: str) -> str:
     """A text as a file name."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60] or "sample"

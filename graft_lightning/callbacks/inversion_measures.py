@@ -15,6 +15,7 @@ from graft_lightning.callbacks.inversion_figures import distance_figure
 from graft_lightning.callbacks.invert import Invert, both, shown
 from graft_lightning.callbacks.measures import Measure
 from graft_lightning.domains.base import Examples
+from graft_lightning.durable import write_text
 from graft_lightning.inversion.distance import norm_gap, norm_ratio
 from graft_lightning.inversion.inverted_state import invert_state
 from graft_lightning.inversion.likelihood import likelihood_gain
@@ -110,7 +111,8 @@ class HeldOutNoise(Measure):
         metrics = {"norm_held_out": interval(norm_ratio(held_out).tolist())}
         noises = {"held-out data": held_out}
         if data.converged is None and trainer.is_global_zero and (Path(data.pool) / "round-0000").is_dir():
-            data.use(TrajectoryPool.open(data.pool, verify=False).round(0))
+            pool = TrajectoryPool.open(data.pool, verify=False)
+            data.use(pool.round(0, draws=min(data.positions, pool.round(0).draws)))
         if data.converged is not None:
             train = shown(data).to(held_out)
             gap = norm_gap(train, held_out)
@@ -156,8 +158,7 @@ class RoundTrips(Measure):
             for solver in self.solvers
         ]
         if trainer.is_global_zero:
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / "round_trips.json").write_text(json.dumps(rows, indent=1) + "\n")
+            write_text(folder / "round_trips.json", json.dumps(rows, indent=1) + "\n")
         return {}
 
     def _row(self, module: SampledModule, sampler: Sampler, level: int, solver: Solver) -> dict[str, Any]:

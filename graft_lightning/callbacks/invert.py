@@ -10,8 +10,9 @@ from torch import Tensor
 
 from graft_lightning.callbacks.figures import log_figure
 from graft_lightning.callbacks.inversion_figures import distance_figure, steps_figure
-from graft_lightning.callbacks.ranks import ranks_of
+from graft_lightning.callbacks.ranks import ranks_of, sum_of_all
 from graft_lightning.datamodules.inverse_noise import InverseNoise
+from graft_lightning.durable import write_text
 from graft_lightning.identity import describe
 from graft_lightning.inversion.distance import distance_from_normal
 from graft_lightning.inversion.noise_pool import NoiseInversion
@@ -19,6 +20,7 @@ from graft_lightning.inversion.result import Inversion
 from graft_lightning.inversion.round_trip import summary
 from graft_lightning.inversion.solvers import Solver
 from graft_lightning.modules.corrected import CorrectedFlow
+from graft_lightning.ranges import Natural
 from graft_lightning.rejection.pool import Round
 from graft_lightning.runs import run_folder
 from graft_lightning.types import SettingsError
@@ -50,7 +52,7 @@ class Invert(L.Callback):
 
     def __init__(
         self,
-        start_level: int = 1,
+        start_level: Natural = 1,
         perturbation: float = 0.0,
         solver: Solver | None = None,
         batch_size: int = 256,
@@ -94,14 +96,13 @@ class Invert(L.Callback):
             module.device,
             ranks_of(trainer),
         )
-        opened, made = filled.round, filled.drawn
+        opened, made = filled.round, int(sum_of_all(filled.drawn))
         converged = data.use(opened)
         folder = run_folder(trainer)
         if trainer.is_global_zero:
             found = inversion.stored(opened, steps)
             record = self._record(opened, found, data, made)
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / "inverted.json").write_text(json.dumps(record, indent=1) + "\n")
+            write_text(folder / "inverted.json", json.dumps(record, indent=1) + "\n")
             self._show(trainer, found, data, record, folder)
         log.info(
             "%d of %d samples converged (%.2f %%)", int(converged.sum()), len(converged), 100 * converged.float().mean()

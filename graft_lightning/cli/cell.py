@@ -1,17 +1,22 @@
 """``cell``: one cell of a sweep, in this process; `sweep` calls it, and so may who wants to see one fail."""
 
 import argparse
+import datetime
 import os
+import resource
 import signal
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
-from graft_lightning.cli.chain import Cell, CellChain, arguments, read_recipe
+from graft_lightning import __version__
 from graft_lightning.cli.main import main
+from graft_lightning.cli.telling import DEBUG
 from graft_lightning.runs import mark_done
 
 
@@ -27,15 +32,36 @@ def run_cell(args: Sequence[str]) -> None:
     options = parser.parse_args(list(args))
     if options.watch is not None:
         end_with(options.watch)
+    # heavy, which --help need not wait for
+    from graft_lightning.cli.chain import arguments, keep_record, read_recipe
+    from graft_lightning.identity import digest_of
+    from graft_lightning.reports.document import machine
+
     try:
         chain, cell, identity = read_recipe(options.folder)
     except FileNotFoundError as error:
         parser.error(str(error))
+    os.environ.setdefault(DEBUG, "1")  # its log is where a failure is looked into
     start = time.monotonic()
     for command in cell.commands:
-        if not _succeeds(chain, cell, options.folder, command):
+        if not _succeeds([command, *arguments(chain, cell, options.folder, command)]):
             raise SystemExit(1)
-    mark_done(options.folder, identity, seconds=time.monotonic() - start, seed=chain.seed)
+    facts: dict[str, Any] = {
+        "seed": chain.seed,
+        "seconds": round(time.monotonic() - start, 1),
+        "core_seconds": round(_core_seconds(), 1),
+        "date": datetime.date.today().isoformat(),
+        "machine": machine(),
+        "versions": {"graft_lightning": __version__, **{name: version(name) for name in ("torch", "lightning")}},
+    }
+    mark_done(options.folder, digest_of(identity), **facts)
+    keep_record(chain, cell, identity)
+
+
+def _core_seconds() -> float:
+    """Of this process and of those that it started and that have ended."""
+    spent = [resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(found.ru_utime + found.ru_stime for found in spent)
 
 
 def end_with(pipe: int) -> None:
@@ -54,13 +80,13 @@ def end_with(pipe: int) -> None:
     threading.Thread(target=watch, daemon=True, name="watch the sweep").start()
 
 
-def _succeeds(chain: CellChain, cell: Cell, folder: Path, command: str) -> bool:
-    """Runs one command as if it were this process's own, and leaves the process as it was before."""
+def _succeeds(line: Sequence[str]) -> bool:
+    """Runs one command line as if it were this process's own, and leaves the process as it was before."""
     before = dict(os.environ)
     own = sys.argv
     try:
         # Lightning starts further processes with the command line of this one.
-        sys.argv = [own[0], command, *arguments(chain, cell, folder, command)]
+        sys.argv = [own[0], *line]
         main()
     except SystemExit as end:
         return not end.code

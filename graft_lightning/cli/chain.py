@@ -2,13 +2,12 @@
 
 A cell is ``python -m graft_lightning cell FOLDER``, a process of its own with a session and process group of its own,
 whose output goes to a log. It runs all commands of the cell, so that the imports, which take seconds, are paid once a
-cell and not once a command. It holds the end of a pipe, which closes when this process dies in whatever way, and a lock
-of the chain's folder, so that another sweep of the same folder waits for what is still dying, and never deletes what is
-being written.
+cell and not once a command. It holds the end of a pipe, which closes when this process dies in whatever way, and the
+cell's lock, so that another sweep of the same folder waits for what is still dying, and never deletes what is being
+written.
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -16,11 +15,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from graft_lightning.cli.cell_lock import CellLock, Held
+from graft_lightning.cli.cell_record import changes, finished, read_record, write_record
 from graft_lightning.durable import write_text
 from graft_lightning.identity import digest_of
 from graft_lightning.runs import LOG, done, newest_checkpoint
@@ -28,7 +31,6 @@ from graft_lightning.runs import LOG, done, newest_checkpoint
 RECIPE = "cell.json"
 """What a cell's process is to do: chain, cell and identity."""
 
-LOCK = ".lock"
 DYING = 10.0
 """Seconds in which the processes of a killed sweep have ended."""
 
@@ -43,12 +45,14 @@ class Cell:
         config: YAML layers.
         settings: overrides by dotted key; ``{chain}`` stands for the chain's folder, ``{root}`` for the sweep's, and
             None takes back what the sweep sets for every cell.
+        needs: the cells that write files which this one reads, as "chain/cell", and the digests of their identities.
     """
 
     name: str
     commands: Sequence[str]
     config: Sequence[str]
     settings: dict[str, Any] = field(default_factory=dict)
+    needs: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,7 @@ class CellChain:
         cells: in order.
         folder: of the chain.
         threads: of torch.
+        records: where the records of its cells are kept; None where they are not.
     """
 
     name: str
@@ -68,6 +73,7 @@ class CellChain:
     cells: Sequence[Cell]
     folder: Path
     threads: int
+    records: Path | None = None
 
 
 class SweepBusy(RuntimeError):
@@ -75,34 +81,57 @@ class SweepBusy(RuntimeError):
 
 
 class RunningChain:
-    """A chain that is being run: of its cells that are not done one at a time, in a process of its own.
+    """A chain that is being run: of its cells one at a time, in a process of its own.
 
     Args:
         chain: what is run. Of a cell that is begun, all that an earlier sweep left is deleted.
+        cells: which of its cells, in order; those of `to_run` by default.
+        ready: whether a cell may begin, or waits for another chain's.
 
     Raises:
-        SweepBusy: if another sweep is running it.
+        SweepBusy: if another sweep of this machine is running it.
+
+    Attributes:
+        blocked: what runs the next cell on another machine that shares the folder; empty where nothing does.
     """
 
-    def __init__(self, chain: CellChain) -> None:
+    def __init__(
+        self,
+        chain: CellChain,
+        cells: Sequence[Cell] | None = None,
+        ready: Callable[[Cell], bool] = lambda cell: True,
+    ) -> None:
         self.chain = chain
         chain.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = _locked(chain.folder / LOCK)
-        self._waiting = [cell for cell in chain.cells if not is_done(chain, cell)]
+        self.blocked = ""
+        self._waiting = list(to_run([chain])[chain.name] if cells is None else cells)
+        self._ready = ready
         self._cell: Cell | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe: int | None = None
+        self._lock: CellLock | None = None
+        self._take_next(DYING)
 
     def step(self) -> bool:
         """Looks after the cell that runs, and begins the next one where it has ended. False when none is left."""
         if self._process is not None:
             if self._process.poll() is None:
+                if self._lock is not None:
+                    self._lock.touch()
                 return True
             self._ended()
         if not self._waiting:
-            os.close(self._lock)
             return False
-        self._begin(self._waiting.pop(0))
+        if not self._ready(self._waiting[0]):
+            return True
+        if self._lock is None:
+            self._take_next()
+        if self._lock is not None:
+            cell = self._waiting.pop(0)
+            if is_present(self.chain, cell):  # another machine was faster
+                self._give_back()
+            else:
+                self._begin(cell)
         return True
 
     def stop(self) -> None:
@@ -112,12 +141,37 @@ class RunningChain:
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._close()
+        self._give_back()
+
+    def _take_next(self, patience: float = 0.0) -> None:
+        """Takes the lock of the next cell, unless another machine has it."""
+        self.blocked = ""
+        until = time.monotonic() + patience
+        while self._waiting and self._lock is None:
+            try:
+                self._lock = CellLock(lock_file(self.chain, self._waiting[0]))
+            except Held as holder:
+                if not holder.here:
+                    self.blocked = str(holder)
+                    return
+                if time.monotonic() > until:
+                    raise SweepBusy(
+                        f"{self.chain.folder} is being run by another sweep ({holder}); wait for it, or choose another "
+                        "--folder"
+                    ) from None
+                time.sleep(0.1)
+
+    def _give_back(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     def _begin(self, cell: Cell) -> None:
         folder = self.chain.folder / cell.name
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         write_recipe(self.chain, cell)
+        assert self._lock is not None
         watched, self._pipe = os.pipe()
         line = [sys.executable, "-m", "graft_lightning", "cell", str(folder), f"--watch={watched}"]
         try:
@@ -128,7 +182,7 @@ class RunningChain:
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     env=_environment(self.chain.threads),
-                    pass_fds=(watched, self._lock),
+                    pass_fds=(watched, self._lock.descriptor),
                     start_new_session=True,
                 )
         finally:
@@ -150,15 +204,16 @@ class RunningChain:
         if self._pipe is not None:
             os.close(self._pipe)
             self._pipe = None
+        self._give_back()
 
 
-def run_chain(chain: CellChain) -> None:
-    """Runs the cells of a chain that are not done, to the last; a failed cell does not stop the others.
+def run_chain(chain: CellChain, cells: Sequence[Cell] | None = None) -> None:
+    """Runs cells of a chain, those of `to_run` by default, to the last; a failed cell does not stop the others.
 
     Raises:
-        SweepBusy: if another sweep is running it.
+        SweepBusy: if another sweep of this machine is running it.
     """
-    running = RunningChain(chain)
+    running = RunningChain(chain, cells)
     try:
         while running.step():
             time.sleep(0.05)
@@ -166,16 +221,77 @@ def run_chain(chain: CellChain) -> None:
         running.stop()
 
 
-def is_done(chain: CellChain, cell: Cell) -> bool:
-    """Whether a cell has run to its end with these settings."""
+def is_present(chain: CellChain, cell: Cell) -> bool:
+    """Whether a cell has run to its end with these settings, and left its files in the folder of runs."""
     found = done(chain.folder / cell.name)
-    return found is not None and found["identity"] == identity(chain, cell)
+    return found is not None and found["identity"] == digest_of(identity(chain, cell))
 
 
-def identity(chain: CellChain, cell: Cell) -> str:
-    """A digest of everything that a cell's result depends on: settings, seed, and the text of its YAML layers."""
-    texts = [Path(config).read_text(encoding="utf-8") for config in cell.config]
-    return digest_of([chain.seed, cell.name, list(cell.commands), texts, cell.settings])
+def is_done(chain: CellChain, cell: Cell) -> bool:
+    """Whether a cell has run to its end with these settings: here, or by its record.
+
+    Raises:
+        RecordError: if its record is damaged or foreign; names the file.
+    """
+    return is_present(chain, cell) or no_longer(chain, cell) == []
+
+
+def no_longer(chain: CellChain, cell: Cell) -> list[str] | None:
+    """Why the record of a cell does not hold for it, as lines; empty if it does, None if there is none.
+
+    Raises:
+        RecordError: if it is damaged or foreign; names the file.
+    """
+    file = record_file(chain, cell)
+    record = read_record(file) if file else None
+    return changes(record, identity(chain, cell)) if record else None
+
+
+def to_run(chains: Sequence[CellChain]) -> dict[str, list[Cell]]:
+    """The cells that are not done, by chain; and those whose files such a cell needs and that are no longer here.
+
+    Raises:
+        RecordError: if a record is damaged or foreign; names the file.
+    """
+    everything = {f"{chain.name}/{cell.name}": (chain, cell) for chain in chains for cell in chain.cells}
+    wanted = [name for name, (chain, cell) in everything.items() if not is_done(chain, cell)]
+    found: set[str] = set()
+    while wanted:
+        name = wanted.pop()
+        if name not in found:
+            found.add(name)
+            there = [everything[needed] for needed in everything[name][1].needs if needed in everything]
+            wanted += [f"{chain.name}/{cell.name}" for chain, cell in there if not is_present(chain, cell)]
+    return {chain.name: [cell for cell in chain.cells if f"{chain.name}/{cell.name}" in found] for chain in chains}
+
+
+def record_file(chain: CellChain, cell: Cell) -> Path | None:
+    """Where the record of a cell is kept; None where none is."""
+    return chain.records and chain.records / chain.name / f"{cell.name}.json"
+
+
+def lock_file(chain: CellChain, cell: Cell) -> Path:
+    """The lock of a cell, beside its folder, which is deleted when the cell is begun."""
+    return chain.folder / f".{cell.name}.lock"
+
+
+def keep_record(chain: CellChain, cell: Cell, decided_by: Mapping[str, Any]) -> None:
+    """Writes the record of a cell that has run to its end."""
+    if file := record_file(chain, cell):
+        folder = chain.folder / cell.name
+        write_record(file, decided_by, folder, finished(folder))
+
+
+def identity(chain: CellChain, cell: Cell) -> dict[str, Any]:
+    """Everything that a cell's result depends on: settings, seed, YAML layers, and the cells whose files it reads."""
+    return {
+        "seed": chain.seed,
+        "cell": cell.name,
+        "commands": list(cell.commands),
+        "layers": [yaml.safe_load(Path(config).read_text(encoding="utf-8")) for config in cell.config],
+        "settings": cell.settings,
+        "needs": dict(cell.needs),
+    }
 
 
 def arguments(chain: CellChain, cell: Cell, folder: Path, command: str) -> list[str]:
@@ -202,15 +318,23 @@ def arguments(chain: CellChain, cell: Cell, folder: Path, command: str) -> list[
 
 def write_recipe(chain: CellChain, cell: Cell) -> None:
     """Writes down what a cell's process is to do; the sweep's file may be edited meanwhile."""
+    decided_by = identity(chain, cell)
     recipe = {
-        "identity": identity(chain, cell),
-        "chain": {"name": chain.name, "seed": chain.seed, "folder": str(chain.folder), "threads": chain.threads},
+        "identity": decided_by,
+        "digest": digest_of(decided_by),
+        "chain": {
+            "name": chain.name,
+            "seed": chain.seed,
+            "folder": str(chain.folder),
+            "threads": chain.threads,
+            "records": str(chain.records) if chain.records else None,
+        },
         "cell": asdict(cell),
     }
     write_text(chain.folder / cell.name / RECIPE, json.dumps(recipe, indent=1) + "\n")
 
 
-def read_recipe(folder: Path) -> tuple[CellChain, Cell, str]:
+def read_recipe(folder: Path) -> tuple[CellChain, Cell, dict[str, Any]]:
     """The chain, the cell and its identity, out of a cell's folder.
 
     Raises:
@@ -221,7 +345,8 @@ def read_recipe(folder: Path) -> tuple[CellChain, Cell, str]:
         raise FileNotFoundError(f"{file} is absent; a sweep writes it into the folder of a cell")
     recipe = json.loads(file.read_text(encoding="utf-8"))
     cell, own = Cell(**recipe["cell"]), recipe["chain"]
-    chain = CellChain(own["name"], own["seed"], [cell], Path(own["folder"]), own["threads"])
+    records = Path(own["records"]) if own["records"] else None
+    chain = CellChain(own["name"], own["seed"], [cell], Path(own["folder"]), own["threads"], records)
     return chain, cell, recipe["identity"]
 
 
@@ -232,27 +357,3 @@ def _environment(threads: int) -> dict[str, str]:
     if "site-packages" not in root.parts:
         found["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH", "")]))
     return found
-
-
-def _locked(file: Path) -> int:
-    """The descriptor of a file that no other process has locked; the lock lasts as long as any process holds it."""
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
-    until = time.monotonic() + DYING
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() < until:
-                time.sleep(0.1)
-                continue
-            holder = os.read(descriptor, 100).decode(errors="replace").strip()
-            os.close(descriptor)
-            raise SweepBusy(
-                f"{file.parent} is being run by another sweep (process {holder or 'unknown'}); wait for it, or choose "
-                "another --folder"
-            ) from None
-        except OSError:  # a file system without locks
-            return descriptor
-        os.truncate(descriptor, 0)
-        os.write(descriptor, f"{os.getpid()}\n".encode())
-        return descriptor

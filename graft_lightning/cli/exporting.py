@@ -1,19 +1,19 @@
 """A run's model, built again from its folder and handed to what its reference's domain offers for export."""
 
-import pickle
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
 from graft_lightning import domains
+from graft_lightning.checkpoints import read_checkpoint
 from graft_lightning.cli.lightning import GraftCLI
 from graft_lightning.datamodules.evaluation import draws_of
 from graft_lightning.domains.base import Texts
 from graft_lightning.rejection.pool import PoolError
-from graft_lightning.runs import CONFIG, newest_checkpoint
+from graft_lightning.runs import CONFIG, newest_checkpoint, run_in
 from graft_lightning.types import SettingsError
 
 REFUSALS = (PoolError, SettingsError, OSError)
@@ -58,7 +58,7 @@ def export_run(
             f"{run} holds a {type(module).__name__} of a {reference.__name__}; exported are PGraft and Graft of the "
             f"references of {', '.join(domains.offering('export'))}"
         )
-    load(module, checkpoint or newest_checkpoint(run))
+    load(module, checkpoint or newest_checkpoint(run), run)
     module.to(device).eval()
     tuned = exporter.Tuned(
         module.reference,
@@ -82,40 +82,54 @@ def built(run: Path) -> tuple[Any, Any]:
     file = run / CONFIG
     if not file.is_file():
         raise FileNotFoundError(f"{file} is absent; `export` takes the folder of a run, where `fit` leaves it")
-    config = yaml.safe_load(file.read_text(encoding="utf-8"))
-    kept = {key: config[key] for key in KEPT if key in config}
-    kept["trainer"] = {"logger": False, "accelerator": "cpu", "devices": 1, "enable_checkpointing": False}
-    with tempfile.TemporaryDirectory() as folder:
-        cleaned = Path(folder) / "config.yaml"
-        cleaned.write_text(yaml.safe_dump(kept, sort_keys=False), encoding="utf-8")
-        cli = GraftCLI(save_config_callback=None, run=False, args=[f"--config={cleaned}"])
+    cli = cli_of(yaml.safe_load(file.read_text(encoding="utf-8")))
     return cli.model, cli.datamodule
 
 
-def load(module: Any, checkpoint: Path) -> None:
+def cli_of(config: Mapping[str, Any], **trainer: Any) -> GraftCLI:
+    """Module, data and trainer of a configuration, built; nothing is run.
+
+    Args:
+        config: of a run; what its trainer was is left out.
+        **trainer: arguments of the trainer; one process on a CPU by default.
+    """
+    kept = {key: config[key] for key in KEPT if key in config}
+    quiet = {"logger": False, "accelerator": "cpu", "devices": 1, "enable_checkpointing": False}
+    kept["trainer"] = {**quiet, "enable_model_summary": False, **trainer}
+    with tempfile.TemporaryDirectory() as folder:
+        cleaned = Path(folder) / "config.yaml"
+        cleaned.write_text(yaml.safe_dump(kept, sort_keys=False), encoding="utf-8")
+        return GraftCLI(save_config_callback=None, run=False, args=[f"--config={cleaned}"])
+
+
+def load(module: Any, checkpoint: Path, run: Path | None = None) -> None:
     """Builds a module's networks and gives them the weights of a checkpoint, of which nothing but tensors is read.
 
+    Args:
+        module: not built yet.
+        checkpoint: the file.
+        run: folder of the run that it has to be of; one of any, by default.
+
     Raises:
-        SettingsError: if the checkpoint is sharded, none of Lightning's, holds objects that only code could make, or
-            does not fit the module; names the file, and what is wrong.
+        FileNotFoundError: if it is absent.
+        DamagedFile: if its bytes are not those that were written, or cannot be read; names the file.
+        SettingsError: if it is of another run, sharded, none of Lightning's, or does not fit the module; names the
+            file, and what is wrong.
     """
-    if checkpoint.is_dir():
+    state = read_checkpoint(checkpoint)
+    own, found_run = None if run is None else run_in(run), state.get("run")
+    if own is not None and found_run not in (None, own):
         raise SettingsError(
-            f"{checkpoint} is sharded; put it together first, or train with save_distributed_checkpoint=false"
+            f"{checkpoint} is of another fit ({found_run}) than {run} ({own}); name the folder of its own run"
         )
-    try:
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
-        reason = str(error).partition("\n")[0]
-        raise SettingsError(f"{checkpoint} is damaged, or holds more than tensors and plain values: {reason}") from None
-    if not isinstance(state, dict) or not {"state_dict", "global_step"} <= state.keys():
-        raise SettingsError(f"{checkpoint} is no checkpoint of a fit: it lacks state_dict or global_step")
     module.configure_model()
     module.on_load_checkpoint(state)
     try:
         found = module.load_state_dict(state["state_dict"], strict=module.strict_loading)
     except RuntimeError as error:
         raise SettingsError(f"{checkpoint} does not fit this {type(module).__name__}: {error}") from None
+    except SettingsError as error:
+        raise SettingsError(str(error).replace("the checkpoint", str(checkpoint), 1)) from None
     if found.unexpected_keys:
         raise SettingsError(f"{checkpoint} holds {found.unexpected_keys[0]}, which this run's model lacks")
 

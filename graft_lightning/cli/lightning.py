@@ -1,4 +1,4 @@
-"""``fit``, ``validate``, ``test``, ``predict``, ``plan``, ``diagnose``: one LightningCLI."""
+"""``fit``, ``validate``, ``test``, ``predict`` and the commands of `GraftTrainer`: one LightningCLI."""
 
 import difflib
 import logging
@@ -8,64 +8,108 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
 
 import lightning as L
+import yaml
+from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from omegaconf.errors import OmegaConfBaseException
-from torch.multiprocessing import ProcessRaisedException
 
-# Whatever a YAML file may name by its bare class name is imported here, and with the domains, which are found.
+# Whatever a YAML file may name by its bare class name is imported here; the domains that it names, later.
 import graft_lightning.callbacks
 import graft_lightning.datamodules
 import graft_lightning.modules
 import graft_lightning.processes.grids
 import graft_lightning.processes.velocity
 import graft_lightning.processes.weightings
-import graft_lightning.rejection.acceptance  # noqa: F401
+import graft_lightning.rejection.acceptance
+import graft_lightning.rejection.rewards  # noqa: F401
 from graft_lightning import domains
 from graft_lightning.callbacks.collect import Collect
 from graft_lightning.callbacks.evaluate import Evaluate
+from graft_lightning.callbacks.files import WriteSamples
+from graft_lightning.callbacks.keep_best import KeepBest
+from graft_lightning.callbacks.progress import with_plain_bar
+from graft_lightning.checkpoints import refuse_address
 from graft_lightning.cli.allocator import keep_freed_memory
-from graft_lightning.cli.trainer import GraftTrainer
-from graft_lightning.rejection.pool import PoolError
-from graft_lightning.types import SettingsError
+from graft_lightning.cli.ending import tell_what_is_where
+from graft_lightning.cli.placement import WEIGHTS, place_fit, place_use, require_last
+from graft_lightning.cli.provenance import HYPER_PARAMETERS, Provenance
+from graft_lightning.cli.secrets import note_secrets, unresolved
+from graft_lightning.cli.sentences import innermost, read_yaml, sentence, with_path
+from graft_lightning.cli.settings import expand_home, nested, refuse_out_of_range
+from graft_lightning.cli.telling import telling
+from graft_lightning.cli.trainer import GraftTrainer, last_intact
+from graft_lightning.durable import write_text
+from graft_lightning.refusals import Refusal, SettingsError
+from graft_lightning.reports.tuning import with_settings
+from graft_lightning.runs import run_folder
+from graft_lightning.shipped import config_file, importable
 
-log = logging.getLogger(__name__)
+BLOCKS = ("data", "collect", "evaluate", "best", "model", "trainer")
+"""What a configuration is made of, whatever the command."""
 
-REFUSALS = (PoolError, SettingsError, FileNotFoundError)
-"""Bad input: told in one message, without a traceback."""
+
+REFERENCE = ("seed_everything", "model", "data")
+"""Settings that a pool keeps, for its samples to be decoded again; those of rewards, which may hold keys, are not."""
 
 
 class Parser(LightningArgumentParser):
-    """A parser whose errors fit on the screen and suggest what was meant."""
+    """A parser whose errors fit on the screen and suggest what was meant.
+
+    Attributes:
+        sources: the configurations as they were written; in them an error finds the whole path of its key.
+    """
+
+    sources: ClassVar[list[Any]] = []
+
+    def add_method_arguments(self, *args: Any, **kwargs: Any) -> list[str]:
+        """Without a group of the method's own: one is called ``collect``, as a block of the configuration is."""
+        kwargs["as_group"] = False
+        return super().add_method_arguments(*args, **kwargs)
 
     def error(self, message: str, *args: Any, **kwargs: Any) -> NoReturn:
         """Prints the message, without the usage text, and exits with 2."""
         if kwargs.get("ex") is not None or args:
             message = message or str(args[0] if args else kwargs["ex"])
-        message = "\n".join(line for line in message.splitlines() if not re.match(r"\s*(Given value|Subtypes)", line))
         parsers = [self, *(p for a in self._actions for p in (getattr(a, "_name_parser_map", None) or {}).values())]
         known = [action.dest for parser in parsers for action in parser._actions]
+        told = sentence(message, Parser.sources)
         for wrong in re.findall(r"[Oo]ption '([\w.]+)'|[Uu]nrecognized arguments: --([\w.]+)", message):
             name = next(part for part in wrong if part)
             close = difflib.get_close_matches(name, known, n=1) or difflib.get_close_matches(
                 name.rsplit(".", 1)[-1], [k.rsplit(".", 1)[-1] for k in known], n=1
             )
-            if close:
-                message += f"\n  did you mean '{close[0]}'?"
-        sys.stderr.write(f"error: {message}\n")
-        raise SystemExit(2)
+            if close and "did you mean" not in told:
+                told += f"; did you mean '{close[0]}'?"
+        raise Mistaken(told)
+
+
+class Mistaken(SystemExit):
+    """A command line or configuration that the parser refuses.
+
+    Attributes:
+        message: what is wrong.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(2)
+        self.message = message
 
 
 class GraftCLI(LightningCLI):
-    """Lightning's CLI with our blocks `collect` and `evaluate`, and with our commands.
+    """Lightning's CLI with our blocks `collect`, `evaluate` and `best`, and with our commands.
 
     Args:
         arguments: of `LightningCLI` that differ from ours.
+
+    Attributes:
+        only_asked: the parser knows the command that is asked for alone.
     """
+
+    only_asked = True
 
     def __init__(self, **arguments: Any) -> None:
         ours: dict[str, Any] = {
@@ -75,16 +119,36 @@ class GraftCLI(LightningCLI):
             "subclass_mode_data": True,
             "trainer_class": GraftTrainer,
             "auto_configure_optimizers": False,
+            "save_config_callback": Provenance,
             "parser_kwargs": {"parser_mode": "omegaconf"},
         }
         _quieten()
-        domains.load_all()
-        super().__init__(**ours | arguments)
+        importable()
+        given = ours | arguments
+        words = _words(given.get("args"))
+        asked = {name: skip for name, skip in self.subcommands().items() if name in words}
+        if asked and self.only_asked:  # a parser takes a fifth of a second, and there is one for each command
+            vars(self)["subcommands"] = lambda: asked
+        if any(word.partition("=")[0].endswith("help") for word in words):
+            domains.load_all()  # a page that lists classes lists all
+        domains.load_named(_with_files(words))
+        try:
+            try:
+                super().__init__(**given)
+            except Mistaken:
+                if not domains.unloaded():
+                    raise
+                domains.load_all()  # it may name what a domain imports from elsewhere; else the error lists all classes
+                super().__init__(**given)
+        except Mistaken as mistake:
+            sys.stderr.write(f"error: {mistake.message}\n")
+            raise SystemExit(2) from None
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """Lightning's, plan and diagnose."""
-        return {**LightningCLI.subcommands(), "plan": {"model", "datamodule"}, "diagnose": {"model", "datamodule"}}
+        """Lightning's, and those of `GraftTrainer`."""
+        ours = ("plan", "diagnose", "collect", "placebo", "tune")
+        return {**LightningCLI.subcommands(), **{name: {"model", "datamodule"} for name in ours}}
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """A `Parser`."""
@@ -98,6 +162,21 @@ class GraftCLI(LightningCLI):
         """The blocks of a run beside data, model and trainer."""
         parser.add_lightning_class_args(Collect, "collect")
         parser.add_lightning_class_args(Evaluate, "evaluate")
+        parser.add_lightning_class_args(KeepBest, "best")
+
+    def before_instantiate_classes(self) -> None:
+        """Chooses the folder of the run, before a logger opens it."""
+        if self.subcommand is None:
+            return
+        config = expand_home(self.config[self.subcommand])
+        plain = yaml.safe_load(self._parser(self.subcommand).dump(config, skip_none=False))
+        self.plain: dict[str, Any] = plain
+        if config["trainer"]["fast_dev_run"]:
+            return
+        if self.subcommand == "fit":
+            place_fit(config, plain)
+        else:
+            place_use(config, plain, self.subcommand)
 
     def instantiate_classes(self) -> None:
         """Builds everything; what a constructor refuses is a mistake in the configuration.
@@ -105,10 +184,76 @@ class GraftCLI(LightningCLI):
         Raises:
             SettingsError: with the constructor's own message.
         """
+        settings = nested(self.config[self.subcommand] if self.subcommand else self.config)
+        refuse_out_of_range(settings, {"collect": Collect, "evaluate": Evaluate, "best": KeepBest})
+        address = settings.get("ckpt_path")
+        if address:
+            refuse_address(str(address))
         try:
             super().instantiate_classes()
-        except ValueError as error:
-            raise SettingsError(innermost(str(error))) from error
+        except Refusal as error:
+            raise SettingsError(with_path(str(error), settings)) from error
+        except (ValueError, TypeError, ImportError, AttributeError, RuntimeError) as error:
+            raise SettingsError(with_path(innermost(str(error)), settings)) from error
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        """Takes the newest intact checkpoint where ``last`` is damaged."""
+        found = super()._prepare_subcommand_kwargs(subcommand)
+        if found.get("ckpt_path") == "last":
+            found["ckpt_path"] = last_intact(self.trainer) or "last"
+        return found
+
+    def after_fit(self) -> None:
+        """Makes up for the last validation, where the run that was resumed had been killed inside it."""
+        evaluate = next(c for c in self.trainer.callbacks if isinstance(c, Evaluate))  # type: ignore[attr-defined]
+        if evaluate.owes(self.trainer, self.model):
+            self.trainer.validate(self.model, datamodule=self.datamodule, ckpt_path=self.trainer.ckpt_path)
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        """Lightning's, with a progress bar that knows runs counted in steps, and a writer of the samples of predict."""
+        trainer = super().instantiate_trainer(**kwargs)
+        if "ProgressBar" not in str(self._get(self.config, "trainer.callbacks")):
+            with_plain_bar(trainer)
+        callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        if self.subcommand == "predict" and not any(isinstance(c, BasePredictionWriter) for c in callbacks):
+            callbacks.insert(0, WriteSamples())
+        for callback in callbacks:
+            if isinstance(callback, Collect) and self.subcommand is not None:
+                callback.configuration = yaml.safe_dump(
+                    unresolved({k: self.plain[k] for k in REFERENCE}), sort_keys=False
+                )
+        return trainer
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Runs a command, and says what it has left where, and what comes next."""
+        trainer: L.Trainer = self.trainer
+        folder = Path(trainer.log_dir or trainer.default_root_dir)  # collective
+        if subcommand in WEIGHTS and self.plain.get("ckpt_path") == "last":
+            require_last(self.config[subcommand])
+        marks = folder / HYPER_PARAMETERS if trainer.is_global_zero and subcommand != "fit" else None
+        before = marks is None or marks.exists()
+        super()._run_subcommand(subcommand)
+        if marks is not None and not before:
+            marks.unlink(missing_ok=True)  # a run's are those of its fit; loggers write them whatever is run
+        tell_what_is_where(self, subcommand)
+
+    def after_tune(self) -> None:
+        """Writes the configuration with the settings that were chosen, ready for ``fit``."""
+        trainer: Any = self.trainer
+        found = trainer.tuned
+        if found is None or found.point is None:
+            return
+        parser = self._parser("tune")
+        config = yaml.safe_load(parser.dump(self.config["tune"], skip_none=False))
+        kept = {key: config[key] for key in ("seed_everything", *BLOCKS) if key in config}
+        weightings = {
+            name: {"class_path": "graft_lightning.processes.weightings.CappedInverseAlpha", "init_args": {"cap": cap}}
+            for name, cap in trainer.caps.items()
+        }
+        path = run_folder(trainer) / "tuned.yaml"
+        text = yaml.safe_dump(unresolved(with_settings(kept, found.point, weightings)), sort_keys=False)
+        write_text(path, f"# Chosen by tune; fit --config {path}\n{text}")
+        print(f"Written: {path}")
 
     def _parse_ckpt_path(self) -> None:
         """Leaves the configuration as it was written: hyper-parameters of a checkpoint never override it in silence."""
@@ -118,54 +263,70 @@ def run_lightning(args: Sequence[str] | None = None) -> GraftCLI:
     """Parses and runs a command of Lightning's kind.
 
     Raises:
-        SystemExit: 2 on a bad configuration or bad input, with one message.
+        SystemExit: 2 on a bad configuration or bad input, 1 where something else goes wrong; with one message.
     """
-    _refuse_sweeps(sys.argv[1:] if args is None else args)
-    keep_freed_memory()
-    try:
+    with telling():
+        line = _with_shipped(_words(args))
+        if args is None:
+            sys.argv[1:] = line  # which Lightning starts its processes with
+        _read_sources(line)
+        note_secrets(line)
+        keep_freed_memory()
         return GraftCLI(
             save_config_kwargs={"overwrite": True},
             seed_everything_default=0,
-            args=None if args is None else list(args),
+            args=None if args is None else line,
         )
-    except OmegaConfBaseException as error:
-        sys.stderr.write(f"error: {str(error).strip()}\n")
-        raise SystemExit(2) from None
-    except REFUSALS as error:
-        sys.stderr.write(f"error: {error}\n")
-        raise SystemExit(2) from None
-    except ProcessRaisedException as error:
-        if (message := _refusal_of_a_process(str(error))) is None:
-            raise
-        sys.stderr.write(f"error: {message}\n")
-        raise SystemExit(2) from None
 
 
-def _refusal_of_a_process(text: str) -> str | None:
-    """The message of a refusal out of the traceback that a forked process left; None where it was something else."""
-    kinds = {kind.__name__ for refusal in REFUSALS for kind in [refusal, *refusal.__subclasses__()]}
-    raised = [m for m in re.finditer(r"^(?:\w+\.)*(\w+): ", text, re.M) if m[1] in kinds or m[1].endswith("Error")]
-    return text[raised[-1].end() :].strip() if raised and raised[-1][1] in kinds else None
+def _words(args: Any) -> list[str]:
+    """The words of a command line; of a configuration that was given in its place, its text."""
+    if args is None:
+        return sys.argv[1:]
+    return [str(word) for word in args] if isinstance(args, list | tuple) else [str(args)]
 
 
-def _refuse_sweeps(args: Sequence[str]) -> None:
-    """Says what a file of many runs is for; the parser's complaint would be about one of its keys."""
+def _with_shipped(words: Sequence[str]) -> list[str]:
+    """The words of a command line, in which configurations that are not there are those that ship."""
+    found = []
+    for before, word in zip(["", *words], words, strict=False):
+        option, is_set, value = word.partition("=")
+        if before in ("-c", "--config"):
+            word = str(config_file(word))
+        elif is_set and option in ("-c", "--config"):
+            word = f"{option}={config_file(value)}"
+        found.append(word)
+    return found
+
+
+def _with_files(words: Sequence[str]) -> list[str]:
+    """Words, and the texts of the YAML files that they name, and of those that these name."""
+    texts, waiting, seen = list(words), list(words), set[Path]()
+    while waiting:
+        for name in re.findall(r"[^\s=\"']+\.ya?ml", waiting.pop()):
+            file = Path(name)
+            if file not in seen and file.is_file():
+                seen.add(file)
+                texts.append(file.read_text(encoding="utf-8", errors="replace"))
+                waiting.append(texts[-1])
+    return texts
+
+
+def _read_sources(args: Sequence[str]) -> None:
+    """Reads the configurations that a command line names, for errors to find their keys in; refuses files of many runs.
+
+    Raises:
+        SettingsError: if a file cannot be read as text, is none of YAML, or describes many runs; says what that is for.
+    """
+    Parser.sources = []
     for name in args:
         file = Path(name.removeprefix("--config="))
-        if file.suffix in (".yaml", ".yml") and file.is_file():
-            text = file.read_text(encoding="utf-8")
-            if re.search(r"^cells:", text, re.M) and re.search(r"^chains:", text, re.M):
-                sys.stderr.write(f"error: {file} describes many runs: python -m graft_lightning sweep {file}\n")
-                raise SystemExit(2)
-
-
-def innermost(message: str) -> str:
-    """What a constructor said, out of the parser's account of every type that it tried in vain."""
-    if "Does not validate against any of the Union subtypes" not in message:
-        return message
-    lines = [line.strip().removeprefix("- ") for line in message.splitlines()]
-    about = ("Does not validate", "Subtypes:", "Errors:", "Given value", "Expected a <class 'NoneType'>")
-    return "\n".join(line for line in lines if line and not line.startswith(about)) or message
+        if file.suffix not in (".yaml", ".yml") or not file.is_file():
+            continue
+        found = read_yaml(file)
+        if isinstance(found, dict) and {"cells", "chains"} <= found.keys():
+            raise SettingsError(f"{file} describes many runs: python -m graft_lightning sweep {file}")
+        Parser.sources.append(found)
 
 
 class _CurrentStandardError(logging.StreamHandler):

@@ -7,7 +7,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 
 from graft_lightning.cli.exporting import built, load
 from graft_lightning.modules.sampled import SampledModule
-from graft_lightning.runs import CONFIG, newest_checkpoint
+from graft_lightning.runs import folder_of, newest_checkpoint
 from graft_lightning.types import SettingsError
 
 
@@ -36,21 +36,15 @@ def open_run(
         >>> from graft_lightning.api import open_run
         >>> module = open_run("runs/demo/pgraft/checkpoints/last.ckpt")  # doctest: +SKIP
     """
-    path = Path(run)
+    path = Path(run).expanduser()
     if path.suffix == ".ckpt":
         if checkpoint is not None:
             raise SettingsError(f"run={path} is a checkpoint already; checkpoint={checkpoint} is another")
-        path, checkpoint = _run_of(path), path
+        path, checkpoint = folder_of(path) or path.parent, path
     if not path.is_dir() or (checkpoint is not None and not Path(checkpoint).exists()):
         raise FileNotFoundError(f"{checkpoint or path} is absent; `fit` leaves a folder, and checkpoints below it")
     with isolate_rng():  # a run begins by seeding everything; the random numbers of who opens it go on as they were
         opened = built(path)[0] if module is None else module
-        load(opened, newest_checkpoint(path) if checkpoint is None else Path(checkpoint))
+        load(opened, newest_checkpoint(path) if checkpoint is None else Path(checkpoint), path)
     found: SampledModule = opened.to(device).eval()
     return found
-
-
-def _run_of(checkpoint: Path) -> Path:
-    """The nearest folder above a checkpoint that holds a configuration; its own folder where none does."""
-    folders = checkpoint.absolute().parents
-    return next((folder for folder in folders[:3] if (folder / CONFIG).is_file()), checkpoint.parent)

@@ -2,11 +2,13 @@
 
 import difflib
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from graft_lightning import __version__
+from graft_lightning.cli.pages import page
 
 LIGHTNING = "graft_lightning.cli.lightning:run_lightning"
 """Takes the command's own name too; the others take what follows it."""
@@ -26,6 +28,17 @@ RUN = {
     "predict": Command(LIGHTNING, "write samples to files"),
     "plan": Command(LIGHTNING, "what a configuration will cost, before anything runs"),
     "diagnose": Command(LIGHTNING, "at which noise level the reward is decided, and where to hand off"),
+    "placebo": Command(LIGHTNING, "what the same fine-tuning does to unselected samples"),
+    "tune": Command(LIGHTNING, "learning rate, weighting, average and steps, within a budget of gradient steps"),
+}
+POOLS = {
+    "collect": Command(LIGHTNING, "fill or complete a pool, and train nothing"),
+    "rescore": Command(
+        "graft_lightning.cli.rescore:run_rescore", "score what a pool holds by further rewards; nothing is drawn"
+    ),
+    "pool": Command(
+        "graft_lightning.cli.pool:run_pool", "what a pool holds; its samples as files; a person's verdicts on them"
+    ),
 }
 MANY = {
     "sweep": Command(
@@ -34,6 +47,7 @@ MANY = {
     "report": Command("graft_lightning.cli.report:run_report", "report.md, figures and report.json from run folders"),
 }
 OTHERS = {
+    "serve": Command("graft_lightning.cli.serve:run_serve", "a reward in its own environment, for RemoteReward"),
     "score": Command("graft_lightning.cli.score:run_score", "metrics of samples in files, as JSON: score DOMAIN FILES"),
 }
 WITHOUT = {
@@ -46,11 +60,12 @@ HIDDEN = {"cell": Command("graft_lightning.cli.cell:run_cell", "one cell of a sw
 
 GROUPS = {
     "A run, described by one YAML file (data, collect, model, trainer):": RUN,
+    "A pool of samples, which runs share:": POOLS,
     "Many runs:": MANY,
-    "Others' samples:": OTHERS,
+    "Others' samples and rewards:": OTHERS,
     "A fine-tuned model, for use without this package:": WITHOUT,
 }
-COMMANDS = RUN | MANY | OTHERS | WITHOUT | HIDDEN
+COMMANDS = RUN | POOLS | MANY | OTHERS | WITHOUT | HIDDEN
 
 HELP = f"""\
 usage: python -m graft_lightning COMMAND [options]
@@ -65,8 +80,9 @@ Fine-tune diffusion and flow models on any reward by rejection sampling: GRAFT, 
 }
   python -m graft_lightning fit --config experiments/digits/pgraft.yaml
   python -m graft_lightning fit --config experiments/digits/pgraft.yaml --model.handoff 0.5 --trainer.max_steps 800
-  python -m graft_lightning fit --help               every option of fit
+  python -m graft_lightning fit --help               the options of fit that people change; --help_all for all
   python -m graft_lightning fit --config FILE --print_config
+  python -m graft_lightning COMMAND ... --debug      with the traceback of whatever goes wrong (or GRAFT_DEBUG=1)
   tensorboard --logdir runs
 """
 
@@ -78,9 +94,16 @@ def main(args: Sequence[str] | None = None) -> None:
         args: the command line without the program's name; the process's own by default.
 
     Raises:
-        SystemExit: 2 if there is no such command.
+        SystemExit: 2 if there is no such command, or on bad input; 1 if something else goes wrong.
     """
     arguments = list(sys.argv[1:] if args is None else args)
+    if "--debug" in arguments:
+        os.environ["GRAFT_DEBUG"] = "1"  # in the environment, for the processes that are started too
+        arguments = [text for text in arguments if text != "--debug"]
+        if args is None:
+            sys.argv[1:] = arguments  # which Lightning starts its processes with
+        else:
+            args = arguments
     if not arguments or arguments[0] in ("-h", "--help"):
         print(HELP)
         return
@@ -90,12 +113,20 @@ def main(args: Sequence[str] | None = None) -> None:
         return
     # options may stand before a command of Lightning's
     target = LIGHTNING if name.startswith("-") else COMMANDS[name].target if name in COMMANDS else _unknown(name)
+    if target == LIGHTNING and {"-h", "--help"} & set(arguments):
+        asked = next((word for word in arguments if word in COMMANDS and COMMANDS[word].target == LIGHTNING), None)
+        print(page(asked, COMMANDS[asked].help) if asked else HELP)
+        return
+    if "--help_all" in arguments:
+        arguments = args = ["--help" if word == "--help_all" else word for word in arguments]
     module, _, function = target.partition(":")
-    run = getattr(importlib.import_module(module), function)
-    if target == LIGHTNING:
-        run(args)
-    else:
-        run(arguments[1:])
+    telling = importlib.import_module("graft_lightning.cli.telling").telling  # which pages of help need not wait for
+    with telling():
+        run = getattr(importlib.import_module(module), function)
+        if target == LIGHTNING:
+            run(args)
+        else:
+            run(arguments[1:])
 
 
 def _unknown(name: str) -> str:

@@ -2,11 +2,15 @@
 
 from typing import Any, Literal
 
+import torch
+
 from graft_lightning.datamodules.evaluation import HeldOutConditions
 from graft_lightning.datamodules.stream import Positions, StreamLoader
 from graft_lightning.domains.base import Conditions
 from graft_lightning.rejection.acceptance import Acceptance
 from graft_lightning.rejection.accepted import AcceptedStream
+from graft_lightning.rejection.grouped import GroupStream, group_size
+from graft_lightning.rejection.objectives import PoolObjective
 from graft_lightning.rejection.pool import Round
 from graft_lightning.rejection.selection import Selection
 from graft_lightning.types import Batch
@@ -23,6 +27,10 @@ class AcceptedTrajectories(HeldOutConditions):
         steps_per_epoch: steps that count as an epoch (validation, rounds).
         reward: name of the reward to accept by; the first collected by default.
         drop_without_signal: leave out conditions whose rewards are all equal.
+        rescore: where a reward was changed since it scored the pool, put the old scores aside, under a name of their
+            own, and score anew; refused otherwise.
+        group: draws of a group, where the objective looks at whole groups; it divides the batch. By default the largest
+            number that does, and is no more than the draws of a condition.
         evaluation: held-out conditions and the run's seed; arguments of `HeldOutConditions`.
     """
 
@@ -35,29 +43,59 @@ class AcceptedTrajectories(HeldOutConditions):
         steps_per_epoch: int = 100,
         reward: str | None = None,
         drop_without_signal: bool = True,
+        rescore: bool = False,
+        group: int | None = None,
         **evaluation: Any,
     ) -> None:
         super().__init__(**evaluation)
         self.conditions, self.acceptance, self.pool = conditions, acceptance, pool
         self.batch_size, self.steps_per_epoch = batch_size, steps_per_epoch
-        self.reward, self.drop_without_signal = reward, drop_without_signal
-        self._stream: AcceptedStream | None = None
+        self.reward, self.drop_without_signal, self.rescore = reward, drop_without_signal, rescore
+        self.group = group
+        if group is not None and (group < 1 or batch_size % group):
+            raise ValueError(f"data.group={group} does not divide data.batch_size={batch_size} into whole groups")
+        self._stream: AcceptedStream | GroupStream | None = None
 
     @property
     def selection(self) -> Selection | None:
         """What was accepted of the round in use."""
         return None if self._stream is None else self._stream.selection
 
-    def use(self, pool_round: Round, reward: str, state: int | Literal["x_0"]) -> Selection:
+    def use(
+        self,
+        pool_round: Round,
+        reward: str,
+        state: int | Literal["x_0"],
+        objective: PoolObjective | None = None,
+    ) -> Selection:
         """Selects from a filled round what is trained on from now on.
 
         Args:
             pool_round: a complete round.
             reward: name of the reward to accept by.
             state: index N_I of the states to stream, or "x_0".
+            objective: over whole groups, which are then streamed, rejected draws and all.
         """
-        self._stream = AcceptedStream(pool_round, self.acceptance, reward, state, self.seed, self.drop_without_signal)
+        chosen = AcceptedStream(pool_round, self.acceptance, reward, state, self.seed, self.drop_without_signal)
+        self._stream = chosen if objective is None else self.grouped(pool_round, chosen.selection, state, objective)
         return self._stream.selection
+
+    def grouped(
+        self, pool_round: Round, selection: Selection, state: int | Literal["x_0"], objective: PoolObjective
+    ) -> GroupStream:
+        """Whole groups of a round, weighted by an objective; arguments as in `use`."""
+        weights = objective.weights(selection)
+        if self.drop_without_signal and pool_round.draws > 1:
+            weights = weights.index_fill(0, torch.tensor(selection.without_signal, dtype=torch.int64), 0.0)
+        fixed = objective.group
+        if fixed and (self.group or fixed) != fixed:
+            raise ValueError(
+                f"data.group={self.group}: {type(objective).__name__} is about groups of {fixed}; leave it out"
+            )
+        if fixed and self.batch_size % fixed:
+            raise ValueError(f"data.batch_size={self.batch_size} is not divisible by {fixed}, a group of the objective")
+        size = self.group or fixed or group_size(self.batch_size, pool_round.draws)
+        return GroupStream(pool_round, selection, weights, size, state, self.seed, objective.weighted_only)
 
     def read(self, positions: Positions) -> Batch:
         """The examples at positions of the training stream.

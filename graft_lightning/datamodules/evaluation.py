@@ -10,6 +10,7 @@ import torch
 
 from graft_lightning.domains.base import Conditions
 from graft_lightning.processes.noise import hashed_seed, trajectory_seeds
+from graft_lightning.ranges import Natural
 from graft_lightning.types import Draws
 
 
@@ -88,7 +89,7 @@ class HeldOutConditions(L.LightningDataModule):
         eval_draws: int = 8,
         predict_draws: int = 1,
         eval_batch_size: int = 256,
-        seed: int | None = None,
+        seed: Natural | None = None,
     ) -> None:
         super().__init__()
         self.validation, self.test, self.predict = validation, test or validation, predict or test or validation

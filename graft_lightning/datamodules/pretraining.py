@@ -7,6 +7,7 @@ import torch
 from graft_lightning.datamodules.evaluation import HeldOutConditions
 from graft_lightning.datamodules.stream import Positions, StreamLoader, noise_seeds
 from graft_lightning.domains.base import Examples
+from graft_lightning.ranges import Natural
 from graft_lightning.types import Batch
 
 
@@ -28,7 +29,7 @@ class PretrainingExamples(HeldOutConditions):
         batch_size: int = 128,
         steps_per_epoch: int = 1000,
         start: int = 0,
-        examples_seed: int | None = None,
+        examples_seed: Natural | None = None,
         **evaluation: Any,
     ) -> None:
         super().__init__(**evaluation)

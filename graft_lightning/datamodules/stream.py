@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from graft_lightning.processes.noise import place_seeds
@@ -22,6 +23,9 @@ class StreamLoader:
     Global batch j holds the positions ``j batch_size world .. (j + 1) batch_size world - 1``, of which each process
     takes its contiguous part: two processes with half the batch see the examples of one.
 
+    Attributes:
+        prepare: what the thread does with the conditions of a batch that it has read; nothing by default.
+
     Args:
         read: positions -> batch; called by one thread at a time, which is not the caller's.
         batch_size: examples per process and step.
@@ -34,6 +38,7 @@ class StreamLoader:
         self, read: Callable[[Positions], Batch], batch_size: int, steps_per_epoch: int, rank: int = 0, world: int = 1
     ) -> None:
         self.read = read
+        self.prepare: Callable[[Sequence[str]], None] | None = None
         self.batch_size = batch_size
         self.steps_per_epoch = steps_per_epoch
         self.rank, self.world = rank, world
@@ -57,7 +62,14 @@ class StreamLoader:
     def _asked(self, reader: ThreadPoolExecutor, ahead: int) -> "Future[Batch]":
         """The batch of so many steps from here, which is not given out yet."""
         start = ((self.steps_done + ahead) * self.world + self.rank) * self.batch_size
-        return reader.submit(self.read, range(start, start + self.batch_size))
+        return reader.submit(self._read, range(start, start + self.batch_size))
+
+    def _read(self, positions: Positions) -> Batch:
+        """A batch, pinned where a GPU is in use."""
+        batch = self.read(positions)
+        if self.prepare is not None:
+            self.prepare(batch.conditions)
+        return batch.pinned() if torch.cuda.is_initialized() else batch
 
     def state_dict(self) -> dict[str, Any]:
         """The number of steps that have been given out; what is read ahead is not counted."""

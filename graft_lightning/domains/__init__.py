@@ -13,6 +13,9 @@ import importlib
 import importlib.util
 import logging
 import pkgutil
+import re
+import sys
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
@@ -20,6 +23,8 @@ log = logging.getLogger(__name__)
 
 SHARED = "base"
 """What domains share is none."""
+
+DEFINED = re.compile(r"^class (\w+)", re.M)
 
 
 def names() -> list[str]:
@@ -39,10 +44,42 @@ def load_all() -> None:
     One that cannot be imported is named in a warning, and keeps the others from nothing.
     """
     for name in names():
-        try:
-            importlib.import_module(f"{__name__}.{name}")
-        except ImportError as error:
-            log.warning("the domain %s cannot be imported: %s", name, error)
+        _load(name)
+
+
+def _load(name: str) -> None:
+    try:
+        importlib.import_module(f"{__name__}.{name}")
+    except ImportError as error:
+        log.warning("the domain %s cannot be imported: %s", name, error)
+
+
+def load_named(texts: Iterable[str]) -> None:
+    """Imports the domains that some texts name: by a dotted path, or by the bare name of a class written in one.
+
+    Args:
+        texts: configurations and the words of a command line.
+    """
+    words = {word for text in texts for word in re.findall(r"[A-Za-z_][\w.]*", text)}
+    for name in names():
+        if any(word.startswith(f"{__name__}.{name}.") for word in words) or words & _written_in(name):
+            _load(name)
+
+
+def unloaded() -> list[str]:
+    """The domains that nobody has imported yet."""
+    return [name for name in names() if f"{__name__}.{name}" not in sys.modules]
+
+
+def _written_in(name: str) -> set[str]:
+    """The names of classes in a domain's files, and all names of its ``__init__``; imports nothing."""
+    found: set[str] = set()
+    for folder in __path__:
+        for file in Path(folder, name).rglob("*.py"):
+            text = file.read_text(encoding="utf-8")
+            pattern = r"\w+" if file.parent == Path(folder, name) and file.stem == "__init__" else DEFINED
+            found |= {word for word in re.findall(pattern, text) if word[0].isupper()}
+    return found
 
 
 def offered(name: str, what: str) -> ModuleType:

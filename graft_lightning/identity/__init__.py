@@ -8,7 +8,7 @@ description, so that what was made with something else is never used in silence.
 * `differences` tells two descriptions apart, key by key.
 """
 
-from graft_lightning.identity.description import describe, source_text
+from graft_lightning.identity.description import describe, hide, source_text
 from graft_lightning.identity.difference import differences
 from graft_lightning.identity.digests import digest, digest_of, text_digest
 from graft_lightning.identity.files import content, file_digest
@@ -21,6 +21,7 @@ __all__ = [
     "digest",
     "digest_of",
     "file_digest",
+    "hide",
     "is_users",
     "source_text",
     "text_digest",

@@ -2,11 +2,12 @@
 
 import enum
 import functools
+import inspect
 import json
 import os
 import re
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
@@ -24,6 +25,17 @@ IN_ADDRESS = re.compile(r"(?<=://)([^/@\s]*:)([^/@\s]+)(?=@)")
 IN_QUERY = re.compile(r"([?&][^=&]*(?:secret|token|password|key|signature)[^=&]*=)([^&#\s]+)", re.IGNORECASE)
 
 
+SHORTEST = 6
+"""Characters of a secret that is looked for inside longer texts."""
+
+_HIDDEN: set[str] = set()
+
+
+def hide(values: Iterable[str]) -> None:
+    """Has descriptions show these texts as digests from now on, wherever they stand: they came from the environment."""
+    _HIDDEN.update(value for value in values if value)
+
+
 class _Above(NamedTuple):
     """What a description was reached through.
 
@@ -39,15 +51,17 @@ class _Above(NamedTuple):
 def describe(value: Any, evidence: bool = False) -> Any:
     """A plain (JSON-able) description of an object: its class and its public attributes, recursively.
 
-    * A class or function that the user wrote brings a digest of its source text (`graft_lightning.identity.source` says
-      whose code is the user's, and how much of it counts); a lambda or inner function also what it has captured.
+    * A class or function that the user wrote brings digests of its source text, name by name
+      (`graft_lightning.identity.source` says whose code is the user's, and how much of it counts); a lambda or inner
+      function also what it has captured.
     * Tensors and arrays are described by a digest; an ``nn.Module`` by its weights, buffers, attributes and parts.
     * A path, and a text that names an existing file or folder, is described by its last name and a digest of what is
       there (`content`), so that a moved file is the same and an edited one is not.
-    * Attributes that start with an underscore are state, not identity. Nor is it identity where something is computed
-      or kept: devices, ``training``, and folders in attributes named ``cache``.
+    * Attributes that start with an underscore are state, not identity, but for those in which a user's class keeps
+      plain arguments of its constructor (``self._scale = scale``). Nor is it identity where something is computed or
+      kept: devices, ``training``, and folders in attributes named ``cache``.
     * Secrets are never in it: of attributes and keys named secret, token, password, credentials or ``…_key``, and of
-      passwords in addresses, there is only a digest. What came from the environment cannot be told from other settings.
+      passwords in addresses, there is only a digest; and of what `hide` was told.
 
     Args:
         value: anything.
@@ -105,6 +119,11 @@ def _text(value: str) -> str:
             return _pointed(path) or value
     except (OSError, ValueError, RuntimeError):  # too long for a name, or no home
         pass
+    if value in _HIDDEN:
+        return f"secret {text_digest(value)}"
+    for secret in sorted(_HIDDEN, key=len, reverse=True):
+        if len(secret) >= SHORTEST:
+            value = value.replace(secret, text_digest(secret))
     value = IN_ADDRESS.sub(lambda found: found[1] + text_digest(found[2]), value)
     return IN_QUERY.sub(lambda found: found[1] + text_digest(found[2]), value) if "://" in value else value
 
@@ -125,30 +144,45 @@ def _of_array(value: np.ndarray, above: _Above) -> Any:
 
 def _of_code(value: Any, above: _Above) -> Any:
     """A class or function itself: its name, and where it is the user's its source."""
-    text = _source(value, above)
-    return {"name": _name(value), "source_text": text} if text else _name(value)
+    parts = _source(value, above)
+    return {"name": _name(value), "source_text": parts} if parts else _name(value)
 
 
-def source_text(value: Any) -> str:
+class SourceText(str):
+    """The source of a user's code as one text.
+
+    Attributes:
+        parts: digests of what it consists of, by dotted name, so that a difference can be named.
+    """
+
+    parts: dict[str, str]
+
+
+def source_text(value: Any) -> SourceText:
     """The source of a user's class or function and of all that it refers to, as one text; empty for others' code.
 
     What it has captured or reads from a module stands there as a digest, for it may be a secret.
     """
-    return _source_text(value, _Above())
+    sources, held = _sources(value, _Above())
+    values = [f"# values {digest_of(held)}"] if sources.texts else []
+    text = SourceText("\n\n".join([*(f"# {name}\n{part}" for name, part in sorted(sources.texts.items())), *values]))
+    text.parts = _parts(sources, held)
+    return text
 
 
-def _source_text(value: Any, above: _Above) -> str:
+def _sources(value: Any, above: _Above) -> tuple[Sources, dict[str, Any]]:
     sources = Sources()
     sources.add(value)
-    if not sources.texts:
-        return ""
-    held = digest_of(_describe(sources.values, above))
-    return "\n\n".join([*(f"# {name}\n{text}" for name, text in sorted(sources.texts.items())), f"# values {held}"])
+    return sources, {name: _describe(item, above) for name, item in sorted(sources.values.items())}
 
 
-def _source(value: Any, above: _Above) -> str | None:
-    text = _source_text(value, above)
-    return text_digest(text) if text else None
+def _parts(sources: Sources, held: Mapping[str, Any]) -> dict[str, str]:
+    texts = {name: text_digest(text) for name, text in sorted(sources.texts.items())}
+    return texts and texts | {f"value of {name}": digest_of(item) for name, item in held.items()}
+
+
+def _source(value: Any, above: _Above) -> dict[str, str] | None:
+    return _parts(*_sources(value, above)) or None
 
 
 def _of_object(value: Any, above: _Above, weights: bool = True) -> Any:
@@ -168,8 +202,13 @@ def _of_object(value: Any, above: _Above, weights: bool = True) -> Any:
     if "__wrapped__" in getattr(value, "__dict__", {}):  # what a decorator made of a function
         own["wraps"] = _describe(value.__wrapped__, above)
     if above.evidence and callable(getattr(kind, "evidence", None)) and (evidence := value.evidence()):
-        own["evidence"] = text_digest(str(evidence))
-    attributes = {name: _item(name, item, above) for name, item in _attributes(value) if _counts(name, item)}
+        own["evidence"] = getattr(evidence, "parts", None) or text_digest(str(evidence))
+    settings = _settings(kind)
+    attributes = {
+        name: _item(name, item, above)
+        for name, item in _attributes(value)
+        if _counts(name, item) or (name in settings and _is_plain(item))
+    }
     return {**own, **{f"{name}_" if name in own else name: item for name, item in attributes.items()}}
 
 
@@ -196,6 +235,26 @@ def _counts(name: str, value: Any) -> bool:
         return False
     place = name == "device" or "cache" in name.split("_")
     return not (place and isinstance(value, str | PurePath))
+
+
+def _settings(kind: type) -> set[str]:
+    """Attributes with an underscore in which a user's class keeps the arguments of its constructor, by their names."""
+    if not is_users(kind):
+        return set()
+    try:
+        parameters = inspect.signature(kind).parameters
+    except (TypeError, ValueError):
+        return set()
+    return {f"{dashes}{name}" for name in parameters for dashes in ("_", f"_{kind.__name__.lstrip('_')}__")}
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value is written down and not loaded: what is loaded late is state."""
+    if isinstance(value, list | tuple | set | frozenset):
+        return all(map(_is_plain, value))
+    if isinstance(value, dict):
+        return all(map(_is_plain, value.values()))
+    return isinstance(value, bool | int | float | complex | str | bytes | PurePath | Tensor | np.ndarray | np.generic)
 
 
 def _item(name: str, value: Any, above: _Above) -> Any:

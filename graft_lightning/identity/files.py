@@ -12,6 +12,9 @@ READ = 256 << 20
 PLACES = 16
 """Where a file that is too large for that is looked at: its beginning, its end, and evenly between them."""
 
+BLOCK = 1 << 20
+"""Bytes that are read at a time."""
+
 MANY = 2000
 """Files of a folder beyond which only their names and sizes count."""
 
@@ -58,7 +61,10 @@ def _read(file: Path, size: int, changed: int, limit: int) -> str:
     """Read once a process, until size or time of the file change."""
     with open(file, "rb") as stream:
         if limit >= size:
-            return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=BYTES)).hexdigest()
+            whole = hashlib.blake2b(digest_size=BYTES)
+            while block := stream.read(BLOCK):
+                whole.update(block)
+            return whole.hexdigest()
         hasher = hashlib.blake2b(str(size).encode(), digest_size=BYTES)
         length = max(limit // PLACES, 1)
         for place in range(PLACES):

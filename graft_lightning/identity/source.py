@@ -7,8 +7,8 @@ other identity: it would throw away every pool.
 A user's class is its own text, that of its bases, and of everything of the user's that these refer to by name:
 functions, classes, constants and settings of modules, also through a module's name or an import inside a function.
 Comments, docstrings and line breaks do not count, nor does what is only reached at run time (`getattr` by a text, a
-registry, a method that is replaced). Lists, dicts and sets that a function has captured may be its cache: they do not
-count either; those of a module count by the statement that assigns them.
+registry, a method that is replaced). Lists, dicts and sets that a function has captured count by what they hold, unless
+the function writes to them: they are its cache then. Those of a module count by the statements that fill them.
 """
 
 import ast
@@ -17,6 +17,7 @@ import importlib.util
 import inspect
 import linecache
 import numbers
+import re
 import sys
 import sysconfig
 import tokenize
@@ -38,6 +39,13 @@ CONSTANTS = (numbers.Number, str, bytes, Enum, PurePath, Tensor, np.ndarray, typ
 """Values of a module that count as they are; of others (caches, objects) the statement that assigns them."""
 
 MUTABLE = (list, dict, set, bytearray, deque)
+
+COMPREHENSION = re.compile(r"<(genexpr|listcomp|setcomp|dictcomp)>\.<locals>\.")
+"""In the qualified name of a function that is made in one."""
+
+LISTS = {"append", "appendleft", "clear", "extend", "insert", "pop", "popleft", "remove", "reverse", "sort"}
+CHANGES = {*LISTS, "add", "discard", "popitem", "setdefault", "update"}
+"""Methods that change what a list, a dict or a set holds."""
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda
 
@@ -101,7 +109,14 @@ class Sources:
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
             if name != "__class__" and cell.cell_contents is not function:
                 held[name] = cell.cell_contents
-        self.values |= {f"{key}.{name}": value for name, value in held.items() if not isinstance(value, MUTABLE)}
+        written = _written(function)
+        names = function.__code__.co_varnames[: function.__code__.co_argcount][
+            -len(function.__defaults__ or ()) or None :
+        ]
+        for name, value in held.items():
+            called = names[name] if isinstance(name, int) else name
+            if not (isinstance(value, MUTABLE) and called in written):
+                self.values[f"{key}.{name}"] = value
 
     def _refer(self, node: ast.AST, scope: Mapping[str, Any]) -> None:
         for chain in _names(node):
@@ -129,7 +144,7 @@ class Sources:
         elif _is_constant(value) and name not in _rebound(_text(file)):
             self.values[key] = value
         elif key not in self.texts:
-            statements = [node for node in _module(_text(file)).body if name in _targets(node)]
+            statements = [node for node in _module(_text(file)).body if name in _filled(node)]
             self.texts[key] = "\n".join(_normalised(node) for node in statements)
             for node in statements:
                 self._refer(node, scope)
@@ -206,10 +221,15 @@ def _module(text: str) -> ast.Module:
 
 def _definition(text: str, name: str, line: int, code: CodeType | None = None) -> Definition | None:
     """The definition of a qualified name; of several the one that begins at a line, or next to it."""
+    name = COMPREHENSION.sub("", name)
     found = [node for qualified, node in _definitions(_module(text), "") if qualified == name]
     if name.endswith("<lambda>"):
-        found = [node for node in found if node.lineno <= line <= (node.end_lineno or line)]
-        return min(found, key=lambda node: _misses(node, code), default=None)
+        lambdas = [
+            node for node in found if isinstance(node, ast.Lambda) and node.lineno <= line <= (node.end_lineno or line)
+        ]
+        if len(lambdas) > 1 and code is not None:
+            lambdas = [node for node in lambdas if _compiles_to(node, text, code)] or lambdas
+        return min(lambdas, key=lambda node: len(ast.unparse(node)), default=None)
     return min(found, key=lambda node: abs(_first_line(node) - line), default=None)
 
 
@@ -228,14 +248,36 @@ def _first_line(node: Definition) -> int:
     return min([node.lineno, *(decorator.lineno for decorator in decorators)])
 
 
-def _misses(node: Definition, code: CodeType | None) -> tuple[int, int]:
-    """How many places of a lambda's code lie outside of a node, and the node's length: one line may hold several."""
-    assert isinstance(node, ast.Lambda)
-    body = node.body
-    first, last = (body.lineno, body.col_offset), (body.end_lineno or 0, body.end_col_offset or 0)
-    places = [place for place in (code.co_positions() if code else ()) if None not in place and place[3]]
-    outside = [p for p in places if not ((p[0], p[2]) >= first and (p[1], p[3]) <= last)]
-    return len(outside), len(ast.unparse(node))
+def _compiles_to(node: ast.Lambda, text: str, code: CodeType) -> bool:
+    """Whether a lambda of a text is the one that became some code: one line may hold several.
+
+    The text is compiled with that lambda alone moved to a line of its own, below all others: columns of code exist from
+    Python 3.11 on only, and a compiled lambda refers to what is around it.
+    """
+    apart = len(text.splitlines()) + 2
+    tree = ast.parse(text)
+    for found in ast.walk(tree):
+        if isinstance(found, ast.Lambda) and _place(found) == _place(node):
+            ast.increment_lineno(found, apart - found.lineno)
+    try:
+        whole = compile(tree, "text", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+    except (SyntaxError, ValueError):
+        return False
+    moved = [inner for inner in _codes(whole) if inner.co_name == "<lambda>" and inner.co_firstlineno == apart]
+    wanted = (_bytecode(code), code.co_varnames, code.co_freevars)
+    return any((_bytecode(inner), inner.co_varnames, inner.co_freevars) == wanted for inner in moved)
+
+
+def _place(node: ast.expr) -> tuple[int | None, ...]:
+    return node.lineno, node.col_offset, node.end_lineno, node.end_col_offset
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    """A code and all that it holds."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _codes(constant)
 
 
 class _WithoutDocstrings(ast.NodeTransformer):
@@ -297,10 +339,34 @@ def _rebound(text: str) -> frozenset[str]:
     return frozenset(n for node in ast.walk(_module(text)) if isinstance(node, ast.Global) for n in node.names)
 
 
-def _targets(node: ast.AST) -> set[str]:
-    targets: list[ast.expr] = []
-    if isinstance(node, ast.Assign):
-        targets = node.targets
-    elif isinstance(node, ast.AnnAssign | ast.AugAssign):
-        targets = [node.target]
-    return {name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)}
+def _written(function: Any) -> set[str]:
+    """Names of which a function changes what they hold, by its text; none where there is none."""
+    code = function.__code__
+    node = _definition(_text(code.co_filename), function.__qualname__, code.co_firstlineno, code)
+    return set() if node is None else _filled(node, inside=True)
+
+
+def _filled(node: ast.AST, inside: bool = False) -> set[str]:
+    """Names that a statement assigns to, or whose contents it changes; what it only defines does so later."""
+    if isinstance(node, Definition | ast.Import | ast.ImportFrom) and not inside:
+        return set()
+    found: set[str] = set()
+    for part in ast.walk(node):
+        if isinstance(part, ast.Assign | ast.Delete):
+            found |= {name for target in part.targets for name in _bases(target)}
+        elif isinstance(part, ast.AnnAssign | ast.AugAssign | ast.For | ast.NamedExpr):
+            found |= set(_bases(part.target))
+        elif isinstance(part, ast.Call) and isinstance(part.func, ast.Attribute) and part.func.attr in CHANGES:
+            found |= set(_bases(part.func.value))
+    return found
+
+
+def _bases(target: ast.AST) -> Iterator[str]:
+    """The names at the bottom of a target: x of ``x``, ``x[i]``, ``x.y``, ``(x, z)``."""
+    if isinstance(target, ast.Name):
+        yield target.id
+    elif isinstance(target, ast.Attribute | ast.Subscript | ast.Starred):
+        yield from _bases(target.value)
+    elif isinstance(target, ast.Tuple | ast.List):
+        for element in target.elts:
+            yield from _bases(element)

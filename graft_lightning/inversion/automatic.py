@@ -8,6 +8,7 @@ from torch import Tensor
 from graft_lightning.inversion.anderson import Anderson
 from graft_lightning.inversion.newton_krylov import NewtonKrylov
 from graft_lightning.inversion.solvers import History, Increment, Problem, Progress, Solution, Solver
+from graft_lightning.ranges import Natural
 from graft_lightning.types import broadcast
 
 NEWTON_STALL = 5
@@ -45,9 +46,9 @@ class Automatic(Solver):
         tolerance: float | None = None,
         max_iterations: int = 100,
         rate: float = 0.2,
-        stall: int = 10,
+        stall: Natural = 10,
         depth: int = 5,
-        newton_iterations: int = 20,
+        newton_iterations: Natural = 20,
         krylov: int = 40,
     ) -> None:
         if not 0 <= rate <= 1:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from graft_lightning.inversion.differential import Function
 from graft_lightning.inversion.solvers import History, Iteration, Problem, Progress, root_mean_square
+from graft_lightning.ranges import Natural
 from graft_lightning.types import broadcast
 
 
@@ -35,7 +36,7 @@ class NewtonKrylov(Iteration):
         max_iterations: int = 20,
         krylov: int = 40,
         forcing: float = 1e-2,
-        halvings: int = 6,
+        halvings: Natural = 6,
     ) -> None:
         super().__init__(tolerance, max_iterations)
         if krylov < 1:

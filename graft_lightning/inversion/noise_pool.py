@@ -17,9 +17,10 @@ from graft_lightning.inversion.sampler_steps import SamplerSteps
 from graft_lightning.inversion.solvers import Solver
 from graft_lightning.inversion.start import start_state
 from graft_lightning.processes.noise import trajectory_seeds
+from graft_lightning.ranges import Natural
 from graft_lightning.rejection.collection import Filled
 from graft_lightning.rejection.filling import fill_shards, open_for_filling
-from graft_lightning.rejection.pool import KeptLevel, Round, TrajectoryPool
+from graft_lightning.rejection.pool import KeptLevel, Round, Shard, TrajectoryPool
 from graft_lightning.rejection.ranks import ALONE, Ranks
 
 TABLES = ("residual", "iterations", "evaluations", "eta_L", "stage")
@@ -46,7 +47,7 @@ class NoiseInversion:
 
     def __init__(
         self,
-        start_level: int = 1,
+        start_level: Natural = 1,
         perturbation: float = 0.0,
         solver: Solver | None = None,
         batch_size: int = 256,
@@ -105,7 +106,7 @@ class NoiseInversion:
             folder: of the pool; made if absent.
             steps: of the flow's sampler.
             read: gives the data at positions ``0 .. count - 1``.
-            count: how many positions are inverted.
+            count: how many positions are inverted; more than before adds the others, fewer use a part of what is there.
             made_of: what identifies flow and data, so that no other pool is taken for theirs.
             seed: of the run; with the position it makes the seed of the noise at the start level.
             device: where the flow is.
@@ -113,8 +114,8 @@ class NoiseInversion:
         """
         with open_for_filling(ranks, lambda verify: self.open(folder, steps, count, made_of, seed, verify)) as opened:
 
-            def make(start: int, stop: int) -> TensorDict:
-                return self._trajectories(steps, read, range(start, stop), seed, device)
+            def make(shard: Shard) -> TensorDict:
+                return self._trajectories(steps, read, opened.pairs(shard)[1], seed, device)
 
             return Filled(opened, fill_shards(opened, make, "Inverting", ranks))
 
@@ -125,11 +126,13 @@ class NoiseInversion:
         converged = opened.column("converged")[0].bool()
         return Inversion(nothing, nothing, converged, **tables, levels=steps.levels, start_level=self.start_level)
 
-    def _trajectories(self, steps: SamplerSteps, read: Read, positions: range, seed: int, device: Any) -> TensorDict:
-        x_0, texts = read(positions)
+    def _trajectories(
+        self, steps: SamplerSteps, read: Read, positions: list[int], seed: int, device: Any
+    ) -> TensorDict:
+        x_0, _ = read(positions)
         if not isinstance(x_0, Tensor):
             raise TypeError(f"the data are {type(x_0).__name__}; only states of one field, tensors, can be inverted")
-        seeds = trajectory_seeds(seed, 0, texts, positions)
+        seeds = trajectory_seeds(seed, 0, [""] * len(positions), positions)  # a pool of noise has one condition
         found = self.run(steps, x_0.to(device), seeds)
         tables = {name: getattr(found, name).T.contiguous().cpu() for name in TABLES}
         values: dict[str, Any] = {n: v.float() if v.is_floating_point() else v for n, v in tables.items()}

@@ -16,10 +16,13 @@ from graft_lightning.processes.denoiser import Denoiser
 from graft_lightning.processes.noise import Noise
 from graft_lightning.processes.objectives import Loss, Objective
 from graft_lightning.rejection.reference import Reference, Views, open_views
-from graft_lightning.types import Batch, Draws, StateLike
+from graft_lightning.tensors import refuse_misfit, refuse_not_finite
+from graft_lightning.types import Batch, Draws, SettingsError, StateLike
 
 OptimizerCallable = Callable[[Iterable], Optimizer]
 LRSchedulerCallable = Callable[[Optimizer], LRScheduler]
+
+LOSS = "train/loss"
 
 LEVEL_BINS = 5
 """Parts of [0, T] by which the training loss is shown."""
@@ -69,6 +72,24 @@ class DenoisingModule(SampledModule):
     def sampling_denoiser(self) -> Denoiser:
         """What evaluation samples from."""
 
+    def setup(self, stage: str) -> None:
+        """Tries optimiser and schedule on two parameters: what they refuse is told before anything is sampled.
+
+        Raises:
+            SettingsError: with what they say.
+        """
+        super().setup(stage)
+        if stage != "fit":
+            return
+        name = "model.optimizer"
+        try:
+            optimizer = self.optimizer([nn.Parameter(torch.zeros(2, 2)), nn.Parameter(torch.zeros(2))])
+            if self.lr_scheduler is not None:
+                name = "model.lr_scheduler"
+                self.lr_scheduler(optimizer)
+        except (ValueError, TypeError) as error:
+            raise SettingsError(f"{name}: {error}") from error
+
     def configure_model(self) -> None:
         if self.views is not None:
             return
@@ -86,9 +107,17 @@ class DenoisingModule(SampledModule):
                 network.compile()  # in place: the names of its weights stay
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Builds the networks first, where a forked run hands its weights back to a process that never needed them."""
+        """Builds the networks first, where a forked run hands its weights back to a process that never needed them.
+
+        Raises:
+            SettingsError: if weights are missing, unexpected, of another shape or not finite; names the first.
+        """
         if self.views is None and any(name.startswith("network.") for name in state_dict):
             self.configure_model()
+        kind, own = type(self).__name__, self.state_dict()
+        given = state_dict if strict else {**own, **state_dict}  # of adapters alone the frozen weights are not saved
+        refuse_misfit(own, given, "the checkpoint", kind)
+        refuse_not_finite({name for name, _ in self.named_parameters()}, state_dict, "the checkpoint")
         return super().load_state_dict(state_dict, strict, assign)
 
     def reference_fingerprint(self) -> dict[str, Any]:
@@ -118,11 +147,25 @@ class DenoisingModule(SampledModule):
             self.views.original._apply(fn)
         return self
 
+    def on_train_start(self) -> None:
+        """Lets the loader's thread fetch what encoding the next batch will need."""
+        loader: Any = self.trainer.train_dataloader
+        if hasattr(loader, "prepare"):
+            loader.prepare = self.reference.prepare
+
     def loss_range(self) -> tuple[float, float | None, float | None]:
         """Level of the training states, and the range (low, high] that is trained; None leaves it to the objective."""
         return 0.0, None, None
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        total, loss = self.loss_of(batch)
+        if self._kept():
+            self.log(LOSS, total, batch_size=len(batch.conditions))
+        self._show(total.detach(), loss)
+        return total
+
+    def loss_of(self, batch: Batch) -> tuple[Tensor, Loss]:
+        """What is minimised, a scalar, and the losses of the examples."""
         level, low, high = self.loss_range()
         loss = self.objective.loss(
             self.opened().trainable,
@@ -134,17 +177,26 @@ class DenoisingModule(SampledModule):
             low,
             high,
         )
-        total = (batch.weight * loss.value).mean()
-        self.log("train/loss", total, batch_size=len(batch.conditions))
-        self._show(total.detach(), loss)
-        return total
+        return (batch.weight * loss.value).mean(), loss
+
+    def _kept(self) -> bool:
+        """Whether the trainer writes this step's loss, or a callback looks at it.
+
+        To hand it over costs the trainer a millisecond, which is why it is not done at every step.
+        """
+        trainer, step = self.trainer, self.global_step
+        every = getattr(trainer, "log_every_n_steps", 50)
+        if step == 0 or getattr(trainer, "fast_dev_run", False) or (every and (step + 1) % every == 0):
+            return True
+        return any(getattr(callback, "monitor", None) == LOSS for callback in getattr(trainer, "callbacks", ()))
 
     def _show(self, total: Tensor, loss: Loss) -> None:
         """The loss on the progress bar, and by level in the log: on logging steps alone, with one read-back.
 
         Of a metric that is logged with ``prog_bar`` the trainer reads every step's value back, even without a bar.
         """
-        if self.global_step % getattr(self.trainer, "log_every_n_steps", 50):
+        every = getattr(self.trainer, "log_every_n_steps", 50)
+        if not every or self.global_step % every:
             return
         values = loss.value.detach().double()
         share = loss.t / self.reference.process.t_max
@@ -152,7 +204,7 @@ class DenoisingModule(SampledModule):
         inside = torch.stack([(share > low) & (share <= high) for low, high in pairwise(edges)])
         sums = torch.where(inside, values, 0.0).sum(1)
         shown, *by_level = torch.cat([total.double().reshape(1), sums, inside.sum(1)]).tolist()
-        getattr(self.trainer, "progress_bar_metrics", {})["train/loss"] = shown
+        getattr(self.trainer, "progress_bar_metrics", {})[LOSS] = shown
         if (logger := self.trainer.logger) is None:
             return
         for (low, high), value, count in zip(pairwise(edges), by_level, by_level[LEVEL_BINS:], strict=False):

@@ -11,7 +11,7 @@ from graft_lightning.inversion.gaussian import GaussianCorrector
 from graft_lightning.modules.corrected import CorrectedFlow, prior_noise
 from graft_lightning.modules.stages import Stage
 from graft_lightning.rejection.reference import Reference
-from graft_lightning.types import Batch, Draws
+from graft_lightning.types import Batch, Draws, SettingsError
 
 PREFIX = "corrector."
 
@@ -91,6 +91,10 @@ class GaussianNoise(CorrectedFlow):
         """Makes the buffers from what was saved: their shapes follow from the data that were inverted."""
         found = {name.removeprefix(PREFIX): value for name, value in state_dict.items() if name.startswith(PREFIX)}
         if found:
+            if lacking := sorted({"mean", "variance", "rest"} - found.keys()):
+                raise SettingsError(f"the checkpoint lacks {PREFIX}{lacking[0]}: it is none of a GaussianNoise")
+            if wrong := sorted(name for name, value in found.items() if not bool(value.isfinite().all())):
+                raise SettingsError(f"the checkpoint's {PREFIX}{wrong[0]} is not finite; fit the Gaussian again")
             self.corrector = GaussianCorrector(
                 found["mean"], found.get("directions"), found["variance"], float(found["rest"])
             ).to(self.device)

@@ -3,15 +3,21 @@
 import logging
 from typing import Any, Literal
 
+import torch
 from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
 
 from graft_lightning.modules.denoising import DenoisingModule
+from graft_lightning.modules.drawing_model import DrawingModel, weights_now
 from graft_lightning.modules.stages import Stage, evaluations_of, halves, visited
+from graft_lightning.modules.trained_weights import write
 from graft_lightning.processes.denoiser import Denoiser
+from graft_lightning.processes.objectives import Loss
 from graft_lightning.processes.stitched import Stitched
 from graft_lightning.rejection.levels import state_index
+from graft_lightning.rejection.objectives import PoolObjective, UnselectedBaseline
 from graft_lightning.rejection.reference import LoRA, Views, open_views
-from graft_lightning.types import Draws, SettingsError, StateLike
+from graft_lightning.types import Batch, Draws, Groups, SettingsError, StateLike
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +43,14 @@ class PGraft(DenoisingModule):
             above.
         guidance: "composed" trains and samples the guided combination, "absorbed" the conditional output alone.
         lora: low-rank adapters in place of full fine-tuning.
+        baseline: "unselected" trains the selected draws less all draws (`UnselectedBaseline`): what fine-tuning does to
+            any samples cancels in the mean at the reference, and its noise does not. An objective over whole groups
+            (`PoolObjective`) is given as ``objective``.
         arguments: of `DenoisingModule`.
+
+    Raises:
+        SettingsError: if a baseline is set where the objective looks at groups itself, or where guidance is absorbed:
+            unselected samples of the guided reference then teach something.
     """
 
     has_base = True
@@ -50,20 +63,49 @@ class PGraft(DenoisingModule):
         reverse: bool = False,
         guidance: Literal["composed", "absorbed"] = "composed",
         lora: LoRA | None = None,
+        baseline: Literal["none", "unselected"] = "none",
         **arguments: Any,
     ) -> None:
         super().__init__(**arguments)
         self.save_hyperparameters()
+        self.baseline = baseline
+        self.pool_objective = self._over_groups(guidance)
         self.handoff, self.states, self.reverse = handoff, states, reverse
         self.guidance, self.lora = guidance, lora
         self.state_index = state_index(self.reference, handoff)
+        self.drew_with: dict[str, Tensor] = {}  # trained weights that drew the round in use; none in the first one
         self.strict_loading = lora is None  # a checkpoint of adapters lacks the frozen weights
+
+    def _over_groups(self, guidance: str) -> PoolObjective | None:
+        """The objective that looks at whole groups, where there is one."""
+        if isinstance(self.objective, PoolObjective):
+            if self.baseline != "none":
+                raise SettingsError(
+                    f"model.baseline={self.baseline}, but model.objective is {type(self.objective).__name__}, which "
+                    "looks at whole groups itself; leave out the one or the other"
+                )
+            if self.objective.asks_reference and guidance == "absorbed" and self.reference.guidance_scale != 1:
+                raise SettingsError(
+                    f"model.guidance=absorbed, but model.objective={type(self.objective).__name__} compares the "
+                    "trained model with the guided reference, which only guidance=composed starts as"
+                )
+            return self.objective
+        if self.baseline == "none":
+            return None
+        if guidance == "absorbed" and self.reference.guidance_scale != 1:
+            raise SettingsError(
+                "model.baseline=unselected with model.guidance=absorbed: samples of the guided reference have to be "
+                "learned before anything is selected, and the baseline would cancel that; use guidance=composed"
+            )
+        plain = self.objective
+        return UnselectedBaseline(plain.weighting, plain.field_weights, plain.categorical_target)
 
     @property
     def method(self) -> str:
-        if self.state_index == 0:
-            return "graft"
-        return f"{'rpgraft' if self.reverse else 'pgraft'}@{self.handoff:g}"
+        named = "graft" if self.pool_objective is None else self.pool_objective.method
+        if self.baseline == "unselected":
+            named += "-unselected"
+        return f"{'rp' if self.reverse else 'p'}{named}@{self.handoff:g}" if self.state_index else named
 
     @property
     def handoff_level(self) -> float:
@@ -83,8 +125,14 @@ class PGraft(DenoisingModule):
         return noised and not sampler.stochastic(process)
 
     def setup(self, stage: str) -> None:
-        """Warns of settings that lose part of the tilt."""
+        """Warns of settings that lose part of the tilt.
+
+        Raises:
+            SettingsError: if the objective is not defined for the reference's fields.
+        """
         super().setup(stage)
+        if stage == "fit" and self.pool_objective is not None:
+            self.pool_objective.check(self.reference.process)
         if stage == "fit" and self.forgets:
             _warn(
                 "model.states=x_0 with model.handoff=%g and the deterministic sampler %s: noising the accepted x_0 "
@@ -111,14 +159,38 @@ class PGraft(DenoisingModule):
             by_tuned = (t > s) != self.reverse
             tuned += evaluations * (1 if by_tuned and self.guidance == "absorbed" else halves(reference))
         composed = self.guidance == "composed" and halves(reference) == 2  # its unconditional half stays frozen
+        asked = self.pool_objective is not None and self.pool_objective.asks_reference
+        beside = int(composed) + halves(reference) * int(asked)
         frozen = lambda: self.opened().frozen  # noqa: E731
-        return [Stage("network", reference, tuned, evaluations_of(reference), frozen, True, int(composed))]
+        return [Stage("network", reference, tuned, evaluations_of(reference), frozen, True, beside)]
 
     def loss_range(self) -> tuple[float, float | None, float | None]:
         s = self.handoff_level
         if self.reverse:
             return 0.0, 0.0, s
         return (0.0 if self.training_state == "x_0" else s), s, None
+
+    def loss_of(self, batch: Batch) -> tuple[Tensor, Loss]:
+        if self.pool_objective is None:
+            return super().loss_of(batch)
+        assert isinstance(batch, Groups)
+        views = self.opened()
+        drawing = DrawingModel(views.trainable, views.network, self.drew_with) if self.drew_with else None
+        loss = self.pool_objective.group_loss(
+            views.trainable,
+            views.frozen,
+            self.reference.process,
+            batch,
+            self.reference.encode(batch.conditions, self.device),
+            *self.loss_range(),
+            drawing,
+        )
+        return loss.value.mean(), loss
+
+    def drawn_again(self) -> None:
+        """Keeps the weights that a later round was drawn with, where the objective compares with them."""
+        if self.pool_objective is not None and self.pool_objective.asks_drawing:
+            self.drew_with = weights_now(self.opened().network)
 
     def sampling_denoiser(self) -> Denoiser:
         views = self.opened()
@@ -128,10 +200,24 @@ class PGraft(DenoisingModule):
     def sample_base(self, draws: Draws) -> StateLike:
         return self.sample(draws, self.opened().frozen)
 
+    @torch.no_grad()
+    def restore_base(self) -> None:
+        """Makes the trained model the reference again, bit for bit. Collective where weights are sharded."""
+        original = dict(self.opened().original.named_parameters())
+        for name, parameter in self.network.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            if self.lora is None:
+                write(parameter.data, original[name])
+            elif "lora_B" in name:
+                parameter.zero_()
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Stores the level beside the fraction, which means nothing without its grid; of adapters, only them."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["handoff_level"] = self.handoff_level
+        if self.drew_with:
+            checkpoint["drew_with"] = self.drew_with
         if self.lora is not None:
             trained = self._trained_names()
             checkpoint["lora_strength"] = self._strength
@@ -144,6 +230,7 @@ class PGraft(DenoisingModule):
             SettingsError: naming both levels, or what is missing.
         """
         super().on_load_checkpoint(checkpoint)
+        self.drew_with = checkpoint.get("drew_with", {})
         stored = checkpoint.get("handoff_level", self.handoff_level)
         if stored != self.handoff_level:
             raise SettingsError(
@@ -187,6 +274,7 @@ class Graft(PGraft):
     Args:
         guidance: "composed" or "absorbed", as in `PGraft`.
         lora: low-rank adapters in place of full fine-tuning.
+        baseline: "none" or "unselected", as in `PGraft`.
         arguments: of `DenoisingModule`.
     """
 
@@ -194,7 +282,8 @@ class Graft(PGraft):
         self,
         guidance: Literal["composed", "absorbed"] = "composed",
         lora: LoRA | None = None,
+        baseline: Literal["none", "unselected"] = "none",
         **arguments: Any,
     ) -> None:
-        super().__init__(handoff=0.0, guidance=guidance, lora=lora, **arguments)
+        super().__init__(handoff=0.0, guidance=guidance, lora=lora, baseline=baseline, **arguments)
         self.save_hyperparameters()

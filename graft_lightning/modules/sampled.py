@@ -20,6 +20,7 @@ class SampledModule(L.LightningModule):
         collects: whether it is trained on trajectories that a reference has drawn.
         inverts: whether it is made from the inverse noise of a flow.
         untrained: why a fit takes no gradient steps, where it takes none.
+        run: the fit that its weights are of; None where that is not known.
     """
 
     has_base = False
@@ -32,6 +33,8 @@ class SampledModule(L.LightningModule):
         super().__init__()
         self.views: Views | None = None  # of what is trained; none before the networks are built
         self.trained_steps = 0
+        self.run: str | None = None
+        self.kept_step: int | None = None  # the step that the weights are of, where it is not the last one
 
     @property
     @abstractmethod
@@ -72,15 +75,21 @@ class SampledModule(L.LightningModule):
         return 0, 0
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leaves out hyper-parameters that are objects: a module built in Python, not from a YAML, has such.
+        """Says which run the weights are of, and leaves out hyper-parameters that are objects.
 
+        A module that was built in Python, not from a YAML, has such.
         They could not be loaded again without trusting the file's code; `load_from_checkpoint` takes them as arguments.
         """
+        if self.run is not None:
+            checkpoint["run"] = self.run
+        if self.kept_step is not None:
+            checkpoint["kept_step"] = self.kept_step
         if not _is_plain(checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {})):
             del checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.trained_steps = int(checkpoint["global_step"])
+        self.run = checkpoint.get("run")
+        self.trained_steps = int(checkpoint.get("kept_step", checkpoint["global_step"]))
 
     def validation_step(self, batch: Draws, batch_idx: int) -> Any:
         return self.decoder.decode(self.sample(batch))

@@ -6,6 +6,7 @@ from itertools import pairwise
 import torch
 
 from graft_lightning.processes.schedules import Schedule
+from graft_lightning.ranges import Natural
 
 
 class Grid(ABC):
@@ -77,7 +78,7 @@ class Leading(Grid):
             Stable Diffusion asks.
     """
 
-    def __init__(self, steps_offset: int = 1, set_alpha_to_one: bool = False) -> None:
+    def __init__(self, steps_offset: Natural = 1, set_alpha_to_one: bool = False) -> None:
         self.steps_offset, self.set_alpha_to_one = steps_offset, set_alpha_to_one
 
     def levels(self, schedule: Schedule, steps: int) -> list[float]:

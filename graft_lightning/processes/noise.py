@@ -13,6 +13,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from graft_lightning.processes.box_muller import box_muller
 from graft_lightning.processes.philox import parts_of_words, rows_of_words
 from graft_lightning.processes.splitmix import combined, shifted_right, signed
 
@@ -126,26 +127,32 @@ class Noise:
         else:
             drawn = torch.empty(len(self), wanted[-1], numbers, dtype=self.dtype)
             for part, words in parts_of_words(*wanted):
-                drawn[part] = make(words, self.dtype)
+                make(words, self.dtype, drawn[part])
         return drawn.flatten(1)[:, :count].reshape(len(self), *shape)
 
 
-def _normal(words: Tensor, dtype: torch.dtype) -> Tensor:
+def _normal(words: Tensor, dtype: torch.dtype, out: Tensor | None = None) -> Tensor:
     """Two independent normal numbers of each word (Box and Muller, 1958), ``(*, 2)``.
 
     The upper half is the radius: the unsigned number of 32 bits plus a half, so that the tail ends at 6.8 and no
     logarithm is infinite. The lower half is the angle.
     """
     working = torch.float64 if dtype == torch.float64 else torch.float32  # half precision has no tail to speak of
+    if words.device.type == "cpu" and not torch.compiler.is_compiling():
+        out = torch.empty(*words.shape, 2, dtype=dtype) if out is None else out
+        made = out if dtype == working else torch.empty(out.shape, dtype=working)
+        box_muller(words.numpy(), made.numpy())
+        return out if made is out else out.copy_(made)
     radius = shifted_right(words, 32).to(working).add_(0.5).mul_(2.0**-32).log_().mul_(-2).sqrt_()
     angle = ((words << 32) >> 32).to(working).mul_(math.tau * 2.0**-32)
     return torch.stack([radius * angle.cos(), radius * angle.sin()], -1).to(dtype)
 
 
-def _uniform(words: Tensor, dtype: torch.dtype) -> Tensor:
+def _uniform(words: Tensor, dtype: torch.dtype, out: Tensor | None = None) -> Tensor:
     """The uppermost bits of each word, as many as the dtype holds exactly, ``(*, 1)``."""
     bits = 1 - round(math.log2(torch.finfo(dtype).eps))
-    return (shifted_right(words, 64 - bits).to(dtype) * 2.0**-bits).unsqueeze(-1)
+    made = (shifted_right(words, 64 - bits).to(dtype) * 2.0**-bits).unsqueeze(-1)
+    return made if out is None else out.copy_(made)
 
 
 _NORMAL, _UNIFORM = 0, 1

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from graft_lightning.processes.denoiser import Denoiser
 from graft_lightning.processes.noise import Noise
-from graft_lightning.processes.paths import LossSettings
+from graft_lightning.processes.paths import LossSettings, Noised
 from graft_lightning.processes.process import Process
 from graft_lightning.processes.weightings import Weighting
-from graft_lightning.types import StateLike, as_state, bare, batch_of, device_of
+from graft_lightning.types import State, StateLike, as_state, bare
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,51 @@ class Loss:
 
     value: Tensor
     t: Tensor
+
+
+@dataclass(frozen=True)
+class Noisy:
+    """Training examples at the levels at which they are trained.
+
+    Attributes:
+        x_t: what a denoiser sees, ``(batch, *shape)`` or by field.
+        levels: what it is told, ``(batch,)``, or ``(batch, fields)``.
+        fields: how each field got there.
+        level: where all fields stood before.
+    """
+
+    x_t: Any
+    levels: Tensor
+    fields: dict[str, Noised]
+    level: float
+
+    @property
+    def t(self) -> Tensor:
+        """The level of each example, ``(batch,)``; of several fields the highest."""
+        return self.levels if self.levels.ndim == 1 else self.levels.amax(1)
+
+
+def noisy(
+    process: Process,
+    x: StateLike,
+    noise: Noise,
+    level: float = 0.0,
+    low: float | None = None,
+    high: float | None = None,
+) -> Noisy:
+    """Draws levels, and states at them. Arguments as in `Objective.loss`.
+
+    Raises:
+        ValueError: if ``low`` lies below ``level``.
+    """
+    low = level if low is None else low
+    if low < level:
+        raise ValueError(f"low={low}: states at level {level} cannot be noised to a lower level")
+    x_s = as_state(x)
+    levels = process.times.draw(noise, low, process.t_max if high is None else high, process.schedule)
+    fields = process.noised(x_s, level, levels, noise)
+    x_t = bare({**x_s, **{name: field.x_t for name, field in fields.items()}})
+    return Noisy(x_t, levels, fields, level)
 
 
 class Objective:
@@ -73,21 +118,33 @@ class Objective:
         Raises:
             ValueError: if ``low`` lies below ``level``, or ``field_weights`` names a field that is not there.
         """
-        low = level if low is None else low
-        if low < level:
-            raise ValueError(f"low={low}: states at level {level} cannot be noised to a lower level")
+        self.check(process)
+        seen = noisy(process, x, noise, level, low, high)
+        return Loss(self.of(as_state(denoiser(seen.x_t, seen.levels, condition)), seen, denoiser, process), seen.t)
+
+    def check(self, process: Process) -> None:
+        """Refuses weights of fields that are not there.
+
+        Raises:
+            ValueError: naming them, and those that are.
+        """
         if unknown := self.field_weights.keys() - process.paths.keys():
             raise ValueError(f"field_weights names {sorted(unknown)}; the fields are {sorted(process.paths)}")
-        x_s = as_state(x)
-        levels = process.times.draw(noise, low, process.t_max if high is None else high, process.schedule)
-        noised = process.noised(x_s, level, levels, noise)
-        x_t = bare({**x_s, **{name: field.x_t for name, field in noised.items()}})
-        raw = as_state(denoiser(x_t, levels, condition))
+
+    def of(self, raw: State, seen: Noisy, denoiser: Denoiser, process: Process) -> Tensor:
+        """The loss of an answer to what was seen, ``(batch,)``.
+
+        Args:
+            raw: the answer, by field.
+            seen: the examples at their levels.
+            denoiser: who answered; says the output types.
+            process: its process.
+        """
         settings = LossSettings(self.weighting, self.categorical_target)
-        total = torch.zeros(batch_of(x), device=device_of(x))
+        total = torch.zeros(len(seen.levels), device=seen.levels.device)
         for name, path in process.paths.items():
-            field = noised[name]
+            field = seen.fields[name]
             value = path.loss(raw[name], field, denoiser.output_of(name), settings)
-            moved = field.t > level  # a field that has not moved has nothing to teach
+            moved = field.t > seen.level  # a field that has not moved has nothing to teach
             total = total + self.field_weights.get(name, 1.0) * torch.where(moved, value, 0.0)
-        return Loss(total, levels if levels.ndim == 1 else levels.amax(1))
+        return total

@@ -1,8 +1,8 @@
 """Philox4x64-10: random bits that are a function of a key and a counter, the same on every device.
 
 Ten rounds of multiplication turn a counter of four 64-bit words and a key of two into four words of random bits. On
-the CPU the bits of long rows come from NumPy's generator, which is C; everywhere else they come from operations on
-whole int64 tensors, which wait for nothing on the host and which `torch.compile` can fuse. Both give the same bits.
+the CPU the bits come from NumPy (`philox_numpy`); everywhere else they come from operations on whole int64 tensors,
+which wait for nothing on the host and which `torch.compile` can fuse. Both give the same bits.
 
 References:
     Salmon, Moraes, Dror and Shaw, "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011.
@@ -14,20 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from graft_lightning.processes.philox_numpy import KEY_STEPS, MULTIPLIERS, ROUNDS, WORDS, generator, short_rows
 from graft_lightning.processes.splitmix import shifted_right, signed
 
-ROUNDS = 10
-WORDS = 4
-"""64-bit words that a counter gives."""
-
-_MULTIPLIERS = 0xD2E7470EE14C6C93, 0xCA5A826395121157
-_KEY_STEPS = 0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B
 _LOW = 2**32 - 1
 
 _CACHED_WORDS = 2**14
 """Words a part of a batch on the CPU: with what is made of them they stay in the second-level cache."""
-_SHORT_WORDS, _MANY_ROWS = 32, 256
-"""From so many rows of at most so many words, whole-tensor operations cost less than one call of NumPy's per row."""
+_SHORT_WORDS, _MANY_ROWS = 16, 128
+"""From so many rows of at most so many words, whole-array operations cost less than one call of NumPy's per row."""
 
 
 def philox(counter: Tensor, key: Tensor) -> Tensor:
@@ -37,7 +32,7 @@ def philox(counter: Tensor, key: Tensor) -> Tensor:
         counter: int64 ``(4, *)``, lowest word first.
         key: int64 ``(2, *)``, of as many dimensions; sizes are broadcast.
     """
-    whole, steps = _pair(*_MULTIPLIERS, like=counter), _pair(*_KEY_STEPS, like=counter)
+    whole, steps = _pair(*MULTIPLIERS, like=counter), _pair(*KEY_STEPS, like=counter)
     multipliers = whole, shifted_right(whole, 32), whole & _LOW
     even, odd = counter[0::2], counter[1::2]
     for n in range(ROUNDS):
@@ -66,44 +61,20 @@ def rows_of_words(seeds: Tensor, stream: int, draw: int, words: int) -> Tensor:
 
 
 def parts_of_words(seeds: Tensor, stream: int, draw: int, words: int) -> Iterator[tuple[tuple[slice, slice], Tensor]]:
-    """`rows_of_words` on the CPU in parts that fit its cache: which rows and words, and their bits.
-
-    A part is overwritten by the next.
-    """
+    """`rows_of_words` on the CPU in parts that fit its cache: which rows and words, and their bits."""
     width = max(1, min(words, _CACHED_WORDS))
     height = _CACHED_WORDS // width
-    whole_tensors = words <= _SHORT_WORDS and len(seeds) >= _MANY_ROWS
-    generator = None if whole_tensors else _Generator(stream, draw)
-    buffer = np.empty((height, width), np.uint64)
+    short = words <= _SHORT_WORDS and len(seeds) >= _MANY_ROWS
     keys = seeds.numpy().view(np.uint64)
     for top in range(0, len(seeds), height):
         rows = slice(top, min(top + height, len(seeds)))
-        if generator is None:
-            yield (rows, slice(0, words)), rows_of_words(seeds[rows], stream, draw, words)
-            continue
         for left in range(0, words, width):
             columns = slice(left, min(left + width, words))
-            part = buffer[: rows.stop - rows.start, : columns.stop - left]
-            for row, key in zip(part, keys[rows], strict=True):
-                row[:] = generator.words(key, left, len(row))
+            if short:
+                part = short_rows(keys[rows], stream, draw, words)
+            else:
+                part = generator.words(keys[rows], stream, draw, left, columns.stop - left)
             yield (rows, columns), torch.from_numpy(part.view(np.int64))
-
-
-class _Generator:
-    """NumPy's generator at any place of any seed; to set its state costs a tenth of making it."""
-
-    def __init__(self, stream: int, draw: int) -> None:
-        self._philox = np.random.Philox(key=0)
-        self._counter = np.array([0, draw, stream, 0], np.uint64)
-        self._key = np.zeros(2, np.uint64)
-        self._state = self._philox.state | {"state": {"counter": self._counter, "key": self._key}}
-
-    def words(self, key: np.uint64, first: int, count: int) -> np.ndarray:
-        """Words ``first`` (a multiple of four) and on, ``(count,)``."""
-        self._key[0] = key
-        self._counter[0] = first // WORDS  # NumPy counts up before it makes a block
-        self._philox.state = self._state
-        return self._philox.random_raw(count)
 
 
 def _product(numbers: Tensor, constants: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:

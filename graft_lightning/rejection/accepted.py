@@ -12,6 +12,7 @@ from graft_lightning.processes.noise import hashed_seed, place_seeds
 from graft_lightning.rejection.acceptance import Acceptance
 from graft_lightning.rejection.pool import Round
 from graft_lightning.rejection.selection import Selection, select
+from graft_lightning.rejection.stored import StoredStates
 from graft_lightning.shuffles import Shuffles
 from graft_lightning.types import Batch
 
@@ -93,8 +94,7 @@ class AcceptedStream(Stream):
         seed: int = 0,
         drop_without_signal: bool = True,
     ) -> None:
-        if state not in ("x_0", 0, *pool_round.kept_levels):
-            raise ValueError(f"state={state!r} is not kept in the round; kept are {sorted(pool_round.kept_levels)}")
+        self._stored = StoredStates(pool_round, state)
         self.selection: Selection = select(
             pool_round.rewards(reward),
             pool_round.column("key"),
@@ -108,16 +108,12 @@ class AcceptedStream(Stream):
             for indices, weights in zip(self.selection.members, self.selection.weights, strict=True)
         ]
         self._round = pool_round
-        stored = None if state == "x_0" or state == 0 else state
-        self.level = 0.0 if stored is None else pool_round.kept_levels[stored].t
-        self._field = "x_0" if stored is None else f"states/{stored}"
+        self.level = self._stored.level
         self._shuffles: dict[tuple[str, int, int], Shuffles] = {}
 
     def read(self, positions: Sequence[int]) -> Batch:
         indices, weights = zip(*map(self._member, positions), strict=True)
-        data = self._round.read(indices, ["condition", self._field])
-        texts = [self._round.conditions[i] for i in data["condition"].tolist()]
-        x = data[tuple(self._field.split("/"))]
+        x, texts = self._stored.read(indices)
         return Batch(x, texts, place_seeds("noise", self.seed, positions), torch.tensor(weights))
 
     def _member(self, position: int) -> tuple[int, float]:

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from graft_lightning.types import MASK, as_state
+from graft_lightning.tensors import write_tensors
+from graft_lightning.types import MASK, as_state, concatenate, take
 
 
 class Codec:
@@ -62,6 +63,18 @@ class Codec:
         """
         return None
 
+    def compare(self, before: Any, after: Any, captions: Sequence[str]) -> Tensor | None:
+        """A sheet of samples of the same seeds before and after fine-tuning, by default `draw` of them in pairs.
+
+        Args:
+            before: as `decode` returns them.
+            after: as many, of the same seeds.
+            captions: one text a pair.
+        """
+        rows = range(len(captions))
+        pairs = [take(samples, slice(row, row + 1)) for row in rows for samples in (before, after)]
+        return self.draw(concatenate(pairs), [f"{when}: {text}" for text in captions for when in ("base", "now")])
+
     def write(self, samples: Any, names: Sequence[str], folder: Path) -> list[Path]:
         """Writes one file a sample, by default a safetensors file of its fields.
 
@@ -76,15 +89,13 @@ class Codec:
         Raises:
             TypeError: if samples are not tensors and the codec does not say how to write them.
         """
-        from safetensors.torch import save_file
-
         if not isinstance(samples, Tensor | Mapping):
             name = type(self).__name__
             raise TypeError(f"samples are {type(samples).__name__}: {name}.write() must say how to write them")
         fields, paths = as_state(samples), []
         for row, name in enumerate(names):
             paths.append(folder / f"{name}.safetensors")
-            save_file({field: values[row].detach().cpu().contiguous() for field, values in fields.items()}, paths[-1])
+            write_tensors(paths[-1], {field: values[row] for field, values in fields.items()})
         return paths
 
 

@@ -1,7 +1,7 @@
 """Collection: draws trajectories from a model and scores them, shard by shard.
 
-A shard is a range of global indices, ``condition index * draws + draw``. Which shard a trajectory belongs to, and which
-batch of it, depends on the configuration alone, so any number of processes makes the same pool.
+Which shard a trajectory belongs to, and which batch of it, depends on what was asked for alone, so any number of
+processes makes the same pool.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,19 +11,19 @@ from typing import Any
 
 import torch
 from tensordict import TensorDict
-from torch import Tensor
-from tqdm import tqdm
 
 from graft_lightning.identity import describe
 from graft_lightning.processes.denoiser import Denoiser
 from graft_lightning.processes.noise import Noise, trajectory_seeds
-from graft_lightning.rejection.filling import fill_shards, open_for_filling, share
+from graft_lightning.rejection.filling import fill_shards, open_for_filling, work_through
 from graft_lightning.rejection.levels import kept_levels
 from graft_lightning.rejection.pool import KeptLevel, Round, Shard, TrajectoryPool
 from graft_lightning.rejection.ranks import ALONE, Ranks
 from graft_lightning.rejection.reference import Reference
-from graft_lightning.rejection.reward import Reward, score
-from graft_lightning.types import SettingsError, StateLike, on_device, take
+from graft_lightning.rejection.reward import Reward
+from graft_lightning.rejection.scoring import by_name, declare_rewards, score_round
+from graft_lightning.rejection.walked_again import require_the_same_end
+from graft_lightning.types import on_device
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,8 @@ class Filled:
 class Collection:
     """M draws of every condition, scored, in a pool on disk: what a run, a command or a notebook has filled.
 
-    What is there already is used: nothing is drawn or scored twice.
+    What is there already is used: nothing is drawn or scored twice. More draws, further conditions, further levels add
+    what is missing; fewer of them use a part of what is there.
 
     Args:
         reference: gives process, sampler and decoder.
@@ -53,6 +54,11 @@ class Collection:
         keep: shares N_I / N of the sampler's steps, counted from the data, whose states are kept.
         seed: of the run; with the round, the condition and the draw it makes a trajectory's seed.
         batch_size: trajectories sampled at a time, and stored together.
+        keep_as: "float16" or "bfloat16" rounds the kept states on disk, and halves them; None keeps them as they are.
+        rescore: where a reward has changed since it scored the pool, put the old scores aside and score anew.
+
+    Raises:
+        ValueError: if two rewards have the same name.
     """
 
     def __init__(
@@ -65,10 +71,13 @@ class Collection:
         keep: Sequence[float] = (),
         seed: int = 0,
         batch_size: int = 256,
+        keep_as: str | None = None,
+        rescore: bool = False,
     ) -> None:
-        self.reference, self.rewards = reference, {reward.name: reward for reward in rewards}
-        self.folder, self.conditions = Path(folder), list(conditions)
+        self.reference, self.rewards = reference, by_name(rewards)
+        self.folder, self.conditions = Path(folder).expanduser(), list(conditions)
         self.draws, self.keep, self.seed, self.batch_size = draws, tuple(keep), seed, batch_size
+        self.keep_as, self.rescore = keep_as, rescore
 
     def fill(
         self,
@@ -97,15 +106,17 @@ class Collection:
         """
         with open_for_filling(
             ranks,
-            lambda verify: self.open(reference_fingerprint, index, model, verify),
-            lambda opened: self._try_rewards(opened, device),
+            lambda verify: self._open(reference_fingerprint, index, model, verify),
+            lambda pool, opened: declare_rewards(
+                pool, opened, self.reference, self.rewards.values(), device, self.rescore
+            ),
         ) as opened:
             return Filled(opened, self.fill_round(opened, denoiser, device, ranks, in_step))
 
     def open(
         self, reference_fingerprint: Mapping[str, Any], index: int = 0, model: str = "reference", verify: bool = True
     ) -> tuple[TrajectoryPool, Round]:
-        """The pool of these settings and one of its rounds, made if absent; arguments as in `fill`.
+        """The pool of these settings and one of its rounds, made if absent, rewards declared; arguments as in `fill`.
 
         Args:
             reference_fingerprint: of the reference.
@@ -117,18 +128,25 @@ class Collection:
             PoolMismatch: if the folder holds the pool of another reference; names each differing key.
             DamagedShard: if a shard is damaged; names the file.
         """
+        pool, opened = self._open(reference_fingerprint, index, model, verify)
+        for name, reward in self.rewards.items():
+            pool.add_reward(name, describe(reward, evidence=True), reward.groupwise, self.rescore)
+        return pool, opened
+
+    def _open(
+        self, reference_fingerprint: Mapping[str, Any], index: int, model: str, verify: bool
+    ) -> tuple[TrajectoryPool, Round]:
         schedule = self.reference.process.schedule
         levels = kept_levels(self.reference, self.keep)
         kept = {n: KeptLevel(t, float(schedule.log_snr(torch.tensor(t)))) for n, t in levels.items()}
         size = shard_size(self.batch_size, self.draws, list(self.rewards.values()))
         pool = TrajectoryPool.create(self.folder, reference_fingerprint, self.seed, verify)
         for existing in pool.rounds():
-            if existing.index == index and set(kept) <= set(existing.kept_levels):
-                kept, size = existing.kept_levels, existing.shard_size  # more levels, or other shards, serve as well
-        opened = pool.start_round(index, self.conditions, self.draws, kept, size, {"model": model})
-        for name, reward in self.rewards.items():
-            pool.add_reward(name, describe(reward, evidence=True))
-        return pool, opened
+            if existing.index == index:  # what is derived from t may have been rounded otherwise
+                same = {n: level for n, level in existing.kept_levels.items() if n in kept and level.t == kept[n].t}
+                kept |= same
+        fingerprint = {"model": model}
+        return pool, pool.start_round(index, self.conditions, self.draws, kept, size, fingerprint, self.keep_as)
 
     def fill_round(
         self, opened: Round, denoiser: Denoiser, device: Any = "cpu", ranks: Ranks = ALONE, in_step: bool = False
@@ -138,40 +156,74 @@ class Collection:
         Returns:
             The number of trajectories that were drawn, 0 if the round was complete.
         """
-        batch_size = opened.shard_size if in_step else self.batch_size  # one batch a shard, or calls would not pair up
+        # One batch a shard, or calls would not pair up.
+        batch_size = max(map(len, opened.shards)) if in_step else self.batch_size
 
-        def make(start: int, stop: int) -> TensorDict:
-            return self.draw(opened, denoiser, start, stop, device, batch_size)
+        def make(shard: Shard) -> TensorDict:
+            return self.draw(opened, denoiser, shard.start, shard.stop, device, batch_size, shard.part)
 
         drawn = fill_shards(opened, make, "Sampling", ranks, in_step)
-        for name, reward in self.rewards.items():
-            self._score(opened, name, reward, device, ranks)
+        if in_step or ranks.world > 1:
+            ranks.barrier()  # what others have drawn is scored and completed here
+        self._add_states(opened, denoiser, device, batch_size, ranks, in_step)
+        score_round(opened, self.reference, self.rewards.values(), device, self.batch_size, ranks)
         return drawn
 
     def draw(
-        self, opened: Round, denoiser: Denoiser, start: int, stop: int, device: Any, batch_size: int | None = None
+        self,
+        opened: Round,
+        denoiser: Denoiser,
+        start: int,
+        stop: int,
+        device: Any,
+        batch_size: int | None = None,
+        part: int = 0,
+        levels: Mapping[int, KeptLevel] | None = None,
     ) -> TensorDict:
-        """Trajectories of the global indices ``start .. stop - 1`` of a round, on the CPU.
+        """Trajectories of rows ``start .. stop - 1`` of a part of a round, on the CPU.
+
+        Args:
+            opened: the round.
+            denoiser: the model.
+            start: first row; those of a round's first part are conditions × draws, one condition after the other.
+            stop: row after the last.
+            device: where the networks are.
+            batch_size: trajectories at a time.
+            part: whose rows these are.
+            levels: whose states are kept; those that the part keeps by default.
 
         Returns:
-            condition, draw, seed (int64), x_0, states by state index, and the samples' de-duplication keys.
+            seed (int64), x_0, states by state index, and the samples' de-duplication keys.
         """
         step = batch_size or self.batch_size
-        # A round that was begun with more kept levels than are asked for now is finished with all of them.
-        keep = {n: level.t for n, level in opened.kept_levels.items()}
-        parts = []
-        for low in range(start, stop, step):
-            indices = range(low, min(low + step, stop))
-            parts.append(self._batch(denoiser, indices, keep, opened.index, device))
+        # A part that was begun with more kept levels than are asked for now is finished with all of them.
+        kept = opened.parts[part].kept_levels if levels is None else levels
+        texts, draws = opened.parts[part].rows.pairs(start, stop)
+        cuts = range(0, stop - start, step)
+        parts = [
+            self._batch(
+                denoiser,
+                texts[low : low + step],
+                draws[low : low + step],
+                {n: level.t for n, level in kept.items()},
+                opened.index,
+                device,
+            )
+            for low in cuts
+        ]
         joined: TensorDict = torch.cat(parts, 0)  # type: ignore[arg-type,assignment]
         return joined
 
     def _batch(
-        self, denoiser: Denoiser, indices: range, keep: Mapping[int, float], index: int, device: Any
+        self,
+        denoiser: Denoiser,
+        texts: list[str],
+        draws: list[int],
+        keep: Mapping[int, float],
+        index: int,
+        device: Any,
     ) -> TensorDict:
         reference = self.reference
-        conditions, draws = [i // self.draws for i in indices], [i % self.draws for i in indices]
-        texts = [self.conditions[i] for i in conditions]
         seeds = trajectory_seeds(self.seed, index, texts, draws)
         trajectory = reference.sampler.sample(
             denoiser,
@@ -186,8 +238,6 @@ class Collection:
         keyed = type(reference).keys is not Reference.keys
         keys = reference.keys(reference.decode(trajectory.x_0)) if keyed else None
         data = {
-            "condition": torch.tensor(conditions),
-            "draw": torch.tensor(draws),
             "seed": seeds,
             "key": torch.full((len(texts),), -1) if keys is None else keys.cpu(),
             "x_0": on_device(trajectory.x_0, "cpu"),
@@ -197,48 +247,25 @@ class Collection:
             data["states"] = TensorDict(kept, batch_size=[len(texts)])
         return TensorDict(data, batch_size=[len(texts)])
 
-    def _score(self, opened: Round, name: str, reward: Reward, device: Any, ranks: Ranks) -> None:
-        """Writes the scores that a round lacks; this process's share of them."""
-        missing = share(opened.missing_rewards(name), ranks.rank, ranks.world)
-        quiet = not missing or ranks.rank != 0
-        reward.to(device)
-        with tqdm(total=sum(map(len, missing)), desc=name, unit="sample", disable=quiet) as bar:
-            for shard in missing:
-                start, stop = _scored_together(shard, self.draws) if reward.groupwise else (shard.start, shard.stop)
-                x_0 = opened.read(torch.arange(start, stop), ["x_0"])["x_0"]
-                texts = [self.conditions[i // self.draws] for i in range(start, stop)]
-                scores = score_states(self.reference, reward, x_0, texts, self.batch_size, device)
-                opened.write_rewards(name, shard, scores[shard.start - start : shard.stop - start])
-                bar.update(len(shard))
-        reward.to("cpu")  # its memory is needed for training
+    def _add_states(
+        self, opened: Round, denoiser: Denoiser, device: Any, batch_size: int, ranks: Ranks, in_step: bool
+    ) -> None:
+        """States of levels that were asked for later: trajectories are walked again from their seeds."""
+        lacking: dict[Shard, list[int]] = {}
+        for n, shard in opened.missing_states():
+            lacking.setdefault(shard, []).append(n)
 
-    def _try_rewards(self, opened: Round, device: Any) -> None:
-        """Scores states of pure noise before anything is sampled: a reward that cannot work is found out here."""
-        rewards = [reward for name, reward in self.rewards.items() if opened.missing_rewards(name)]
-        if not rewards:
-            return
-        few = self.draws if any(reward.groupwise for reward in rewards) else min(2, self.draws)
-        reference, texts = self.reference, self.conditions[:1] * few
-        noise = Noise(torch.arange(few), device)
-        x = reference.process.prior(reference.shape(texts), noise, reference.static_fields(texts, device))
-        samples = reference.decode(x)
-        for reward in rewards:
-            try:
-                score(reward.to(device), samples, texts)
-            except ValueError as error:
-                raise SettingsError(f"collect: {error}") from None
+        def walk(shard: Shard) -> TensorDict:
+            levels = {n: opened.kept_levels[n] for n in lacking[shard]}
+            return self.draw(opened, denoiser, shard.start, shard.stop, device, batch_size, shard.part, levels)
 
+        def work(shard: Shard) -> None:
+            again = walk(shard)
+            require_the_same_end(opened, shard, again)
+            for n in lacking[shard]:
+                opened.write_states(n, shard, again.select(("states", str(n))))
 
-def score_states(
-    reference: Reference, reward: Reward, x_0: StateLike, texts: Sequence[str], batch_size: int, device: Any
-) -> Tensor:
-    """Rewards of finished states, float32 ``(batch,)`` on the CPU; a groupwise reward is given all of them at once."""
-    scores = []
-    step = len(texts) if reward.groupwise else batch_size
-    for low in range(0, len(texts), step):
-        samples = reference.decode(on_device(take(x_0, slice(low, low + step)), device))
-        scores.append(score(reward, samples, texts[low : low + step]))
-    return torch.cat(scores)
+        work_through(list(lacking), work, walk, "Sampling again", ranks, in_step)
 
 
 def shard_size(batch_size: int, draws: int, rewards: Sequence[Reward]) -> int:
@@ -246,8 +273,3 @@ def shard_size(batch_size: int, draws: int, rewards: Sequence[Reward]) -> int:
     if any(reward.groupwise for reward in rewards):
         return -(-batch_size // draws) * draws
     return batch_size
-
-
-def _scored_together(shard: Shard, draws: int) -> tuple[int, int]:
-    """The whole groups that a shard has a part in; more than itself where a pool was not made for groupwise rewards."""
-    return shard.start // draws * draws, -(-shard.stop // draws) * draws

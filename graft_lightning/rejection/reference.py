@@ -20,6 +20,7 @@ from graft_lightning.processes.outputs import Output
 from graft_lightning.processes.process import Process, Shape
 from graft_lightning.processes.samplers import Sampler
 from graft_lightning.rejection.codec import Codec
+from graft_lightning.tensors import write_tensors
 from graft_lightning.types import SettingsError, StateLike
 
 
@@ -57,8 +58,7 @@ class Reference(Codec, ABC):
             (eps - x_0), or "logits" of a categorical field.
         lora_targets: names of the layers that `LoRA` adapts by default.
         compile: whether a module compiles the network (``torch.compile``) once it is built; not, by default.
-        beside: names of the models that encode and decode beside the network; a plan says that it leaves out their
-            memory.
+        beside: names of the models that encode and decode beside the network, whose memory a plan counts apart.
     """
 
     output: Output | dict[str, Output]
@@ -112,6 +112,10 @@ class Reference(Codec, ABC):
         """The encoded null condition of classifier-free guidance, one row; that of "" by default."""
         return self.encode([""], device)
 
+    def prepare(self, conditions: Sequence[str]) -> None:
+        """Fetches what `encode` will need of conditions that come next, from another thread; nothing by default."""
+        return
+
     def blank(self, conditions: Sequence[str]) -> Any:
         """What `encode` gives, on the CPU and of any values: its shapes are what counting operations needs.
 
@@ -122,6 +126,10 @@ class Reference(Codec, ABC):
     @abstractmethod
     def shape(self, conditions: Sequence[str]) -> Shape | Mapping[str, Shape]:
         """The shape of one state, by field for mixed states; the same for every condition of a batch."""
+
+    def beside_bytes(self) -> int | None:
+        """Bytes of the models `beside` the network; None where that is not known before they are there."""
+        return None if self.beside else 0
 
     def blocks(self, network: nn.Module) -> list[nn.Module]:
         """The parts of a network that are sharded one by one (FSDP); its lists of layers by default."""
@@ -144,11 +152,7 @@ class Reference(Codec, ABC):
             path: of the file.
             provenance: steps, seed, class and method, kept beside the weights.
         """
-        from safetensors.torch import save_file
-
-        path.parent.mkdir(parents=True, exist_ok=True)
-        weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-        save_file(weights, path, {key: str(value) for key, value in provenance.items()})
+        write_tensors(path, network.state_dict(), {key: str(value) for key, value in provenance.items()})
 
     def fingerprint(self, network: nn.Module) -> dict[str, Any]:
         """What identifies the distribution of its samples: class, weights, process, sampler, guidance; no adapters."""

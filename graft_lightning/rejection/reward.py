@@ -1,11 +1,14 @@
 """Rewards: what a sample is worth."""
 
+import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from graft_lightning.refusals import Refusal, SettingsError, first_line
 
 
 class Reward(ABC):
@@ -34,23 +37,85 @@ class Reward(ABC):
         """Moves what the reward owns to ``device``. Returns itself."""
         return self
 
+    def weight_bytes(self) -> int | None:
+        """Bytes of its networks; 0 where it has none, None where that is not known before they are there."""
+        return 0
+
     @property
     def name(self) -> str:
         """The name of the column in pools and logs: the class's, unless a reward says otherwise."""
         return type(self).__name__
 
 
+class RewardError(SettingsError):
+    """A reward that fails, or returns something else than one real number a sample; the message names it."""
+
+
 def score(reward: Reward, samples: Any, conditions: Sequence[str]) -> Tensor:
     """Calls a reward and checks what comes back. Returns float32 ``(batch,)`` on the CPU.
 
     Raises:
-        ValueError: if the result is not one number a sample.
+        RewardError: if the result is not one real number a sample, or the reward itself raises, or leaves the program.
     """
-    with torch.no_grad():
-        scores = torch.as_tensor(reward(samples, conditions))
-    if scores.shape != (len(conditions),):
-        raise ValueError(
-            f"reward {reward.name} returned shape {tuple(scores.shape)} for {len(conditions)} samples; "
-            f"it must return one score a sample, shape ({len(conditions)},)"
-        )
+    try:
+        with torch.no_grad():
+            found = reward(samples, conditions)
+    except Refusal:
+        raise
+    except SystemExit as leave:
+        raise RewardError(
+            f"reward {reward.name} called sys.exit({leave.code!r}) for {len(conditions)} samples; it must return scores"
+        ) from leave
+    except MemoryError:
+        raise
+    except Exception as error:
+        if "OutOfMemoryError" in type(error).__name__:
+            raise
+        what = f"{type(error).__name__}: {first_line(error)}"
+        raise RewardError(f"reward {reward.name} failed for {len(conditions)} samples: {what}{_at(error)}") from error
+    return as_scores(found, len(conditions), reward.name)
+
+
+def as_scores(found: Any, count: int, name: str) -> Tensor:
+    """What a reward returned as float32 ``(count,)`` on the CPU.
+
+    Args:
+        found: a tensor, an array, or a sequence of numbers.
+        count: of the samples.
+        name: of the reward, for the error.
+
+    Raises:
+        RewardError: if it is something else; says what.
+    """
+    right = f"it must return one real number a sample, shape ({count},)"
+    scores = as_numbers(found, name, right)
+    if scores.shape != (count,):
+        raise RewardError(f"reward {name} returned shape {tuple(scores.shape)} for {count} samples; {right}")
     return scores.detach().to("cpu", torch.float32)
+
+
+def as_numbers(found: Any, name: str, right: str = "it must return one real number a sample") -> Tensor:
+    """What a reward returned as a tensor of real numbers.
+
+    Args:
+        found: a tensor, an array, or a sequence of numbers.
+        name: of the reward, for the error.
+        right: what would be right, for the error.
+
+    Raises:
+        RewardError: if it is something else; says what.
+    """
+    try:
+        numbers = found if isinstance(found, Tensor) else torch.as_tensor(found)
+    except (TypeError, ValueError, RuntimeError) as error:
+        kind = type(found).__name__
+        raise RewardError(f"reward {name} returned a {kind} ({first_line(error)}); {right}") from None
+    if numbers.is_complex():
+        raise RewardError(f"reward {name} returned complex numbers ({numbers.dtype}); {right}")
+    return numbers
+
+
+def _at(error: BaseException) -> str:
+    """Where a user's code failed: the last line outside of installed packages."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if "site-packages" not in f.filename]
+    return f" ({frames[-1].filename}, line {frames[-1].lineno})" if len(frames) > 1 else ""

@@ -46,6 +46,16 @@ class Selection:
         return sum(len(member) for member in self.members)
 
     @property
+    def relative(self) -> Tensor:
+        """A_i over its mean within the condition, float64 ``(conditions, draws)``; 0 where nothing is accepted.
+
+        Its mean over all draws of a condition is 1; less 1 it is the weight by which selected draws less unselected
+        ones are summed.
+        """
+        mean = self.share.mean(1, keepdim=True)
+        return torch.where(mean > 0, self.share / mean, 0.0)
+
+    @property
     def acceptance_rate(self) -> float:
         """Accepted share of all draws; under soft acceptance the mean of A, the expected share of a hard decision."""
         return float(self.share.mean())

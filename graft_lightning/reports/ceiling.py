@@ -1,11 +1,10 @@
 """The ceiling of one round: what selection leaves of a pool, on the conditions that are trained on. No torch."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from graft_lightning.runs import COLLECTED
+from graft_lightning.runs import COLLECTED, belongs, read_json, run_in
 from graft_lightning.statistics import Interval, interval
 
 ALL = "one_round_ceiling: all samples"
@@ -25,9 +24,12 @@ def ceilings(folders: Iterable[Path], prefix: str = "") -> tuple[dict[str, dict[
         drawn.
     """
     rows: dict[str, dict[str, dict[int, float]]] = {}
-    drawn = 0
+    drawn, pools = 0, dict[str, int]()
     for record in _records(folders, prefix):
-        drawn += record["newly_drawn"]
+        if "pool" in record:  # which several runs share, and another command may have filled
+            pools[record["pool"]] = record["conditions"] * record["draws"]
+        else:
+            drawn += record["newly_drawn"]
         accepted = f"one_round_ceiling: {_rule(record)}"
         for name, means in record["rewards"].items():
             for row, key in ((ALL, "all"), (accepted, "accepted")):
@@ -36,7 +38,7 @@ def ceilings(folders: Iterable[Path], prefix: str = "") -> tuple[dict[str, dict[
         row: {name: interval(list(values.values())) for name, values in columns.items()}
         for row, columns in rows.items()
     }
-    return metrics, drawn
+    return metrics, drawn + sum(pools.values())
 
 
 def _rule(record: dict[str, Any]) -> str:
@@ -45,5 +47,7 @@ def _rule(record: dict[str, Any]) -> str:
 
 
 def _records(folders: Iterable[Path], prefix: str) -> list[dict[str, Any]]:
-    files = [file for folder in folders for file in sorted(folder.glob(f"{prefix}*/**/{COLLECTED}"))]
-    return [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    pattern = f"{prefix}*/**/{COLLECTED}" if prefix else f"**/{COLLECTED}"
+    files = [file for folder in folders for file in sorted(folder.glob(pattern))]
+    found = [(file.parent, read_json(file)) for file in files]
+    return [record for folder, record in found if belongs(record, run_in(folder))]

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from graft_lightning.durable import replacing
 from graft_lightning.statistics import Interval
 
 COLOURS = ("#1b7f5c", "#3566b0", "#c0502d", "#7d4fa0", "#b8860b", "#2b8ca3", "#8a8f98", "#a03060")
@@ -23,7 +24,7 @@ def bars(table: Mapping[str, Mapping[str, Interval]], metric: str, label: str, p
     axis.set_yticks(range(len(rows)), [method for method, _ in reversed(rows)])
     axis.set_xlabel(f"{label} (95 % interval)")
     axis.set_xlim(left=0)
-    figure.savefig(path, dpi=150)
+    save_figure(figure, path)
 
 
 def learning_curves(points: Mapping[str, Sequence[tuple[int, Interval]]], label: str, path: Path) -> None:
@@ -43,7 +44,7 @@ def learning_curves(points: Mapping[str, Sequence[tuple[int, Interval]]], label:
         axis.axhline(points["base"][-1][1]["mean"], color="#8a8f98", linewidth=1, label="base")
     axis.set(xlabel="gradient steps", ylabel=label)
     axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
-    figure.savefig(path, dpi=150)
+    save_figure(figure, path)
 
 
 def _axes(width: float, height: float) -> tuple[Any, Any]:
@@ -93,4 +94,10 @@ def frontier(
         axis.axhline(level[1], color="black", linewidth=0.8, linestyle=":", label=level[0])
     axis.set(xlabel=labels[0], ylabel=labels[1], xscale=scale)
     axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
-    figure.savefig(path, dpi=150)
+    save_figure(figure, path)
+
+
+def save_figure(figure: Any, path: Path) -> None:
+    """Writes a figure of matplotlib, durably."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=150, format=path.suffix[1:])

@@ -1,5 +1,6 @@
 """A comparison of methods from run folders: method -> metric -> mean with a 95 % interval, over seeds or prompts."""
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,11 +33,15 @@ class Run:
     scores: dict[str, list[list[float]]]
 
 
+class NoRuns(FileNotFoundError):
+    """Nothing has been evaluated."""
+
+
 def read_runs(folders: Iterable[Path]) -> list[Run]:
     """Every evaluation in the run folders at or below the given ones.
 
     Raises:
-        FileNotFoundError: if there is none.
+        NoRuns: if there is none.
     """
     found = []
     listed = list(folders)
@@ -44,7 +49,10 @@ def read_runs(folders: Iterable[Path]) -> list[Run]:
         for file in sorted(folder.rglob(EVALUATIONS)):
             found += [_run(file.parent, record) for record in read_records(file.parent)]
     if not found:
-        raise FileNotFoundError(f"no {EVALUATIONS} below {', '.join(map(str, listed))}: has a run been evaluated?")
+        raise NoRuns(
+            f"no {EVALUATIONS} below {', '.join(map(str, listed))}: has a run been evaluated? `fit` does it "
+            "where there are validation conditions, `test --config FILE --ckpt_path FILE` for reports"
+        )
     return found
 
 
@@ -89,7 +97,7 @@ def compare_over_conditions(
 
 def _by_method(runs: Sequence[Run], stage: str, best_of_n: Sequence[int]) -> dict[str, list[Run]]:
     by_method: dict[str, list[Run]] = {}
-    for run in last_runs(runs, stage):
+    for run in _each_base_once(last_runs(runs, stage)):
         by_method.setdefault(run.method, []).append(run)
         if run.method == "base":
             for n in best_of_n:
@@ -107,6 +115,19 @@ def last_runs(runs: Sequence[Run], stage: str) -> list[Run]:
         ):
             last[run.folder, run.method] = run
     return list(last.values())
+
+
+def _each_base_once(runs: Sequence[Run]) -> list[Run]:
+    """Without repetitions of the base: every run of a seed and a reference has the same one."""
+    found: list[Run] = []
+    seen: set[tuple[int, str]] = set()
+    for run in runs:
+        key = run.seed, json.dumps([run.scores, run.values], sort_keys=True)
+        if run.method == "base" and key in seen:
+            continue
+        seen.add(key)
+        found.append(run)
+    return found
 
 
 def _row(runs: Sequence[Run]) -> dict[str, Interval]:

@@ -12,6 +12,7 @@ from graft_lightning.callbacks.collect import Collect
 from graft_lightning.callbacks.ema import TrainableEMA
 from graft_lightning.callbacks.evaluate import BASE_SAMPLES, Evaluate
 from graft_lightning.callbacks.invert import Invert
+from graft_lightning.callbacks.keep_best import KeepBest, interval_of
 from graft_lightning.datamodules.accepted import AcceptedTrajectories
 from graft_lightning.datamodules.inverse_noise import InverseNoise
 from graft_lightning.modules.sampled import SampledModule
@@ -68,6 +69,9 @@ def loop_of(trainer: L.Trainer, data: Any, evaluate: Evaluate, has_base: bool) -
     steps = min(limits, default=1000 * per_epoch)  # Lightning's own default
     every = trainer.check_val_every_n_epoch or 1
     validations = steps // per_epoch // every if trainer.limit_val_batches and data.validation else 0
+    keeps = any(isinstance(callback, KeepBest) and callback.on for callback in trainer.callbacks)  # type: ignore[attr-defined]
+    if keeps and has_base and (between := interval_of(trainer, data)):
+        validations = steps * trainer.accumulate_grad_batches // between
     read = steps // per_epoch * data.steps_per_epoch + steps % per_epoch * trainer.accumulate_grad_batches
     callbacks: Any = trainer.callbacks  # type: ignore[attr-defined]
     baseline = bool(data.validation and has_base and evaluate.baseline and (evaluate.rewards or evaluate.metrics))
@@ -184,7 +188,7 @@ def tuned_calls(module: SampledModule) -> Calls:
 
 
 def trajectory_bytes(module: SampledModule, collect: Collect, condition: str) -> int:
-    """Bytes of one collected trajectory: float32 states, 4 integers, the rewards."""
+    """Bytes of one collected trajectory: x_0 in float32, kept states as they are kept, 4 integers, the rewards."""
     elements = elements_of(module.decoder.shape([condition]))
-    states = 1 + len(kept_levels(module.decoder, collect.keep))
-    return 4 * elements * states + COLUMNS_BYTES + 4 * len(collect.rewards)
+    states = len(kept_levels(module.decoder, collect.keep)) * (4 if collect.keep_as is None else 2)
+    return elements * (4 + states) + COLUMNS_BYTES + 4 * len(collect.rewards)

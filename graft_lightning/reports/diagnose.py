@@ -12,9 +12,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from graft_lightning.callbacks.collect import Collect
-from graft_lightning.callbacks.ranks import ranks_of
+from graft_lightning.callbacks.ranks import ready
 from graft_lightning.datamodules.accepted import AcceptedTrajectories
 from graft_lightning.domains.base import Examples
+from graft_lightning.durable import write_text
 from graft_lightning.modules.graft import PGraft
 from graft_lightning.processes.noise import Noise, derived_seeds
 from graft_lightning.rejection.decided_level import (
@@ -69,12 +70,8 @@ def diagnose(
     if not kept_levels(module.reference, collect.keep):
         raise SettingsError("collect.keep holds no level: there is no intermediate state to diagnose")
     collect.check(module, data)
-    trainer.strategy.connect(module)
-    trainer.strategy.setup_environment()
-    module.configure_model()
-    module.to(trainer.strategy.root_device).eval()
-    frozen, print_of = module.opened().frozen, module.reference_fingerprint()
-    opened = collect.collection(module, data).fill(frozen, print_of, module.device, ranks=ranks_of(trainer)).round
+    ready(trainer, module)
+    opened = collect.fill(trainer, module, data, 0, module.opened().frozen).round
     selection = collect.select(module, data, opened)
     total, error = within_condition_variance(selection.rewards), error_of_variance(selection.rewards)
     if not total > 0:
@@ -106,8 +103,7 @@ def diagnose(
         "recommended": _record(handoff),
     }
     folder = run_folder(trainer)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "diagnose.json").write_text(json.dumps(found, indent=1) + "\n")
+    write_text(folder / "diagnose.json", json.dumps(found, indent=1) + "\n")
     draw(found, folder / "diagnose.png")
     return text_of(found, folder, _by_validation(fractions) if handoff is None else _advice(handoff))
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from graft_lightning.callbacks.figures import ACCEPTED, BEFORE, REJECTED, new_figure
+from graft_lightning.reports.charts import save_figure
 
 DECIDED = 0.1
 """A hand-off is recommended where no more than this share of the reward's variance is still open."""
@@ -85,4 +86,4 @@ def draw(found: dict[str, Any], path: Path) -> None:
         right.axhline(found["reward"][name], color="black", linewidth=0.8, linestyle=style, label=f"reward of {name}")
     right.set(xlabel="N_I / N, from the data", ylabel="reward", title="What a hand-off can reach", xlim=(0, 1))
     right.legend(**below)
-    figure.savefig(path, dpi=150)
+    save_figure(figure, path)

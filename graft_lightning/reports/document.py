@@ -4,24 +4,29 @@ import datetime
 import json
 import os
 import platform
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from graft_lightning.durable import write_bytes, write_text
 from graft_lightning.reports.alarms import alarms_of
+from graft_lightning.reports.belonging import require_stage, what_does_not_belong
 from graft_lightning.reports.ceiling import ceilings
 from graft_lightning.reports.charts import bars, frontier, learning_curves
 from graft_lightning.reports.comparison import FEW, Run, compare, compare_over_conditions, curves, read_runs
+from graft_lightning.reports.kept import without_gain
 from graft_lightning.reports.paired import paired_verdicts, positive_verdicts
+from graft_lightning.reports.placebo_chart import chosen_before
 from graft_lightning.reports.records import record_table
 from graft_lightning.statistics import Interval
 
 Table = Mapping[str, Mapping[str, Interval]]
 
 
-def write_report(folders: Sequence[Path], out: Path, section: Mapping[str, Any]) -> Path:
+def write_report(
+    folders: Sequence[Path], out: Path, section: Mapping[str, Any], pictures: Sequence[Path] | None = None
+) -> Path:
     """Makes the report of the runs in some folders.
 
     Args:
@@ -35,16 +40,20 @@ def write_report(folders: Sequence[Path], out: Path, section: Mapping[str, Any])
             metric}`` of a metric above 0), ``frontiers`` (heading -> ``{x, y, series: {label: [methods]}, level, scale,
             text}``), ``records`` (heading -> a `record_table`), ``sheets`` (heading -> file below the folders),
             ``outro``.
+        pictures: folders where the sheets lie, if not with the records; those that are not there are left out.
 
     Returns:
         The path of report.md.
 
     Raises:
-        FileNotFoundError: if no run has been evaluated.
+        NoRuns: if no run has been evaluated.
+        NothingToReport: if none was evaluated in this stage, and nothing else is asked for; says what comes next.
     """
     runs = read_runs(folders)
-    out.mkdir(parents=True, exist_ok=True)
     stage = section.get("stage", "test")
+    if not (section.get("curves") or section.get("records")):
+        require_stage(runs, stage, folders)
+    out.mkdir(parents=True, exist_ok=True)
     metrics = dict(section.get("metrics", {})) or {name: name for run in runs for name in run.values}
     groups = section.get("groups") or {section.get("title", "Comparison"): ""}
     lines = [f"# {section.get('title', 'Comparison')}", "", section.get("intro", "").strip(), ""]
@@ -59,7 +68,11 @@ def write_report(folders: Sequence[Path], out: Path, section: Mapping[str, Any])
         for method, row in found.items():
             report[method if number == 0 else f"{heading}: {method}"] = {**row, **both.get(method, {})}
         first = next(iter(metrics))
-        lines += [f"## {heading}", "", *tables(found, metrics, section.get("split")), "", caption(chosen, stage), ""]
+        cells, told_kept = without_gain(chosen, stage)
+        shown = tables(found, metrics, section.get("split"), cells)
+        lines += [f"## {heading}", "", *shown, "", caption(chosen, stage), "", *told_kept]
+        if cells:
+            report.setdefault("no_gain", []).extend(method for method, _ in cells)
         lines += told_both
         if not section.get("split"):
             image = f"comparison{number or ''}.png"
@@ -100,14 +113,18 @@ def write_report(folders: Sequence[Path], out: Path, section: Mapping[str, Any])
         if table:
             report.setdefault("records", {})[heading] = rows
             lines += [f"## {heading}", "", wanted.get("text", "").strip(), "", *table]
+    if doubts := what_does_not_belong(folders):
+        report["left_out"] = doubts
+        lines += ["## Left out", "", *(f"- {line}" for line in doubts), ""]
+    lines += chosen_before(folders, out)
     raised = alarms_of(folders)
     if raised:
         report["alarms"] = raised
         lines += ["## Alarms", "", *(f"- {where}: {what}" for where, found in raised.items() for what in found), ""]
-    lines += images(folders, section.get("sheets", {}), out)
+    lines += images(folders if pictures is None else pictures, section.get("sheets", {}), out)
     lines += [section.get("outro", "").strip(), ""]
-    (out / "report.json").write_text(json.dumps(_without_nan(report), indent=1) + "\n", encoding="utf-8")
-    (out / "report.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+    write_text(out / "report.json", json.dumps(_without_nan(report), indent=1) + "\n")
+    write_text(out / "report.md", "\n".join(lines).rstrip() + "\n")
     return out / "report.md"
 
 
@@ -137,15 +154,20 @@ def _named_by_folder(run: Run, beginnings: Sequence[str]) -> Run:
     return run if run.method == "base" else replace(run, method=name)
 
 
-def tables(table: Table, metrics: Mapping[str, str], split: Mapping[str, Sequence[str]] | None) -> list[str]:
+def tables(
+    table: Table,
+    metrics: Mapping[str, str],
+    split: Mapping[str, Sequence[str]] | None,
+    instead: Mapping[tuple[str, str], str] | None = None,
+) -> list[str]:
     """One table, or one for each part of a split; what a part names and nobody has run is left out."""
     if not split:
-        return markdown_table(table, metrics)
+        return markdown_table(table, metrics, instead=instead)
     lines = []
     for heading, methods in split.items():
         rows = {method: table[method] for method in methods if method in table}
         if rows:
-            lines += [f"### {heading}", "", *markdown_table(rows, metrics), ""]
+            lines += [f"### {heading}", "", *markdown_table(rows, metrics, instead=instead), ""]
     return lines
 
 
@@ -164,12 +186,25 @@ def ordered(table: Table, order: Sequence[str]) -> dict[str, Mapping[str, Interv
     return {name: table[name] for name in names}
 
 
-def markdown_table(table: Table, metrics: Mapping[str, str], first: str = "method") -> list[str]:
-    """One row a method, one column a metric: mean and, in brackets, the 95 % interval."""
+def markdown_table(
+    table: Table,
+    metrics: Mapping[str, str],
+    first: str = "method",
+    instead: Mapping[tuple[str, str], str] | None = None,
+) -> list[str]:
+    """One row a method, one column a metric: mean and, in brackets, the 95 % interval.
+
+    Args:
+        table: method -> metric -> figure.
+        metrics: labels of the columns.
+        first: label of the first column.
+        instead: (method, metric) -> a text in place of the figure.
+    """
+    told = instead or {}
     metrics = {name: label for name, label in metrics.items() if any(name in row for row in table.values())}
     lines = [f"| {first} | " + " | ".join(metrics.values()) + " |", "|---|" + "---|" * len(metrics)]
     for method, row in table.items():
-        cells = [written(row[name]) if name in row else "" for name in metrics]
+        cells = [told.get((method, name)) or (written(row[name]) if name in row else "") for name in metrics]
         lines.append(f"| {method} | " + " | ".join(cells) + " |")
     return lines
 
@@ -290,7 +325,7 @@ def images(folders: Iterable[Path], wanted: Mapping[str, str], out: Path) -> lis
         found = next((file for folder in folders for file in sorted(folder.glob(pattern))), None)
         if found is not None:
             name = f"samples{number}.png"
-            shutil.copyfile(found, out / name)
+            write_bytes(out / name, found.read_bytes())
             lines += [f"### {heading}", "", f"![{heading}]({name})", ""]
     return ["## Samples", "", *lines] if lines else []
 

@@ -1,6 +1,6 @@
 """``plan``: what a configuration will cost, as text: counted from its settings, and measured on a few steps."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,15 +10,16 @@ from graft_lightning.callbacks.collect import Collect
 from graft_lightning.callbacks.invert import Invert
 from graft_lightning.modules.sampled import SampledModule
 from graft_lightning.rejection.reference import Reference
+from graft_lightning.rejection.reward import Reward
 from graft_lightning.reports.costs import Calls, Loop, Work, base_calls, tuned_calls, work_of
 from graft_lightning.reports.inverting import Inverting
 from graft_lightning.reports.memory import (
     activation_bytes,
-    memory_of,
     recomputes,
     size_of,
 )
 from graft_lightning.reports.operations import operations
+from graft_lightning.reports.peak import Footing, footing_of
 from graft_lightning.reports.trial import fastest, seconds_of_networks, seconds_of_reward, texts_for, training_step
 
 CPU = torch.device("cpu")
@@ -35,6 +36,7 @@ def make_plan(
     invert: Invert | None = None,
     measure: bool = True,
     device: torch.device = CPU,
+    rewards: Sequence[Reward] = (),
 ) -> str:
     """The costs of a configuration, as text.
 
@@ -46,6 +48,7 @@ def make_plan(
         invert: settings of the inversion, where there is one.
         measure: time network, reward and training step on this machine.
         device: on which they are timed.
+        rewards: of evaluation, whose networks take memory too.
     """
     work = work_of(module, data, collect, loop, invert)
     counts = {stage.name: operations(stage.reference, work.conditions[0]) for stage in module.stages()}
@@ -54,16 +57,23 @@ def make_plan(
         *_counted(module, data, collect, loop, work),
         *_operations(module, counts),
     ]
+    judges = [*(collect.rewards.values() if work.drawn is not None else []), *rewards]
+    footing = footing_of(module, judges, loop.averaged, device) if module.trains else None  # type: ignore[arg-type]
+    size = timed_batch(collect if work.drawn is not None else None, data)
+    held: list[int] = []
     reason = "" if measure else "not asked for"
-    if measure and device.type == "cpu":
-        reason = _too_much(counts, max(timed_batch(collect), data.batch_size))
+    if not reason and device.type == "cpu":
+        reason = _too_much(counts, max(size, data.batch_size))
+    if too_large := _too_large(footing):
+        reason = too_large
     if not reason and module.stages():
         try:
             module.configure_model()
-            lines += _timed(module.to(device), data, collect, loop, work)
+            lines += _timed(module.to(device), data, collect, loop, work, size, held)
         except (OSError, torch.OutOfMemoryError) as error:  # weights that are not here, a batch that does not fit
             reason = str(error).partition("\n")[0]
-    lines += _memory(module, data, work, loop.averaged, measured=not reason)
+    lines += _memory(module, data, work, footing, measured=not reason)
+    lines += _peak(footing, max(held, default=0) if not reason else 0)
     if reason:
         lines.append(f"  time             not measured: {reason}")
     return "\n".join(lines)
@@ -149,9 +159,9 @@ def _through(calls: Calls) -> str:
     )
 
 
-def timed_batch(collect: Collect) -> int:
-    """Samples in a batch that is timed."""
-    return min(collect.batch_size, 64)
+def timed_batch(collect: Collect | None, data: Any) -> int:
+    """Samples in a batch that is timed: one of the collection, or where there is none, of evaluation."""
+    return min(data.eval_batch_size if collect is None else collect.batch_size, 64)
 
 
 def _too_much(counts: Mapping[str, int | None], batch: int) -> str:
@@ -175,10 +185,9 @@ def _operations(module: SampledModule, counts: Mapping[str, int | None]) -> list
     return [f"  operations       {each}, {readable(sample, 'FLOP')} a sample"]
 
 
-def _timed(module: Any, data: Any, collect: Collect, loop: Loop, work: Work) -> list[str]:
-    """What this machine takes."""
-    size = timed_batch(collect)
-    each = seconds_of_networks(module, work.conditions, size)
+def _timed(module: Any, data: Any, collect: Collect, loop: Loop, work: Work, size: int, held: list[int]) -> list[str]:
+    """What this machine takes; ``held`` is given the bytes of every piece of work that is tried."""
+    each = seconds_of_networks(module, work.conditions, size, held)
     one = sum(each[name] * calls for name, calls in sample_calls(module).items())
     lines = [f"  one sample       {one * 1e3:.2f} ms ({1 / one:.1f} a second), batches of {size}"]
     parts = {"sampling": sum(each[name] * calls for name, calls in work.calls.items())}
@@ -186,25 +195,50 @@ def _timed(module: Any, data: Any, collect: Collect, loop: Loop, work: Work) -> 
         parts["inversion"] = each["flow"] * work.inverting.calls
         parts["sampling"] -= parts["inversion"]
     if collect.reward is not None and work.drawn is not None:
-        judging = seconds_of_reward(module, collect.reward, work.conditions, size)
+        judging = seconds_of_reward(module, collect.reward, work.conditions, size, held)
         lines.append(f"  one reward       {judging * 1e3:.2f} ms")
         parts["rewards"] = work.scored * judging
     if module.trains:
-        step = fastest(training_step(module, work.conditions, data.batch_size))
+        step = fastest(training_step(module, work.conditions, data.batch_size), held)
         lines.append(f"  one training step {step * 1e3:.0f} ms")
         parts["training"] = loop.batches * step
     listed = ", ".join(f"{name} {duration(seconds)}" for name, seconds in parts.items())
     return [*lines, f"  time             about {duration(sum(parts.values()))} on this machine: {listed}"]
 
 
-def _memory(module: Any, data: Any, work: Work, averaged: bool, measured: bool) -> list[str]:
+def _too_large(footing: Footing | None) -> str:
+    """Why a run cannot begin: weights and what goes with them exceed the machine's memory."""
+    if footing is None or footing.peak() <= footing.there:
+        return ""
+    return (
+        f"it does not fit: at least {readable(footing.peak())} of memory are needed, and this "
+        f"{'machine' if footing.device.type == 'cpu' else 'GPU'} has {readable(footing.there)}"
+    )
+
+
+def _peak(footing: Footing | None, step: int) -> list[str]:
+    """The most that is held at a time, and whether it is there."""
+    if footing is None:
+        return []
+    most = "about" if step and footing.known else "at least"
+    line = f"  peak memory      {most} {readable(footing.peak(step))} of {readable(footing.there)}"
+    parts = [
+        "the program" if footing.device.type == "cpu" else "",
+        f"{readable(footing.beside)} of networks beside" if footing.beside else "",
+        f"{readable(step)} in a step" if step else "",
+    ]
+    line += f": with {', '.join(filter(None, parts))}" if any(parts) else ""
+    return [line if footing.peak(step) <= footing.there else f"{line}; it does not fit"]
+
+
+def _memory(module: Any, data: Any, work: Work, footing: Footing | None, measured: bool) -> list[str]:
     """What training keeps in memory and leaves on disk; activations only where the networks could be built."""
     if not module.trains:
         return _memory_of_closed_form(module, work)
     views = module.views or module.meta_views()
-    if views is None:
+    if views is None or footing is None:
         return []
-    memory = memory_of(module, views, averaged)
+    memory = footing.memory
     trained = sum(p.numel() for p in views.network.parameters() if p.requires_grad)
     network = sum(p.numel() for p in views.original.parameters()) - memory.adapters * trained
     frozen = [stage for stage in module.stages() if not stage.trained]
@@ -230,7 +264,7 @@ def _memory(module: Any, data: Any, work: Work, averaged: bool, measured: bool) 
     ]
     if module.decoder.beside:
         beside = ", ".join(module.decoder.beside)
-        lines.append(f"                   without {beside} and rewards, which take theirs while they work")
+        lines.append(f"                   without {beside} and rewards")
     if memory.checkpoint is not None:
         lines.append(f"  checkpoint       {readable(memory.checkpoint)}")
     if not measured:

@@ -1,10 +1,11 @@
 """Tables of the JSON records that runs leave beside their evaluations: inversions, round trips."""
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from graft_lightning.runs import read_json
 
 
 def record_table(folders: Iterable[Path], wanted: Mapping[str, Any]) -> tuple[list[str], list[dict[str, Any]]]:
@@ -21,7 +22,7 @@ def record_table(folders: Iterable[Path], wanted: Mapping[str, Any]) -> tuple[li
     files = [file for folder in folders for file in sorted(folder.glob(wanted["files"]))]
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for file in files:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = read_json(file)
         for record in found if isinstance(found, list) else [found]:
             groups.setdefault(tuple(_at(record, key) for key in wanted["by"]), []).append(record)
     if not groups:

@@ -12,7 +12,8 @@ from graft_lightning.modules.stages import halves
 from graft_lightning.processes.noise import Noise
 from graft_lightning.rejection.reference import Reference
 from graft_lightning.rejection.reward import Reward, score
-from graft_lightning.types import Batch, StateLike
+from graft_lightning.reports.live import live_bytes
+from graft_lightning.types import Batch, Groups, StateLike
 
 REPEATS = 3
 """Timed calls; the fastest counts."""
@@ -29,13 +30,16 @@ def pure_noise(reference: Reference, texts: Sequence[str], device: torch.device 
     return reference.process.prior(reference.shape(texts), noise, reference.static_fields(texts, device))
 
 
-def seconds_of_networks(module: SampledModule, conditions: Sequence[str], size: int) -> dict[str, float]:
+def seconds_of_networks(
+    module: SampledModule, conditions: Sequence[str], size: int, held: list[int] | None = None
+) -> dict[str, float]:
     """Seconds of one evaluation of one sample without gradient, by the names of the module's stages.
 
     Args:
         module: its networks are built.
         conditions: of the samples.
         size: of the batch that is timed.
+        held: is given the bytes that each network's evaluation holds.
     """
     texts = texts_for(conditions, size)
     seconds = {}
@@ -44,17 +48,23 @@ def seconds_of_networks(module: SampledModule, conditions: Sequence[str], size: 
         x, condition = pure_noise(reference, texts, module.device), reference.encode(texts, module.device)
         t = torch.full((size,), reference.process.t_max, dtype=torch.float64, device=module.device)
         with torch.no_grad():
-            took = fastest(lambda: denoiser(x, t, condition))  # noqa: B023 (called before the loop goes on)
+            took = fastest(lambda: denoiser(x, t, condition), held)  # noqa: B023 (called before the loop goes on)
         seconds[stage.name] = took / size / halves(reference)
     return seconds
 
 
-def seconds_of_reward(module: SampledModule, reward: Reward, conditions: Sequence[str], size: int) -> float:
-    """Seconds of the score of one sample."""
+def seconds_of_reward(
+    module: SampledModule, reward: Reward, conditions: Sequence[str], size: int, held: list[int] | None = None
+) -> float:
+    """Seconds of the score of one sample; ``held`` is given the bytes that decoding and scoring hold."""
     texts = texts_for(conditions, size)
-    samples = module.decoder.decode(pure_noise(module.decoder, texts, module.device))
+    made: list[Any] = []
+    noise = pure_noise(module.decoder, texts, module.device)
+    decoding = live_bytes(lambda: made.append(module.decoder.decode(noise)))
+    if held is not None:
+        held.append(decoding)
     reward = reward.to(module.device)
-    return fastest(lambda: score(reward, samples, texts)) / size
+    return fastest(lambda: score(reward, made[0], texts), held) / size
 
 
 def training_step(module: DenoisingModule, conditions: Sequence[str], size: int) -> Callable[[], None]:
@@ -64,29 +74,28 @@ def training_step(module: DenoisingModule, conditions: Sequence[str], size: int)
     """
     reference = module.reference
     texts = texts_for(conditions, size)
-    batch = Batch(pure_noise(reference, texts, module.device), texts, torch.arange(size), torch.ones(size))
-    level, low, high = module.loss_range()
+    examples = pure_noise(reference, texts, module.device), texts, torch.arange(size), torch.ones(size)
+    over_groups = getattr(module, "pool_objective", None) is not None
+    batch = Groups(*examples, torch.zeros(size), size) if over_groups else Batch(*examples)
+    batch = batch.to(module.device)
 
     def step() -> None:
-        loss = module.objective.loss(
-            module.opened().trainable,
-            reference.process,
-            batch.x,
-            reference.encode(batch.conditions, module.device),
-            Noise(batch.seeds, module.device),
-            level,
-            low,
-            high,
-        )
-        loss.value.mean().backward()
+        module.loss_of(batch)[0].backward()
         module.zero_grad()
 
     return step
 
 
-def fastest(work: Callable[[], Any]) -> float:
-    """Seconds of the fastest of a few calls, after one to warm up."""
-    work()
+def fastest(work: Callable[[], Any], held: list[int] | None = None) -> float:
+    """Seconds of the fastest of a few calls, after one to warm up, whose memory is counted.
+
+    Args:
+        work: what is timed.
+        held: is given the bytes that a call holds at most in tensors of its own.
+    """
+    most = live_bytes(work)
+    if held is not None:
+        held.append(most)
     seconds = []
     for _ in range(REPEATS):
         _wait()

@@ -10,7 +10,7 @@ from graft_lightning.modules import PGraft
 from graft_lightning.processes.noise import Noise, trajectory_seeds
 from graft_lightning.rejection.collection import Collection
 from graft_lightning.rejection.pool import TrajectoryPool
-from tests.runs import DRAWS, PROMPTS, launch
+from tests.runs import DRAWS, PROMPTS, assert_same_weights, launch, weights_of
 
 SHORT = {"trainer.max_steps": 1, "trainer.limit_val_batches": 0, "evaluate.baseline": False}
 
@@ -37,7 +37,9 @@ def messages(monkeypatch):
 
 
 def record(folder, name="collected.json"):
-    return json.loads((folder / "run" / name).read_text())
+    """Of the last fit: one with other settings has a folder of its own."""
+    last = max(folder.glob(f"run*/{name}"), key=lambda file: file.stat().st_mtime_ns)
+    return json.loads(last.read_text())
 
 
 def test_one_pool_serves_every_rule_handoff_and_kind_of_state(tmp_path, sampled):
@@ -74,6 +76,59 @@ def test_a_pool_smaller_than_a_shard_is_used_again(tmp_path, sampled):
     launch("fit", tmp_path, {**SHORT, "collect.batch_size": 256})
     launch("fit", tmp_path, {**SHORT, "collect.batch_size": 64})
     assert sum(sampled) == 16
+
+
+def test_more_draws_conditions_and_levels_draw_what_is_missing(tmp_path, sampled):
+    launch("fit", tmp_path, SHORT)
+    more = [*PROMPTS[:2], "two fives", *PROMPTS[2:]]
+    for changes, drawn in (
+        ({"collect.draws": 6}, 2 * len(PROMPTS)),
+        ({"data.conditions.values": more, "collect.draws": 6}, 6),
+        ({"data.conditions.values": more[::-1], "collect.draws": 4}, 0),
+        ({"data.conditions.values": PROMPTS[:2], "collect.draws": 3}, 0),
+        ({"collect.keep_as": "float16", "model.handoff": 0.5}, 0),
+    ):
+        launch("fit", tmp_path, {**SHORT, **changes})
+        assert record(tmp_path)["newly_drawn"] == drawn, changes
+    assert sum(sampled) == 16 + 8 + 6
+    sampled.clear()
+    launch("fit", tmp_path, {**SHORT, "collect.keep": [0.25, 0.5, 0.75], "model.handoff": 0.75})
+    assert record(tmp_path)["newly_drawn"] == 0
+    assert sum(sampled) >= 16  # walked again
+    sampled.clear()
+    launch("fit", tmp_path, {**SHORT, "collect.keep": [0.25, 0.5, 0.75], "model.handoff": 0.75})
+    assert not sampled
+
+
+@pytest.mark.parametrize("keep_as", ["float16", "bfloat16"])
+def test_a_model_is_trained_on_states_in_half_precision(tmp_path, keep_as):
+    exact = launch("fit", tmp_path / "whole", {**SHORT, "model.handoff": 0.5})
+    half = launch("fit", tmp_path / "half", {**SHORT, "model.handoff": 0.5, "collect.keep_as": keep_as})
+    one, two = (cli.datamodule.read(range(8)) for cli in (exact, half))
+    assert two.x.dtype == torch.float32
+    assert one.conditions == two.conditions
+    assert not torch.equal(one.x, two.x)
+    torch.testing.assert_close(one.x, two.x, rtol=2.0**-8, atol=1e-6)
+
+
+def test_a_changed_reward_is_scored_anew_where_that_is_asked_for(tmp_path, sampled):
+    def weighted(weight):
+        inner = [{"class_path": "tests.runs.Ink"}]
+        return {
+            "collect.reward": {
+                "class_path": "graft_lightning.rejection.rewards.WeightedSum",
+                "init_args": {"rewards": inner, "weights": [weight]},
+            }
+        }
+
+    launch("fit", tmp_path, {**SHORT, **weighted(1.0)})
+    sampled.clear()
+    with pytest.raises(SystemExit):
+        launch("fit", tmp_path, {**SHORT, **weighted(-1.0)})
+    before = record(tmp_path)["rewards"]["WeightedSum"]["all"]
+    launch("fit", tmp_path, {**SHORT, **weighted(-1.0), "data.rescore": True})
+    assert not sampled
+    assert record(tmp_path)["rewards"]["WeightedSum"]["all"] == pytest.approx(-before)
 
 
 def test_a_second_reward_is_scored_on_what_is_there(tmp_path, sampled):
@@ -181,6 +236,24 @@ def test_the_second_round_is_drawn_from_the_current_model(tmp_path):
     ).x_0
     torch.testing.assert_close(second.column("x_0").flatten(0, 1), expected, rtol=0, atol=1e-5)
     assert not torch.allclose(first.column("x_0").flatten(0, 1), expected, atol=1e-2)
+
+
+@pytest.mark.parametrize("name", ["NFT", "AWM"])
+def test_a_later_round_is_compared_with_the_model_that_drew_it_also_after_a_resume(tmp_path, name):
+    """Ten steps in rounds of five, and the same in two runs that are cut inside the second one: the same weights."""
+    objective = {"class_path": f"graft_lightning.rejection.objectives.{name}"}
+    every = {"save_top_k": -1, "every_n_train_steps": 1, "filename": "{step}"}
+    keep_all = {"class_path": "ModelCheckpoint", "init_args": every}
+    changes = {"model.objective": objective, "collect.rounds": 2, "trainer.callbacks": [keep_all]}
+    whole = launch("fit", tmp_path, changes)
+    assert whole.model.method == f"p{name.lower()}@0.25"
+    at_five = PGraft.load_from_checkpoint(tmp_path / "run/checkpoints/step=5.ckpt")
+    at_seven = tmp_path / "run/checkpoints/step=7.ckpt"
+    kept = dict(at_five.network.named_parameters())
+    assert whole.model.drew_with.keys() == kept.keys()
+    assert all(torch.equal(whole.model.drew_with[key], kept[key]) for key in kept)
+    resumed = launch("fit", tmp_path, changes, f"--ckpt_path={at_seven}")
+    assert_same_weights(weights_of(whole), weights_of(resumed))
 
 
 def test_the_stream_goes_on_in_the_second_round(tmp_path):

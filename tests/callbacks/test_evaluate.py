@@ -1,13 +1,17 @@
 import json
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from graft_lightning.callbacks.collect import Collect
 from graft_lightning.callbacks.evaluate import summarise, table
+from graft_lightning.callbacks.trained_reward import trained_reward
 from graft_lightning.datamodules.evaluation import draws_of
 from graft_lightning.domains.base import Texts
 from graft_lightning.domains.base.diversity import Diversity
+from graft_lightning.modules.graft import PGraft
 from graft_lightning.runs import read_records, retire_records
 from graft_lightning.statistics import interval, without_interval
 from tests.runs import HELD_OUT, Ink, launch
@@ -102,8 +106,8 @@ def test_a_name_in_reports_can_be_given_and_trained_steps_are_those_of_the_check
     launch("fit", tmp_path, {"trainer.limit_val_batches": 0, "evaluate.baseline": False})
     last = f"--ckpt_path={tmp_path}/run/checkpoints/last.ckpt"
     launch("test", tmp_path, {"evaluate.method": "mine"}, last)
-    (record,) = read_records(tmp_path / "run")
-    assert (record["stage"], record["method"], record["step"]) == ("test", "mine", 10)
+    found = [(record["stage"], record["method"], record["step"]) for record in read_records(tmp_path / "run")]
+    assert found == [("test", "base", 0), ("test", "mine", 10)]
 
 
 def test_a_base_that_was_tested_in_this_folder_does_not_stand_for_its_validation(tmp_path):
@@ -126,3 +130,102 @@ def test_pictures_of_base_and_model_lie_in_the_folder(tmp_path):
     launch("test", tmp_path, None, f"--ckpt_path={tmp_path}/run/checkpoints/last.ckpt")
     sizes = {name: Image.open(tmp_path / f"run/{name}.png").size for name in ("base", "validate", "test")}
     assert len(set(sizes.values())) == 1
+
+
+class Dark(Ink):
+    """A judge that sees the opposite of the reward."""
+
+    def __call__(self, samples, conditions):
+        return 1 - super().__call__(samples, conditions)
+
+
+DARK = {"class_path": "tests.callbacks.test_evaluate.Dark"}
+INK = {"class_path": "tests.runs.Ink"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        ({"evaluate.rewards": [DARK]}, ["Ink", "Dark"]),
+        ({"evaluate.rewards": None}, ["Ink"]),
+        ({"evaluate.rewards": [DARK, INK]}, ["Ink", "Dark"]),
+        ({"collect.reward": DARK, "evaluate.rewards": [INK]}, ["Dark", "Ink"]),
+        ({"collect.also": [DARK], "data.reward": "Dark", "evaluate.rewards": [INK]}, ["Dark", "Ink"]),
+        (
+            {"evaluate.rewards": [{"class_path": "tests.callbacks.test_evaluate.Named", "init_args": {"gain": 2.0}}]},
+            ["Ink", "Ink-2"],
+        ),
+    ],
+)
+def test_the_reward_that_is_trained_on_comes_first_unasked(tmp_path, changes, names):
+    short = {"trainer.max_steps": 1, "trainer.limit_val_batches": 0}
+    launch("fit", tmp_path, {**short, **changes})
+    (record,) = read_records(tmp_path / "run")
+    assert list(record["scores"]) == names
+    if names == ["Ink", "Ink-2"]:
+        assert record["metrics"]["Ink-2"]["mean"] == pytest.approx(2 * record["metrics"]["Ink"]["mean"], abs=1e-5)
+
+
+class Named(Ink):
+    """Another score of the same name."""
+
+    def __init__(self, gain: float) -> None:
+        super().__init__()
+        self.gain = gain
+
+    def __call__(self, samples, conditions):
+        return self.gain * super().__call__(samples, conditions)
+
+    @property
+    def name(self):
+        return "Ink"
+
+
+def test_the_alarm_of_the_gap_is_about_the_reward_that_is_trained_on():
+    trainer, data = SimpleNamespace(callbacks=[Collect(Ink(), also=[Dark()])]), SimpleNamespace(reward="Dark")
+    assert trained_reward(trainer, data)[0] == "Dark"
+    assert trained_reward(trainer, SimpleNamespace(reward=None))[0] == "Ink"
+    assert trained_reward(trainer, SimpleNamespace(reward="human")) == ("human", None)
+    assert trained_reward(SimpleNamespace(callbacks=[Collect()]), data) == (None, None)
+
+
+def test_a_test_scores_the_base_once_for_all_runs_that_share_a_pool(tmp_path, monkeypatch):
+    sampled = []
+    original = PGraft.sample_base
+    monkeypatch.setattr(PGraft, "sample_base", lambda *args: sampled.append(1) or original(*args))
+    other = {"trainer.logger.name": "other", "model.handoff": 0.5}
+    for changes, name in (({}, "run"), (other, "other")):
+        cli = launch("fit", tmp_path, {**changes, "evaluate.baseline": False})
+        sampled.clear()
+        launch("test", tmp_path, changes, f"--ckpt_path={tmp_path}/{name}/checkpoints/last.ckpt")
+        batches = len(HELD_OUT) * 2 / 4
+        assert len(sampled) == (1 + math.ceil(batches) if name == "run" else 1)  # and once to see what has changed
+        base, tuned = (r for r in read_records(tmp_path / name) if r["stage"] == "test")
+        assert_record(base, *direct(cli, "test", cli.model.opened().frozen))
+        assert (base["method"], tuned["method"]) == ("base", cli.model.method)
+        assert base["run"] == tuned["run"]
+    sampled.clear()
+    launch("test", tmp_path, {"data.eval_draws": 1}, f"--ckpt_path={tmp_path}/run/checkpoints/last.ckpt")
+    assert len(sampled) > 1, "other draws have another base"
+
+
+def test_a_test_leaves_the_curves_of_validation_alone(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    def curves():
+        board = EventAccumulator(str(tmp_path / "run"), size_guidance={"scalars": 0, "images": 0}).Reload()
+        tags = board.Tags()
+        scalars = {tag: [(e.step, e.value) for e in board.Scalars(tag)] for tag in tags["scalars"]}
+        return scalars, {tag: [e.step for e in board.Images(tag)] for tag in tags["images"]}
+
+    launch("fit", tmp_path)
+    scalars, images = curves()
+    launch("test", tmp_path, None, f"--ckpt_path={tmp_path}/run/checkpoints/last.ckpt")
+    after, images_after = curves()
+    ours = [tag for tag in scalars if tag.startswith(("validate/", "alarms/", "interval/", "collect/"))]
+    assert len(ours) > 8
+    assert {tag: after[tag] for tag in ours} == {tag: scalars[tag] for tag in ours}
+    assert [step for step, _ in after["test/Ink"]] == [10]
+    assert [step for step, _ in after["alarms_of_test/raised"]] == [10]
+    assert images_after["test/samples"] == [10]
+    assert {tag: images_after[tag] for tag in images} == images

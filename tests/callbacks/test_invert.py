@@ -133,12 +133,32 @@ def test_a_pool_of_another_inversion_is_refused(tmp_path, capsys, changes, words
     assert words in capsys.readouterr().err
 
 
+def last_record(folder):
+    """Of the last fit: one with other settings has a folder of its own."""
+    return json.loads(max(folder.glob("run*/inverted.json"), key=lambda file: file.stat().st_mtime_ns).read_text())
+
+
 def test_another_flow_is_told_from_its_weights(tmp_path, capsys):
     launch("fit", tmp_path)
     tiny_flow(tmp_path / "flow.safetensors", seed=8)
     with pytest.raises(SystemExit):
         launch("fit", tmp_path)
-    assert "flow.weights" in capsys.readouterr().err
+    assert "made for another model.flow (weights: " in capsys.readouterr().err
+
+
+def test_more_data_are_inverted_where_more_are_asked_for_and_fewer_are_a_part(tmp_path):
+    for folder, counts in (("grown", (8, 20, 12)), ("whole", (20,)), ("part", (12,))):
+        for count in counts:
+            cli = launch("fit", tmp_path / folder, {"data.count": count})
+            record = last_record(tmp_path / folder)
+            assert record["samples"] == len(cli.datamodule.converged) == count
+            if folder == "grown":
+                assert record["newly_inverted"] == {8: 8, 20: 12, 12: 0}[count]
+    assert_same_pools(tmp_path / "grown", tmp_path / "whole", atol=1e-5)
+    part = TrajectoryPool.open(tmp_path / "grown/pool").round(0, [""], 12)
+    whole = opened(tmp_path / "part")
+    for name in whole.fields:
+        torch.testing.assert_close(part.column(name), whole.column(name), rtol=0, atol=1e-5, equal_nan=True)
 
 
 def test_what_did_not_converge_is_never_used(tmp_path):
@@ -198,7 +218,7 @@ def test_numbers_out_of_range_are_named(name, value):
 def test_the_gaussian_corrector_reads_the_same_pool(tmp_path):
     launch("fit", tmp_path)
     launch("fit", tmp_path, gaussian(tmp_path))
-    assert json.loads((tmp_path / "run/inverted.json").read_text())["newly_inverted"] == 0
+    assert last_record(tmp_path)["newly_inverted"] == 0
 
 
 def _made(folder):

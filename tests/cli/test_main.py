@@ -8,6 +8,7 @@ import yaml
 
 from graft_lightning import __version__
 from graft_lightning.cli.main import COMMANDS, HELP, HIDDEN, LIGHTNING, main
+from graft_lightning.cli.pages import options_of, page
 from tests.runs import arguments, launch, tiny_config
 
 LIGHT = """
@@ -61,14 +62,115 @@ assert not {{"lightning", "transformers", "diffusers", "matplotlib", "sklearn"}}
     assert f"usage: python -m graft_lightning {command}" in done.stdout
 
 
-@pytest.mark.parametrize("command", ["fit", "validate", "test", "predict", "plan", "diagnose"])
-def test_every_command_has_help(capsys, command):
+RUN_COMMANDS = [name for name in COMMANDS if COMMANDS[name].target == LIGHTNING]
+
+
+@pytest.mark.parametrize("command", RUN_COMMANDS)
+def test_every_command_has_all_help(capsys, command):
     with pytest.raises(SystemExit) as exit_:
-        main([command, "--help"])
+        main([command, "--help_all"])
     assert exit_.value.code == 0
     shown = capsys.readouterr().out
     assert "--collect.draws" in shown
     assert "--evaluate.rewards" in shown
+
+
+@pytest.mark.parametrize("command", RUN_COMMANDS)
+def test_the_short_page_imports_nothing(command):
+    code = f"""
+import sys
+before = set(sys.modules)
+from graft_lightning.cli.main import main
+main([{command!r}, "--config=absent.yaml", "--help"])
+own = {{"graft_lightning" + rest for rest in ("", ".cli", ".cli.main", ".cli.pages")}}
+loaded = {{name for name in set(sys.modules) - before - own if name.split(".")[0] not in sys.stdlib_module_names}}
+assert not loaded, loaded
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == page(command, COMMANDS[command].help).strip()
+
+
+def at(config: dict, key: str):
+    """The value at a dotted key, ``init_args`` left out; of a class its path."""
+    value = config
+    for part in key.split("."):
+        value = value.get("init_args", {}).get(part) if "class_path" in value else value.get(part)
+    return value["class_path"].rpartition(".")[2] if isinstance(value, dict) and "class_path" in value else value
+
+
+@pytest.mark.parametrize("command", RUN_COMMANDS)
+def test_the_short_page_is_what_the_parser_takes(capsys, tmp_path, command):
+    """Each option of the page, with its example, is one of the parser's, and reaches the key that it names."""
+    config = tiny_config(tmp_path, {"model.lora": {"rank": 2}})
+    options = options_of(command)
+    line = [f"--{key}={value}" for o in options for key, value in ((o.key, o.example), *o.needs) if key != "model"]
+    with pytest.raises(SystemExit, match="0"):
+        main(arguments(command, tmp_path, config, *line, "--print_config"))
+    printed = yaml.safe_load(capsys.readouterr().out)
+    shown = page(command, COMMANDS[command].help)
+    for option in options:
+        assert f"--{option.key} {option.example} " in shown + " " or f"--{option.key} {option.example}\n" in shown
+        found = at(printed, option.key)
+        if option.key == "model":
+            assert found == "PGraft"
+        else:
+            wanted = yaml.safe_load(option.example)
+            assert found == wanted or str(found).lower() == str(wanted).lower(), option.key
+            assert found != at(config, option.key) or option.key in ("data.acceptance", "trainer.accelerator"), option
+
+
+def test_another_model_than_the_files_is_named_on_the_command_line(capsys, tmp_path):
+    """As the page says of ``--model``."""
+    config = tiny_config(tmp_path, {"model.handoff": ...})
+    example = next(option.example for option in options_of("fit") if option.key == "model")
+    with pytest.raises(SystemExit, match="0"):
+        main(arguments("fit", tmp_path, config, f"--model={example}", "--print_config"))
+    assert at(yaml.safe_load(capsys.readouterr().out), "model") == example
+
+
+def test_a_class_shows_its_own_page(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["fit", "--model.help", "PGraft"])
+    assert "--model.handoff" in capsys.readouterr().out
+
+
+ONLY_THE_NAMED = """
+import sys
+from graft_lightning.cli.main import main
+
+fit, other = sys.argv[1:]
+
+def loaded():
+    return {name.split(".")[2] for name in sys.modules if name.startswith("graft_lightning.domains.")} - {"base"}
+
+for command in ("fit", "plan"):
+    try:
+        main([command, f"--config={fit}", "--print_config"])
+    except SystemExit as end:
+        assert not end.code
+    assert loaded() == {"digits"}, loaded()
+main(["plan", f"--config={fit}", "--measure=false"])
+main(["fit", f"--config={fit}", "--trainer.max_steps=1"])
+assert loaded() == {"digits"}, loaded()
+assert "rdkit" not in sys.modules
+try:
+    main(["fit", f"--config={fit}", f"--config={other}", "--print_config"])
+except SystemExit as end:
+    assert not end.code
+assert loaded() == {"digits", "molecules"}, loaded()
+"""
+
+
+def test_a_domain_is_imported_where_it_is_named(tmp_path):
+    """By its class's bare name, in the files and in those that are merged with them."""
+    fit = arguments("fit", tmp_path, tiny_config(tmp_path))[1].partition("=")[2]
+    other = tmp_path / "other.yaml"
+    other.write_text(yaml.safe_dump({"data": {"init_args": {"conditions": {"class_path": "AtomCounts"}}}}))
+    done = subprocess.run(
+        [sys.executable, "-c", ONLY_THE_NAMED, fit, str(other)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 @pytest.mark.parametrize(("word", "meant"), [("fitt", "fit"), ("reports", "report"), ("zzz", None), ("", None)])

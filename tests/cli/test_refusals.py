@@ -90,7 +90,7 @@ def collected(tmp_path):
     return tmp_path
 
 
-def test_a_pool_of_another_reference_or_of_other_settings(capfd, collected):
+def test_a_pool_of_another_reference_or_seed(capfd, collected):
     other = collected / "other.safetensors"
     reference = DigitReference(weights=str(other), network=NETWORK)
     reference.save(reference.build(pretrained=False), other, {})
@@ -100,9 +100,6 @@ def test_a_pool_of_another_reference_or_of_other_settings(capfd, collected):
         ({"model.reference.sampler.clip_sample": 2.0}, ["clip_sample", "1.0", "2.0"]),
         ({"model.reference.guidance_scale": 2.0}, ["guidance_scale"]),
         ({"seed_everything": 4}, ["run_seed", "3", "4"]),
-        ({"collect.draws": 8}, ["draws", "4", "8"]),
-        ({"collect.keep": [0.25, 0.5, 0.75]}, ["kept_levels"]),
-        ({"data.conditions.values": ["two ones"]}, ["conditions"]),
     ):
         printed = refused(capfd, collected, tiny_config(collected, changes))
         assert "pool" in printed
@@ -130,7 +127,8 @@ def test_a_reward_whose_source_was_edited(capfd, tmp_path, monkeypatch):
     launch("fit", tmp_path, config=config(text + "\n\n# a remark\n"))
     printed = refused(capfd, tmp_path, config(text.replace("SIGN = 1", "SIGN = -1")))
     assert "rewards/Edited was made with other settings" in printed
-    assert "source_text" in printed
+    assert "source_text.value of edited_reward.SIGN" in printed
+    assert "data.rescore" in printed
 
 
 def test_a_damaged_shard(capfd, collected):

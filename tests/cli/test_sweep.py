@@ -16,18 +16,20 @@ import yaml
 import graft_lightning.cli.cell
 from graft_lightning.cli.cell import run_cell
 from graft_lightning.cli.chain import (
-    LOCK,
     RECIPE,
     RunningChain,
     SweepBusy,
     arguments,
     is_done,
+    lock_file,
     read_recipe,
     run_chain,
     write_recipe,
 )
 from graft_lightning.cli.main import main
-from graft_lightning.cli.sweep import read_plan, run_sweep
+from graft_lightning.cli.sweep import run_sweep
+from graft_lightning.cli.sweep_file import read_plan
+from graft_lightning.identity import digest_of
 from graft_lightning.runs import DONE, LOG, done, read_records
 from tests.runs import changed, tiny_config
 
@@ -51,7 +53,7 @@ folder = Path(sys.argv[sys.argv.index("cell") + 1])
 print("begun with", os.environ["OMP_NUM_THREADS"], "threads")
 {body}
 recipe = json.loads((folder / "cell.json").read_text())
-(folder / "done.json").write_text(json.dumps({{"identity": recipe["identity"], "seconds": 1.0}}))
+(folder / "done.json").write_text(json.dumps({{"identity": recipe["digest"], "seconds": 1.0}}))
 """
 
 
@@ -161,7 +163,7 @@ def test_a_recipe_is_what_the_sweep_had_asked_for(plan):
     assert cell == chain.cells[1]
     (folder / "x.ckpt").touch()
     assert arguments(read, cell, folder, "test") == arguments(chain, chain.cells[1], folder, "test")
-    (folder / DONE).write_text(json.dumps({"identity": identity}))
+    (folder / DONE).write_text(json.dumps({"identity": digest_of(identity)}))
     assert not is_done(plan(), cell)
 
 
@@ -282,7 +284,7 @@ def test_of_two_sweeps_of_one_chain_the_second_is_refused(plan, stand_in, monkey
 KILLED = """
 import signal
 from pathlib import Path
-from graft_lightning.cli.sweep import read_plan
+from graft_lightning.cli.sweep_file import read_plan
 from graft_lightning.cli.chain import run_chain
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what is in its background with it ignored
 run_chain(read_plan(Path("sweep.yaml"), Path("runs")).chains[0])
@@ -320,7 +322,7 @@ def test_a_killed_sweep_takes_its_cells_along_and_the_next_one_waits_for_them(pl
         RunningChain(chain)  # waits for the lock, which goes with the last of them
         assert gone(found[0])
         until(lambda: gone(found[1]))
-        assert (chain.folder / LOCK).is_file()
+        assert lock_file(chain, chain.cells[0]).is_file()
     finally:
         for pid in found:
             with contextlib.suppress(ProcessLookupError):

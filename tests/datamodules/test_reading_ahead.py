@@ -5,9 +5,11 @@ import time
 from itertools import islice
 
 import pytest
+import torch
 
 from graft_lightning.datamodules.stream import StreamLoader
 from graft_lightning.shuffles import Shuffles
+from graft_lightning.types import Groups
 
 
 class Reader:
@@ -137,3 +139,45 @@ def test_shuffles_are_the_same_for_threads_that_read_far_apart():
     assert not errors
     for name, positions in orders.items():
         assert found[name] == [expected[position] for position in positions]
+
+
+def batch_of(positions):
+    size = len(positions)
+    x = {"positions": torch.ones(size, 3), "mask": torch.ones(size, 3).bool()}
+    return Groups(x, ["two ones"] * size, torch.arange(size), torch.ones(size), torch.zeros(size), size)
+
+
+def test_what_is_read_is_prepared_and_pinned_by_the_thread_where_a_gpu_is_in_use(monkeypatch):
+    """Every tensor of whatever kind of batch, or its copy would be waited for."""
+    pinned, prepared = [], []
+
+    def pin_memory(tensor):
+        pinned.append((tensor.dtype, threading.current_thread().name))
+        return tensor + 0
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin_memory)
+    loader = StreamLoader(batch_of, 2, 1)
+    loader.prepare = prepared.append
+    list(loader)
+    assert (pinned, prepared) == ([], [["two ones"] * 2])
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    (batch,) = StreamLoader(batch_of, 2, 1)
+    assert sorted(str(dtype) for dtype, _ in pinned) == ["torch.bool", *["torch.float32"] * 3, "torch.int64"]
+    assert all(name.startswith("next batch") for _, name in pinned)
+    assert (type(batch), batch.size, batch.conditions) == (Groups, 2, ["two ones"] * 2)
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_a_batch_is_sent_without_waiting_and_comes_back_complete(monkeypatch, device):
+    waited = []
+    move = torch.Tensor.to
+
+    def to(tensor, *given, **options):
+        waited.append(not options.get("non_blocking", False))
+        return move(tensor, *given, **options)
+
+    monkeypatch.setattr(torch.Tensor, "to", to)
+    batch = batch_of(range(2)).to(device)
+    assert waited == [device == "cpu"] * 4
+    assert {batch.x["mask"].device.type, batch.weight.device.type, batch.rewards.device.type} == {device}
+    assert batch.seeds.device.type == "cpu"

@@ -176,3 +176,45 @@ class TestReadingAhead:
         with pytest.raises(FileNotFoundError, match="the shard is gone"):
             fitted(MODULES["P-GRAFT"](), watch, loader=StreamLoader(failing, COUNT, 100))
         assert len(watch.shown) == 3
+
+
+class Logged(L.pytorch.loggers.logger.DummyLogger):
+    """Keeps what is logged of the loss."""
+
+    def __init__(self):
+        super().__init__()
+        self.rows = []
+
+    def log_metrics(self, metrics, step=None):
+        if "train/loss" in metrics:
+            self.rows.append((step, float(metrics["train/loss"])))
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_the_loss_is_logged_at_the_steps_that_the_trainer_writes(every):
+    module, logger, losses = MODULES["P-GRAFT"](), Logged(), []
+    step = module.training_step
+    module.training_step = lambda *given: losses.append(step(*given)) or losses[-1]
+    fitted(module, Watch(-1, -1), 7, log_every_n_steps=every, logger=logger)
+    expected = [(i, losses[i].item()) for i in range(7) if (i + 1) % every == 0]
+    assert logger.rows == expected
+
+
+def test_a_callback_that_looks_at_the_loss_sees_that_of_its_step():
+    module, losses, seen = MODULES["P-GRAFT"](), [], []
+    step = module.training_step
+    module.training_step = lambda *given: losses.append(step(*given)) or losses[-1]
+
+    class Looks(Watch):
+        monitor = "train/loss"
+
+        def on_train_batch_end(self, trainer, *given):
+            seen.append(trainer.callback_metrics["train/loss"].item())
+
+    fitted(module, Looks(-1, -1), 5, log_every_n_steps=50)
+    assert seen == [loss.item() for loss in losses]
+
+
+def test_no_logging_at_all():
+    """Lightning's own way to say so is 0 steps between two of them."""
+    fitted(MODULES["P-GRAFT"](), Watch(-1, -1), 3, log_every_n_steps=0)

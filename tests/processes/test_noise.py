@@ -1,5 +1,7 @@
 """Noise: a trajectory's randomness is its own."""
 
+import math
+
 import pytest
 import torch
 
@@ -14,6 +16,7 @@ from graft_lightning.processes.noise import (
     trajectory_seeds,
 )
 from graft_lightning.processes.philox import rows_of_words
+from graft_lightning.processes.splitmix import signed
 
 PINNED = 2908606192388393988
 """The seed of draw 0 of \"a\" in round 0 of run 1."""
@@ -159,3 +162,37 @@ def test_a_shuffle_holds_everything_once_and_is_even():
     places = torch.stack([shuffled(5, seed).argsort() for seed in range(4000)])
     counts = torch.stack([(places == place).sum(0) for place in range(5)]).double()
     assert float(((counts - 800) ** 2 / 800).sum()) < 44.3  # chi squared, 16 degrees of freedom, p = 2e-4
+
+
+@pytest.mark.parametrize(("dtype", "close"), [(torch.float64, 1e-12), (torch.float32, 4e-6), (torch.bfloat16, 3e-2)])
+def test_a_word_gives_the_two_numbers_of_its_halves(dtype, close):
+    """Number by number by the definition; also of words whose places in memory are not neighbours."""
+    halves = [(0, 0), (0, -(2**31)), (2**32 - 2**20, 2**31 - 1), (2**31, 1), (12345, -678_910_111)]
+    words = torch.tensor([signed((high << 32) + low % 2**32) for high, low in halves])
+    expected = []
+    for high, low in halves:
+        radius = math.sqrt(-2 * math.log((high + 0.5) / 2**32))
+        angle = low * math.tau / 2**32
+        expected.append([radius * math.cos(angle), radius * math.sin(angle)])
+    apart = torch.stack([words, torch.zeros_like(words)], 1)[:, 0]
+    for given in (words, apart):
+        made = _normal(given, dtype)
+        assert made.dtype == dtype
+        torch.testing.assert_close(made.double(), torch.tensor(expected, dtype=torch.float64), rtol=0, atol=close)
+    out = torch.full((len(words), 2), torch.nan, dtype=dtype)
+    assert _normal(words, dtype, out) is out
+    assert torch.equal(out, _normal(words, dtype))
+
+
+def test_a_traced_draw_agrees_with_one_that_is_not():
+    """Under ``torch.compile`` the numbers come from operations of PyTorch."""
+    noise = Noise(torch.arange(300))
+    expected = [noise.normal(9), noise.uniform(3)]
+
+    def draws(seeds):
+        noise = Noise(seeds)
+        return noise.normal(9), noise.uniform(3)
+
+    traced = torch.compile(draws, backend="eager")(torch.arange(300))
+    torch.testing.assert_close(traced[0], expected[0], rtol=1e-6, atol=4e-6)
+    assert torch.equal(traced[1], expected[1])

@@ -26,9 +26,10 @@ def test_the_published_answers(counter, key, words):
     assert philox(counter, key).squeeze(1).tolist() == [signed(word) for word in words]
 
 
-@pytest.mark.parametrize("words", [1, 4, 5, 40_000])
-def test_both_sources_are_the_same_stream(words):
-    seeds = torch.tensor([0, 1, 2**62 + 12345])
+@pytest.mark.parametrize(("rows", "words"), [(3, 1), (3, 4), (3, 5), (3, 40_000), (500, 1), (5000, 16), (500, 17)])
+def test_all_sources_are_the_same_stream(rows, words):
+    """A generator at a place of each row, operations on whole arrays and on whole tensors: few and many rows."""
+    seeds = torch.cat([torch.tensor([0, 1, 2**62 + 12345]), torch.arange(rows - 3) * 7919 - 2**60])
     expected = rows_of_words(seeds, 1, 3, words)
     found = torch.empty_like(expected)
     for part, bits in parts_of_words(seeds, 1, 3, words):

@@ -16,6 +16,7 @@ import pytest
 import torch
 from tensordict import TensorDict
 
+from graft_lightning.processes.noise import trajectory_seeds
 from graft_lightning.rejection import pool as pools
 from graft_lightning.rejection.pool import (
     DamagedShard,
@@ -47,11 +48,17 @@ def values(index: torch.Tensor, *shape: int, dtype: torch.dtype = torch.float32)
     return (index.reshape(-1, *[1] * len(shape)) % 50 + ramp).to(dtype)
 
 
-def tensor_data(shard: Shard) -> TensorDict:
+def seeds(index: torch.Tensor, draws: int = 10, texts: list = CONDITIONS, run_seed: int = 3, number: int = 0):
+    """Those that the trajectories of a round must have."""
+    pairs = [(texts[i // draws], i % draws) for i in index.tolist()]
+    return trajectory_seeds(run_seed, number, *zip(*pairs, strict=True))
+
+
+def tensor_data(shard: Shard, draws: int = 10) -> TensorDict:
     index = torch.arange(shard.start, shard.stop)
     states = {"12": values(index, 1, 4, 4) + 0.5, "25": values(index, 1, 4, 4).bfloat16()}
     return TensorDict(
-        {"x_0": values(index, 1, 4, 4), "states": states, "seed": index + 2**62, "key": index % 5}, [len(shard)]
+        {"x_0": values(index, 1, 4, 4), "states": states, "seed": seeds(index, draws), "key": index % 5}, [len(shard)]
     )
 
 
@@ -66,7 +73,7 @@ def molecule(index: torch.Tensor) -> dict:
 def molecule_data(shard: Shard) -> TensorDict:
     index = torch.arange(shard.start, shard.stop)
     states = {"12": molecule(index + 1), "25": molecule(index + 2)}
-    return TensorDict({"x_0": molecule(index), "states": states, "seed": index}, [len(shard)])
+    return TensorDict({"x_0": molecule(index), "states": states, "seed": seeds(index)}, [len(shard)])
 
 
 def fill(round_: Round, data=tensor_data) -> None:
@@ -101,7 +108,7 @@ def test_tensor_states_are_read_back_bit_for_bit_in_any_order(tmp_path):
     assert torch.equal(batch["states", "12"], values(index, 1, 4, 4) + 0.5)
     assert batch["states", "25"].dtype == torch.bfloat16
     assert torch.equal(batch["states", "25"], values(index, 1, 4, 4).bfloat16())
-    assert torch.equal(batch["seed"], index + 2**62)
+    assert torch.equal(batch["seed"], seeds(index))
     assert batch["condition"].tolist() == [2, 0, 0, 0, 0, 2, 2, 1]
     assert batch["draw"].tolist() == [9, 0, 7, 8, 7, 3, 4, 5]
 
@@ -125,7 +132,7 @@ def test_other_dtypes(tmp_path, dtype):
     _, round_ = make_pool(tmp_path / "pool", levels={})
     for shard in round_.missing():
         index = torch.arange(shard.start, shard.stop)
-        data = {"x_0": values(index, 3, dtype=dtype), "scalar": values(index, dtype=dtype), "seed": index}
+        data = {"x_0": values(index, 3, dtype=dtype), "scalar": values(index, dtype=dtype), "seed": seeds(index)}
         data["empty"] = torch.zeros(len(shard), 2, 0, dtype=dtype)
         round_.write(shard, TensorDict(data, [len(shard)]))
     batch = round_.read([29, 3])
@@ -151,7 +158,7 @@ def test_what_is_read_is_a_copy_and_non_contiguous_gradients_are_written(tmp_pat
     for shard in round_.missing():
         index = torch.arange(shard.start, shard.stop)
         x_0 = values(index, 3, 4).transpose(1, 2).requires_grad_()
-        seed = torch.stack([index, index], 1)[:, 0]
+        seed = torch.stack([seeds(index), index], 1)[:, 0]
         round_.write(shard, TensorDict({"x_0": x_0, "seed": seed}, [len(shard)]))
     expected = values(torch.arange(30), 3, 4).transpose(1, 2)
     round_.read(np.arange(30))["x_0"].zero_()
@@ -166,13 +173,15 @@ def test_column_and_table(tmp_path):
     round_.write_rewards("judge", round_.shards[3], torch.full((6,), 2.0))
     second = pool.start_round(1, ["a nine"], 4, {}, 4, {"step": 100})
     index = torch.arange(4)
-    second.write(second.shards[0], TensorDict({"x_0": values(index), "seed": index}, [4]))
+    second.write(
+        second.shards[0], TensorDict({"x_0": values(index), "seed": seeds(index, 4, ["a nine"], number=1)}, [4])
+    )
 
     table = pool.table()
     assert {len(column) for column in table.values()} == {22 + 4}
     assert table["index"].tolist() == [*range(8, 30), *range(4)]
     assert table["condition"][[0, 2, 12, 22]].tolist() == ["a three", "a seven", "ein Fünfer", "a nine"]
-    assert table["seed"][:2].tolist() == [2**62 + 8, 2**62 + 9]
+    assert table["seed"][:2].tolist() == seeds(torch.tensor([8, 9])).tolist()
     assert table["round"].tolist() == [0] * 22 + [1] * 4
     assert np.isnan(table["judge"]).tolist() == [True] * 16 + [False] * 6 + [True] * 4
 
@@ -226,14 +235,16 @@ def test_rewards_are_refused_by_name(tmp_path):
     with pytest.raises(PoolError, match="'judge' is not declared"):
         round_.write_rewards("judge", shard, torch.zeros(8))
     pool.add_reward("judge", {"model": {"name": "clip", "size": 1}})
-    with pytest.raises(PoolMismatch, match=r"(?s)judge was made .*model.name: 'clip' in the pool, 'blip' now\n"):
-        pool.add_reward("judge", {"model": {"name": "blip", "size": 1}})
     with pytest.raises(IndexError, match="not written yet"):
         round_.write_rewards("judge", shard, torch.zeros(8))
     fill(round_)
     with pytest.raises(ValueError, match=r"'judge'.*\(8, 1\).*\(8,\)"):
         round_.write_rewards("judge", shard, torch.zeros(8, 1))
     round_.write_rewards("judge", shard, torch.zeros(8))
+    with pytest.raises(
+        PoolMismatch, match=r"(?s)judge was made .*model.name: 'clip' in the pool, 'blip' now\n.*rescore"
+    ):
+        pool.add_reward("judge", {"model": {"name": "blip", "size": 1}})
     with pytest.raises(PoolError, match="'judge' lacks 3 of 4 shards"):
         round_.rewards("judge")
     for name in ("seed", "../judge", "", ".hidden", "a/b"):
@@ -301,12 +312,7 @@ def test_a_pool_of_another_reference_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"draws": 16}, "draws: 10 in the pool, 16 now"),
-        ({"conditions": ["a three", "a six", "ein Fünfer"]}, r"conditions\[1\]: 'a seven' in the pool, 'a six' now"),
-        ({"conditions": CONDITIONS[:2]}, r"conditions\[2\]: 'ein Fünfer' in the pool, absent now"),
-        ({"kept_levels": {12: (250.0, 0.75)}}, r"kept_levels\.25\[0\]: 500\.0 in the pool, absent now"),
         ({"kept_levels": {12: (250.0, 0.7), 25: LEVELS[25]}}, r"kept_levels\.12\[1\]: 0\.75 in the pool, 0\.7 now"),
-        ({"shard_size": 4}, "shard_size: 8 in the pool, 4 now"),
         ({"fingerprint": {"step": False}}, "fingerprint.step: 0 in the pool, False now"),
     ],
 )
@@ -315,12 +321,6 @@ def test_a_round_of_other_arguments_is_refused(tmp_path, changed, message):
     arguments = {"conditions": CONDITIONS, "draws": 10, "kept_levels": LEVELS, "shard_size": 8}
     with pytest.raises(PoolMismatch, match=f"(?s)round-0000 was made.*{message}"):
         pool.start_round(0, **{**arguments, "fingerprint": {"step": 0}, **changed})
-
-
-def test_many_differences_are_counted(tmp_path):
-    pool, _ = make_pool(tmp_path / "pool")
-    with pytest.raises(PoolMismatch, match=r"… and 291 more"):  # 300 conditions of which 3 exist; draws
-        pool.start_round(0, [f"{i}" for i in range(300)], 1, LEVELS, 8, {"step": 0})
 
 
 @pytest.mark.parametrize(
@@ -405,7 +405,7 @@ def test_shards_are_written_once_and_belong_to_their_round(tmp_path):
         round_.write(shard, tensor_data(shard))
     stranger = Shard(3, 24, 32)
     with pytest.raises(ValueError, match="is not a shard of"):
-        round_.write(stranger, tensor_data(stranger))
+        round_.write(stranger, TensorDict({}, [8]))
     _, other = make_pool(tmp_path / "other", levels={})
     with pytest.raises(TypeError, match=r"x_0 is torch\.complex64"):
         other.write(other.shards[0], tensor_data(other.shards[0]).exclude("states").set("x_0", torch.zeros(8) + 0j))
@@ -454,7 +454,9 @@ def test_a_truncated_or_missing_shard(tmp_path):
 def test_every_flipped_byte_is_found(tmp_path):
     pool = TrajectoryPool.create(tmp_path / "pool", FINGERPRINT, 3)
     round_ = pool.start_round(0, [""], 3, {}, 8, {})
-    round_.write(round_.shards[0], TensorDict({"x_0": values(torch.arange(3), 2), "seed": torch.arange(3)}, [3]))
+    round_.write(
+        round_.shards[0], TensorDict({"x_0": values(torch.arange(3), 2), "seed": seeds(torch.arange(3), 3, [""])}, [3])
+    )
     pool.add_reward("judge", {})
     round_.write_rewards("judge", round_.shards[0], torch.rand(3))
     for file in (round_.path / "000000.safetensors", pool.path / "rewards/judge/round-0000/000000.safetensors"):
@@ -548,7 +550,7 @@ def test_sigkill_during_a_write_leaves_a_pool_that_lacks_the_shard(tmp_path):
 def append_slowly(path: Path) -> None:
     _, round_ = make_pool(path, draws=200)
     for shard in round_.missing():
-        round_.write(shard, tensor_data(shard))
+        round_.write(shard, tensor_data(shard, 200))
         time.sleep(0.002)
 
 
@@ -632,7 +634,7 @@ def big_pool(path: Path, shards: int, rows: int, row: int) -> Round:
     for shard in round_.missing():
         index = torch.arange(shard.start, shard.stop)
         x_0 = index[:, None].float().expand(-1, row).contiguous()
-        round_.write(shard, TensorDict({"x_0": x_0, "seed": index}, [rows]))
+        round_.write(shard, TensorDict({"x_0": x_0, "seed": seeds(index, shards * rows, [""], 0)}, [rows]))
     return round_
 
 
@@ -670,9 +672,9 @@ def test_reading_many_shards_keeps_few_files_open_and_gives_them_back(tmp_path):
         return sum(str(tmp_path) in os.readlink(link) for link in links if link.is_symlink())
 
     index = torch.arange(len(round_))
-    assert torch.equal(round_.read(index)["seed"], index)
+    assert torch.equal(round_.read(index)["seed"], seeds(index, len(round_), [""], 0))
     assert opened() == OPEN
-    assert torch.equal(round_.read(index.flip(0))["seed"], index.flip(0))
+    assert torch.equal(round_.read(index.flip(0))["x_0"][:, 0], index.flip(0).float())
     assert opened() == OPEN
     del round_
     assert opened() == 0
@@ -694,7 +696,7 @@ def test_a_shard_cut_off_while_it_is_open_is_told(tmp_path):
     """Not the end of the process, which reading a mapped file would be."""
     _, round_ = make_pool(tmp_path / "pool")
     fill(round_)
-    assert round_.read([8])["seed"] == 8 + 2**62
+    assert round_.read([8])["seed"] == seeds(torch.tensor([8]))
     file = round_.path / round_.shards[1].filename
     os.truncate(file, 400)
     with pytest.raises(
@@ -704,7 +706,7 @@ def test_a_shard_cut_off_while_it_is_open_is_told(tmp_path):
     file.unlink()
     assert round_.missing() == [round_.shards[1]]
     fill(round_)
-    assert torch.equal(round_.read([15])["seed"], torch.tensor([15]) + 2**62)
+    assert torch.equal(round_.read([15])["seed"], seeds(torch.tensor([15])))
 
 
 @pytest.mark.parametrize("index", [[3, 4, 5], [6, 7, 8, 9], [9, 8, 7], [5, 5, 6, 6], [0, 29], [7, 16, 17, 24, 8]])

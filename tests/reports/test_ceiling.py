@@ -44,3 +44,16 @@ def test_other_chains_are_left_out_and_one_seed_has_no_interval(tmp_path):
     assert (figure["mean"], figure["n"]) == (0.4, 1)
     assert math.isnan(figure["low"])
     assert ceilings([tmp_path], "absent") == ({}, 0)
+
+
+def test_a_shared_pool_is_counted_once_and_rules_of_another_fit_not_at_all(tmp_path):
+    """Also where another command has filled it, so that no run has drawn anything."""
+    for name, pool in (("graft", "pool"), ("pgraft", "pool"), ("other", "second"), ("foreign", "third")):
+        run = tmp_path / "seed-0" / name
+        collected(run, 0, "TopK", 0.4)
+        record = json.loads((run / "collected.json").read_text())
+        record |= {"pool": pool, "conditions": 8, "draws": 4, "run": name}
+        (run / "collected.json").write_text(json.dumps(record))
+        (run / "run.json").write_text(json.dumps({"run": "another" if name == "foreign" else name}))
+    assert ceilings([tmp_path])[1] == 2 * 32
+    assert ceilings([tmp_path / "seed-0/graft"])[1] == 32, "also of a run's own folder"

@@ -118,3 +118,14 @@ def test_figures_as_text():
     assert written({"mean": 0.5, "low": 0.5, "high": 0.5, "n": 5}) == "0.500"
     assert written({"mean": 1.53e-4, "low": 1.1e-4, "high": 1.96e-4, "n": 5}) == "0.00015 [0.00011, 0.0002]"
     assert written({"mean": 0.0, "low": -0.1, "high": 0.1, "n": 5}) == "0.000 [-0.100, 0.100]"
+
+
+def test_the_same_base_in_several_runs_of_a_seed_counts_once(tmp_path):
+    """A test scores the base in every run; as many values as runs would make intervals narrower than seeds allow."""
+    for seed, base in enumerate((0.1, 0.3, 0.5)):
+        for run in ("graft", "pgraft"):
+            write_run(tmp_path / f"seed-{seed}/{run}", "base", seed, [[base], [base]], step=0)
+            write_run(tmp_path / f"seed-{seed}/{run}", run, seed, [[0.5], [0.5]])
+    found = compare(read_runs([tmp_path]))["base"]["reward"]
+    half = 4.302653 * 0.2 / math.sqrt(3)
+    assert found == pytest.approx({"mean": 0.3, "low": 0.3 - half, "high": 0.3 + half, "n": 3})

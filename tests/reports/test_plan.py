@@ -90,10 +90,11 @@ def test_measuring_changes_nothing_and_gives_a_time(tmp_path, capsys):
     assert not (tmp_path / "pool").exists()
 
 
-def test_the_disk_that_is_planned_is_what_the_pool_takes(tmp_path, capsys):
-    launch("plan", tmp_path, {}, "--measure=false")
+@pytest.mark.parametrize("changes", [{}, {"collect.keep_as": "float16"}], ids=["as drawn", "in half precision"])
+def test_the_disk_that_is_planned_is_what_the_pool_takes(tmp_path, capsys, changes):
+    launch("plan", tmp_path, changes, "--measure=false")
     planned = float(re.search(r"disk\s+([\d.]+) KB", capsys.readouterr().out)[1])
-    launch("fit", tmp_path, {"trainer.max_steps": 1})
+    launch("fit", tmp_path, {"trainer.max_steps": 1, **changes})
     taken = sum(path.stat().st_size for path in (tmp_path / "pool").rglob("*.safetensors")) / 1000
     assert planned == pytest.approx(taken, rel=0.1)
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from graft_lightning.durable import replacing
 from graft_lightning.processes.paths import GaussianPath
 from graft_lightning.processes.process import Process
 from graft_lightning.processes.samplers import Sampler
@@ -44,7 +45,8 @@ class ImageReference(Reference):
         paths = []
         for name, pixels in zip(names, to_pixels(samples), strict=True):
             paths.append(folder / f"{name}.png")
-            Image.fromarray(pixels).save(paths[-1])
+            with replacing(paths[-1]) as temporary:
+                Image.fromarray(pixels).save(temporary, format="PNG")
         return paths
 
 

@@ -4,11 +4,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+from graft_lightning.refusals import Refusal
+
 T = TypeVar("T")
 _NO_FOLDER = "is no folder here; set it to the folder of a downloaded model, or to an id on huggingface.co"
 
 
-class ModelUnavailableError(FileNotFoundError):
+class ModelUnavailableError(Refusal, FileNotFoundError):
     """A pre-trained model that is absent, gated, incomplete, or out of reach."""
 
 

@@ -5,8 +5,6 @@ A stored set is a folder of one file a field, ``<field>.npy`` ``(elements of all
 """
 
 import json
-import os
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -18,6 +16,7 @@ from torch.utils.data import Dataset
 
 from graft_lightning.domains.base.counts import histogram
 from graft_lightning.domains.base.elements import MASK, Elements
+from graft_lightning.durable import replacing
 
 MANIFEST = "manifest.json"
 OFFSETS = "offsets"
@@ -48,7 +47,7 @@ class RaggedSet(Dataset[Any]):
     elements: ClassVar[Elements]
 
     def __init__(self, folder: Path | str, indices: np.ndarray | None = None) -> None:
-        self.folder = Path(folder)
+        self.folder = Path(folder).expanduser()
         self.manifest = json.loads((self.folder / MANIFEST).read_text(encoding="utf-8"))
         self._offsets = np.load(self.folder / f"{OFFSETS}.npy")
         self.arrays = {name: self._mapped(name) for name in self.elements.fields}
@@ -146,7 +145,6 @@ class RaggedSet(Dataset[Any]):
             values = np.asarray(compute(whole))
             if values.shape != (len(whole),):
                 raise ValueError(f"column {name!r} is {values.shape}; it should be ({len(whole)},)")
-            with tempfile.NamedTemporaryFile(dir=self.folder, suffix=".partial", delete=False) as file:
+            with replacing(path) as temporary, open(temporary, "xb") as file:
                 np.save(file, values)
-            os.replace(file.name, path)
         return np.load(path)[self.indices]

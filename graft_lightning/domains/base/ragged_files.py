@@ -15,6 +15,7 @@ import numpy as np
 
 from graft_lightning.domains.base.elements import Elements, Field
 from graft_lightning.domains.base.ragged import MANIFEST, OFFSETS
+from graft_lightning.durable import sync_folder
 from graft_lightning.identity import digest_of
 
 Make = Callable[[Counter[str]], Iterable[Mapping[str, Any]]]
@@ -83,6 +84,7 @@ def _write(folder: Path, description: Mapping[str, object], elements: Elements, 
             with path.open("rb") as handle:
                 os.fsync(handle.fileno())
         temporary.rename(folder)
+        sync_folder(folder.parent)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise

@@ -15,8 +15,10 @@ from torch import Tensor, nn
 
 from graft_lightning.domains.digits.data import crops, digits, place
 from graft_lightning.domains.digits.prompts import BOTTOM, LEFT, RIGHT, TOP
+from graft_lightning.shipped import shipped
+from graft_lightning.tensors import load_into, read_tensors, write_tensors
 
-CLASSIFIER_FILE = Path(__file__).parents[3] / "data" / "digits" / "classifier.safetensors"
+CLASSIFIER_FILE = shipped("data/digits/classifier.safetensors")
 NONE = 10
 """The class of crops that show no digit."""
 
@@ -51,13 +53,12 @@ def load_classifier(path: Path = CLASSIFIER_FILE) -> DigitClassifier:
 
     Raises:
         FileNotFoundError: if the file is absent; the message says how to make it.
+        DamagedFile: if its bytes are not those that were written.
     """
-    from safetensors.torch import load_file
-
     if not path.is_file():
         raise FileNotFoundError(f"there is no classifier at {path}; `{REMAKE} --output {path}` makes one")
     classifier = DigitClassifier()
-    classifier.load_state_dict(load_file(path))
+    load_into(classifier, read_tensors(path, f"`{REMAKE} --output {path}` makes one")[0], f"path={path}")
     return classifier.eval().requires_grad_(False)
 
 
@@ -161,11 +162,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=CLASSIFIER_FILE, help="file to write (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights and data (default: %(default)s)")
     arguments = parser.parse_args()
-    from safetensors.torch import save_file
-
     classifier = train_classifier(seed=arguments.seed)
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    save_file(classifier.state_dict(), arguments.output)
+    write_tensors(arguments.output, classifier.state_dict())
     for third in ("reference", "judge"):
         images, labels = digits(third)
         right = (classifier(images).argmax(dim=1) == labels).float().mean().item()

@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from graft_lightning.domains.base import UnconditionalFlow
 from graft_lightning.domains.base.loading import loaded
 from graft_lightning.domains.images.architectures import Architecture, Config
+from graft_lightning.durable import sync_file, sync_folder, write_text
 from graft_lightning.processes.process import Shape
 from graft_lightning.processes.samplers import Euler, Sampler
+from graft_lightning.ranges import Natural
 from graft_lightning.types import SettingsError
 
 _WHAT = "ImageFlow, setting `weights`"
@@ -52,7 +54,7 @@ class ImageFlow(UnconditionalFlow):
         size: int | None = None,
         time_scale: float = 1000.0,
         time_runs: Literal["to_noise", "to_data"] = "to_noise",
-        label: int | None = None,
+        label: Natural | None = None,
         subfolder: str | None = None,
     ) -> None:
         super().__init__(sampler or Euler(steps=200), path)
@@ -154,7 +156,7 @@ class ImageFlow(UnconditionalFlow):
         partial = target.with_name(target.name + ".partial")
         shutil.rmtree(partial, ignore_errors=True)
         network.save_pretrained(partial)  # type: ignore[operator]
-        (partial / PROVENANCE).write_text(json.dumps(provenance, indent=1) + "\n")
+        write_text(partial / PROVENANCE, json.dumps(provenance, indent=1) + "\n")
         if target.is_dir() and not any(target.iterdir()):
             target.rmdir()
         elif target.exists():
@@ -164,7 +166,11 @@ class ImageFlow(UnconditionalFlow):
                     f"network is in {partial}; name another folder"
                 )
             shutil.rmtree(target)
+        for file in partial.rglob("*"):
+            if file.is_file():
+                sync_file(file)
         partial.rename(target)
+        sync_folder(target.parent)
 
     def fingerprint(self, network: nn.Module) -> dict[str, Any]:
         """What identifies the distribution of its samples; also what the network is asked for, and how."""

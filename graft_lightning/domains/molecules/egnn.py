@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from graft_lightning.domains.base.masks import centred
 from graft_lightning.domains.base.times import TimedTypes
 from graft_lightning.domains.molecules.atoms import SYMBOLS
+from graft_lightning.ranges import Natural
 
 
 class EGNN(nn.Module):
@@ -44,8 +45,8 @@ class EGNN(nn.Module):
         classes: int = len(SYMBOLS),
         layers: int = 4,
         width: int = 64,
-        pair_width: int = 16,
-        radial: int = 16,
+        pair_width: Natural = 16,
+        radial: Natural = 16,
         coords_range: float = 15.0,
         norm_constant: float = 1.0,
         normalization_factor: float = 1.0,

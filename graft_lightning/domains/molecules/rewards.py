@@ -21,6 +21,7 @@ from torch import Tensor
 from graft_lightning.domains.molecules.atoms import SYMBOLS
 from graft_lightning.domains.molecules.perception import Perceived, shared
 from graft_lightning.domains.molecules.strain import strain
+from graft_lightning.ranges import Natural
 from graft_lightning.rejection.reward import Reward
 
 
@@ -121,7 +122,7 @@ class Heteroatoms(MoleculeReward):
         stable: whether the molecule must be stable as well; otherwise atoms count whether or not they make sense.
     """
 
-    def __init__(self, at_least: int = 3, stable: bool = False) -> None:
+    def __init__(self, at_least: Natural = 3, stable: bool = False) -> None:
         self.at_least, self.stable = at_least, stable
 
     def score(self, molecule: Perceived) -> float:

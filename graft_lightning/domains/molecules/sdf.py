@@ -15,6 +15,7 @@ from graft_lightning.domains.molecules.format_error import FormatError
 from graft_lightning.domains.molecules.perception import perceive
 from graft_lightning.domains.molecules.periodic_table import symbol_of
 from graft_lightning.domains.molecules.text import number
+from graft_lightning.durable import replacing
 
 COUNTS_LINE = 3
 """Index of the counts line in a record: after title, program and comment."""
@@ -63,7 +64,7 @@ def write_sdf(path: Path | str, molecules: Iterable[Molecule]) -> None:
     Raises:
         ValueError: if a molecule has more than 999 atoms, which V2000 cannot say, or an element without bond rule.
     """
-    with open(path, "w", encoding="utf-8") as file:
+    with replacing(Path(path)) as temporary, open(temporary, "w", encoding="utf-8") as file:
         for molecule in molecules:
             file.write(_record(molecule))
 

@@ -21,6 +21,7 @@ from graft_lightning.domains.molecules.format_error import FormatError
 from graft_lightning.domains.molecules.numbered import NumberedLines
 from graft_lightning.domains.molecules.periodic_table import symbol_of
 from graft_lightning.domains.molecules.text import number
+from graft_lightning.durable import replacing
 
 QM9_PROPERTIES = ("A", "B", "C", "mu", "alpha", "homo", "lumo", "gap", "r2", "zpve", "U0", "U", "H", "G", "Cv")
 """What the comment of a QM9 frame states after the identifier, in QM9's own units."""
@@ -66,7 +67,7 @@ def xyz_frames(lines: Iterable[str], path: object) -> Iterator[Molecule | Format
 
 def write_xyz(path: Path | str, molecules: Iterable[Molecule]) -> None:
     """Writes molecules as one multi-frame xyz file, positions in Angstrom to 1e-6, the name as comment."""
-    with open(path, "w", encoding="utf-8") as file:
+    with replacing(Path(path)) as temporary, open(temporary, "w", encoding="utf-8") as file:
         for molecule in molecules:
             file.write(f"{len(molecule.symbols)}\n{_one_line(molecule.name)}\n")
             for symbol, (x, y, z) in zip(molecule.symbols, molecule.positions, strict=True):

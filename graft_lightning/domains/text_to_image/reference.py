@@ -17,11 +17,11 @@ from graft_lightning.domains.text_to_image.pipelines import Family, family_of
 from graft_lightning.domains.text_to_image.pipelines.base import Condition
 from graft_lightning.domains.text_to_image.source import Source
 from graft_lightning.identity import describe
-from graft_lightning.processes.noise import hashed_seed
+from graft_lightning.processes.noise import Noise, hashed_seed
 from graft_lightning.processes.outputs import Output
 from graft_lightning.processes.process import Process, Shape
 from graft_lightning.processes.samplers import DDIM, Sampler
-from graft_lightning.types import SettingsError
+from graft_lightning.types import SettingsError, sent
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +95,12 @@ class DiffusersReference(ImageReference):
 
     beside = ("VAE", "text encoders")
 
+    def beside_bytes(self) -> int | None:
+        """Of the files of text encoders and VAE, where they are local."""
+        parts = ["vae", *(part for part in self._text_parts if "encoder" in part)]
+        found = [self._source.elements(part) for part in parts]
+        return None if None in found else sum(count or 0 for count in found) * DTYPES[self.dtype].itemsize
+
     # ---- what the pipeline's configuration says
 
     @cached_property
@@ -158,6 +164,11 @@ class DiffusersReference(ImageReference):
         height, width = self.size
         return (self._network_config["in_channels"], height // self.vae_factor, width // self.vae_factor)
 
+    def prepare(self, conditions: Sequence[str]) -> None:
+        """Reads embeddings that are on disk alone; what has to be computed is left to `encode`."""
+        for text in dict.fromkeys(conditions):
+            self._store.get(text)
+
     # ---- the network
 
     def build(self, pretrained: bool = True) -> nn.Module:
@@ -206,9 +217,10 @@ class DiffusersReference(ImageReference):
         embeddings = {text: self._store.get(text) for text in unique}
         missing = [text for text, embedding in embeddings.items() if embedding is None]
         embeddings |= self._embed(missing, device) if missing else {}
-        index = torch.tensor([unique.index(text) for text in conditions], device=device)
         first: Any = embeddings[unique[0]]
-        stacked = {name: torch.stack([embeddings[text][name] for text in unique]).to(device)[index] for name in first}  # type: ignore[index]
+        rows = {name: torch.stack([embeddings[text][name] for text in conditions]) for name in first}  # type: ignore[index]
+        pinned = torch.device(device).type == "cuda"  # the host then does not wait for the copy
+        stacked = {name: sent(row.pin_memory() if pinned else row, device) for name, row in rows.items()}
         return self.family.condition(stacked, *self.size)
 
     def null(self, device: torch.device | str) -> Condition:
@@ -308,6 +320,7 @@ class DiffusersReference(ImageReference):
             "size": list(self.size),
             "process": describe(self.process),
             "sampler": describe(self.sampler),
+            "noise": Noise.STREAM,
             "guidance_scale": self.guidance_scale,
         }
 

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from graft_lightning.domains.base.loading import ModelUnavailableError, loaded
+from graft_lightning.domains.base.weights import stored_elements
 from graft_lightning.domains.text_to_image.architectures import ARCHITECTURES, Config
 from graft_lightning.identity import file_digest, text_digest
 from graft_lightning.types import SettingsError
@@ -157,6 +158,11 @@ class Source:
         variant = self.variant_of(part)
         told = "" if variant is None else f"variant {variant}\n"  # a folder may hold several
         return text_digest("".join(f"{file.name} {file_digest(file)}\n" for file in files) + told)
+
+    def elements(self, part: str) -> int | None:
+        """Numbers in the weights of a part; None where they are not local, or in a single file with others."""
+        folder = None if self.is_file else self._folder(part)
+        return None if folder is None else stored_elements(folder, self.variant_of(part))
 
     def _folder(self, part: str) -> Path | None:
         """Where the files of a part lie, None if they are neither in a folder nor in the local cache."""

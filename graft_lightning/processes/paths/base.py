@@ -148,6 +148,14 @@ class Path(ABC, Generic[P]):
     def loss(self, raw: Tensor, noised: Noised, output: Output, settings: LossSettings) -> Tensor:
         """Eq. 6 or 7 of each example, the mean over its real elements, ``(batch,)``."""
 
+    def apart(self, one: Tensor, other: Tensor, noised: Noised, output: Output, settings: LossSettings) -> Tensor:
+        """The squared distance of two answers, ``(batch,)``, on the scale of `loss`."""
+        raise TypeError(self._jumps())
+
+    def clean(self, raw: Tensor, noised: Noised, output: Output) -> tuple[Tensor, Tensor]:
+        """The data that an answer predicts, and what it should be (Eq. 6b), both times kappa, ``(batch, *shape)``."""
+        raise TypeError(self._jumps())
+
     def transport(self, x_t: Tensor, predictions: Sequence[P], t: float, t_next: float) -> Tensor:
         """The field at t_next along the mean of the predicted velocities, in the coordinates of `samplers.Euler`."""
         raise TypeError(self._jumps())

@@ -112,13 +112,31 @@ class GaussianPath(Path[Prediction]):
     def loss(self, raw: Tensor, noised: Noised, output: Output, settings: LossSettings) -> Tensor:
         """Eq. 6 and 6b."""
         weighting = settings.weighting or (OwnOutput() if output == "flow" else Unit())
-        # what has not moved teaches nothing, but must be finite to be left out
-        t = torch.where(noised.t > noised.s, noised.t, self.schedule.t_max)
-        alpha_t, sigma_t = self.schedule.coefficients(t)
+        alpha_t, sigma_t = self.schedule.coefficients(self._moved(noised))
         kappa, of_state, of_noise = self._target(output, noised.s, alpha_t, sigma_t)
         target = noised.random if output == "epsilon" else _combined(of_state, noised.x_s, of_noise, noised.random)
-        error = (broadcast(kappa.to(target), raw) * raw - target).square()
+        # from data without noise kappa is 1: two passes over the state, forwards and back, are spared
+        scaled = raw if self.schedule.at(noised.s)[1] == 0 else broadcast(kappa.to(target), raw) * raw
+        error = (scaled - target).square()
         return weighting.for_output(output, alpha_t, sigma_t).to(error) * mean_over_real(error, noised.mask)
+
+    def apart(self, one: Tensor, other: Tensor, noised: Noised, output: Output, settings: LossSettings) -> Tensor:
+        """Lambda kappa^2 |one - other|^2, the mean over real elements: what `loss` would be of an exact ``other``."""
+        weighting = settings.weighting or (OwnOutput() if output == "flow" else Unit())
+        alpha_t, sigma_t = self.schedule.coefficients(self._moved(noised))
+        kappa = self._from(noised.s, alpha_t, sigma_t).sigma / sigma_t
+        weight = weighting.for_output(output, alpha_t, sigma_t) * kappa**2
+        return weight.to(one) * mean_over_real((one - other).square(), noised.mask)
+
+    def clean(self, raw: Tensor, noised: Noised, output: Output) -> tuple[Tensor, Tensor]:
+        t = self._moved(noised)
+        kappa, target = self.scaled_target("sample", noised.x_s, noised.random, noised.s, t)
+        predicted = convert(output, raw, noised.x_t, *self.schedule.coefficients(t)).x_0
+        return broadcast(kappa.to(predicted), predicted) * predicted, target
+
+    def _moved(self, noised: Noised) -> Tensor:
+        """The levels; T of what has not moved, which teaches nothing, but must be finite to be left out."""
+        return torch.where(noised.t > noised.s, noised.t, self.schedule.t_max)
 
     def scaled_target(self, output: Output, x_s: Tensor, e: Tensor, s: float, t: Tensor) -> tuple[Tensor, Tensor]:
         """Kappa = sigma_ts / sigma_t, and kappa times the target of Eq. 6 or 6b; both stay bounded as t -> s.

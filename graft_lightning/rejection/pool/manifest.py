@@ -1,4 +1,4 @@
-"""Manifests: what a folder of the pool was made with, created atomically and compared key by key."""
+"""Manifests: what a folder of the pool was made with, created atomically, held to a checksum, compared key by key."""
 
 import json
 import os
@@ -9,14 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from graft_lightning.durable import sync_folder
-from graft_lightning.identity import differences
+from graft_lightning.identity import differences, digest_of
+from graft_lightning.refusals import Refusal
+from graft_lightning.rejection.pool.schema import fault
 
 FORMAT = "graft_lightning.pool"
-VERSION = 1
+VERSION = 2
 FILE = "manifest.json"
+CHECKSUM = "checksum"
+OLD = (
+    ". Pools of version 1 do not say what each of their files was made with, and cannot be read: choose another "
+    "folder, and the next run draws its trajectories again"
+)
 
 
-class PoolError(RuntimeError):
+class PoolError(Refusal, RuntimeError):
     """Anything that keeps a pool from being used as it was asked for."""
 
 
@@ -51,17 +58,22 @@ def plain(value: Any, key: str = "fingerprint") -> Any:
     raise TypeError(f"{key} is a {type(value).__name__}; str, int, float, bool, None, lists and dicts can be stored")
 
 
-def require_same(where: Path, stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+def require_same(where: Path, stored: Mapping[str, Any], wanted: Mapping[str, Any], advice: str = "") -> None:
     """Compares what a folder was made with to what is asked for, in full.
+
+    Args:
+        where: the folder.
+        stored: what its manifest says.
+        wanted: what is asked for.
+        advice: what can be done about a difference; another name, or another folder, by default.
 
     Raises:
         PoolMismatch: names the folder, each differing key and both values.
     """
     if lines := differences(stored, plain(wanted), "in the pool"):
         listed = "\n".join(f"  {line}" for line in lines)
-        raise PoolMismatch(
-            f"{where} was made with other settings:\n{listed}\nChoose another name, or delete that folder."
-        )
+        advice = advice or "Choose another name, or delete that folder."
+        raise PoolMismatch(f"{where} was made with other settings:\n{listed}\n{advice}")
 
 
 def claim_folder(folder: Path, kind: str, body: Mapping[str, Any]) -> None:
@@ -71,28 +83,38 @@ def claim_folder(folder: Path, kind: str, body: Mapping[str, Any]) -> None:
 
     Args:
         folder: to be created, with its parents.
-        kind: "pool", "round" or "reward".
+        kind: "pool", "round", "part", "level" or "reward".
         body: contents of the manifest.
+
+    Raises:
+        PoolError: if the folder cannot be made, as on a disk that is full or only to be read.
     """
     if (folder / FILE).exists():
         return
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    manifest = {"format": FORMAT, "version": VERSION, "kind": kind, **plain(body, kind)}
     temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
-    temporary.mkdir()
     try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary.mkdir()
         with open(temporary / FILE, "x", encoding="utf-8") as file:
-            head = {"format": FORMAT, "version": VERSION, "kind": kind}
-            json.dump({**head, **plain(body, kind)}, file, indent=1, ensure_ascii=False)
+            json.dump({**manifest, CHECKSUM: digest_of(manifest)}, file, indent=1, ensure_ascii=False)
             file.flush()
             os.fsync(file.fileno())
         sync_folder(temporary)
         os.rename(temporary, folder)  # refuses a folder with anything in it
-    except OSError:
+        sync_folder(folder.parent)
+    except OSError as error:
         if not folder.exists():
-            raise
+            raise cannot_write(folder, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    sync_folder(folder.parent)
+
+
+def cannot_write(path: Path, error: OSError) -> PoolError:
+    """The error for a place that nothing can be written to."""
+    return PoolError(
+        f"{path} cannot be written: {error.strerror or error}. What a pool holds already is read all the same"
+    )
 
 
 def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
@@ -100,7 +122,8 @@ def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: if there is no such folder.
-        NotAPool: if it is no folder of this format, kind and version; says what was found.
+        NotAPool: if it is no folder of this format, kind and version, lacks a key, has one of a wrong type, or was
+            changed since it was written; says what was found.
     """
     if not folder.exists():
         raise FileNotFoundError(f"{folder}: there is no {kind} here")
@@ -112,8 +135,19 @@ def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
         raise NotAPool(f"{folder / FILE} cannot be read as JSON: {error}") from None
     found = manifest if isinstance(manifest, dict) else {}
     for key, right in (("format", FORMAT), ("kind", kind), ("version", VERSION)):
-        if found.get(key) != right:
-            raise NotAPool(f"{folder / FILE}: {key} is {found.get(key)!r}; a {kind} that can be read has {right!r}")
+        if found.get(key) != right or isinstance(found[key], bool):
+            old = OLD if key == "version" and found.get(key) == 1 else ""
+            raise NotAPool(
+                f"{folder / FILE}: {key} is {found.get(key)!r}; a {kind} that can be read has {right!r}{old}"
+            )
+    stored = found.pop(CHECKSUM, None)
+    if (wrong := fault(kind, found)) is not None:
+        raise NotAPool(f"{folder / FILE}: {wrong}")
+    if stored != digest_of(found):
+        raise NotAPool(
+            f"{folder / FILE}: {CHECKSUM} is {stored!r}, and its contents have {digest_of(found)!r}: it was changed "
+            f"after it was written. Put back what it held, or move {folder} away and make it again"
+        )
     return found
 
 

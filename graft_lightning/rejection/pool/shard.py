@@ -6,8 +6,6 @@ because its bytes must follow from its contents alone. Any safetensors reader op
 
 import json
 import math
-import os
-import secrets
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from graft_lightning.rejection.pool.manifest import DamagedShard, sync_folder
+from graft_lightning.durable import replacing
+from graft_lightning.rejection.pool.manifest import DamagedShard
 
 DTYPES = {
     "F64": torch.float64,
@@ -39,11 +38,15 @@ CHUNK = 1 << 22
 
 @dataclass(frozen=True)
 class Shard:
-    """Trajectories ``start .. stop - 1`` of a round, by global index; ``index`` counts the shards."""
+    """Rows ``start .. stop - 1`` of a part of a round; ``index`` counts its shards.
+
+    The rows of the first part are the trajectories that a round began with, condition by condition.
+    """
 
     index: int
     start: int
     stop: int
+    part: int = 0
 
     def __len__(self) -> int:
         """The number of trajectories."""
@@ -52,7 +55,13 @@ class Shard:
     @property
     def filename(self) -> str:
         """Its file, the same for trajectories and for rewards."""
-        return f"{self.index:06d}.safetensors"
+        name = f"{self.index:06d}.safetensors"
+        return f"{part_name(self.part)}/{name}" if self.part else name
+
+
+def part_name(number: int) -> str:
+    """The folder of a part that a round has grown by."""
+    return f"part-{number:04d}"
 
 
 @dataclass(frozen=True)
@@ -78,7 +87,8 @@ class Header:
         data_offset: where the header ends, in bytes.
         data_crc32: checksum of all that follows.
         digest: checksum of the header, and thereby of the whole file.
-        of: for rewards, the digest of the shard that was scored.
+        of: of what it was made: for trajectories the identity of their part, for what was found out about them the
+            digest of their own shard.
     """
 
     fields: dict[str, Field]
@@ -88,21 +98,19 @@ class Header:
     of: str | None
 
 
-def write_shard(path: Path, shard: Shard, tensors: Mapping[str, Tensor], of: str | None = None) -> None:
+def write_shard(path: Path, shard: Shard, tensors: Mapping[str, Tensor], of: str) -> None:
     """Writes a shard and gives it its name once it is on disk.
 
     Args:
         path: where; replaced if it exists.
         shard: which trajectories the rows are.
         tensors: ``(len(shard), *row shape)`` each.
-        of: for rewards, the digest of the shard that was scored.
+        of: see `Header`.
 
     Raises:
         TypeError: for a dtype that the format lacks; names the field.
     """
-    header: dict[str, Any] = {"__metadata__": {"start": str(shard.start), "stop": str(shard.stop)}}
-    if of is not None:
-        header["__metadata__"]["of"] = of
+    header: dict[str, Any] = {"__metadata__": {"start": str(shard.start), "stop": str(shard.stop), "of": of}}
     arrays, offset = [], 0
     for name in sorted(tensors, key=lambda name: (-tensors[name].element_size(), name)):  # keeps every field aligned
         tensor = tensors[name].detach().cpu().contiguous()
@@ -131,19 +139,10 @@ def _digest(header: Mapping[str, Any]) -> str:
 
 
 def _commit(path: Path, preamble: bytes, arrays: list[np.ndarray]) -> None:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(preamble)
-            for array in arrays:
-                file.write(array.data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
+    with replacing(path) as temporary, open(temporary, "xb") as file:
+        file.write(preamble)
+        for array in arrays:
+            file.write(array.data)
 
 
 def read_header(path: Path, shard: Shard) -> Header:

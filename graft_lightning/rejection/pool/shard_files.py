@@ -1,4 +1,4 @@
-"""The committed shards of a round as one long table, of which rows are gathered by global index."""
+"""The committed shards of a part as one long table, of which rows are gathered."""
 
 from collections.abc import Iterator
 from functools import lru_cache, partial
@@ -18,17 +18,18 @@ class ShardFiles:
 
     Args:
         folder: where they are.
-        shards: all shards of the round, written or not; all but the last are of equal length.
+        shards: all shards of the part, written or not; all but the last are of equal length.
+        of: what their headers must name as that of which they were made; for files beside others, those others.
     """
 
-    def __init__(self, folder: Path, shards: list[Shard]) -> None:
-        self.folder, self.shards = folder, shards
+    def __init__(self, folder: Path, shards: list[Shard], of: "str | ShardFiles") -> None:
+        self.folder, self.shards, self.of = folder, shards, of
         self._headers: dict[int, Header] = {}
         # by number, because to make a path, and to hash it, takes as long as to read a row
         self._open = lru_cache(OPEN)(partial(_opened, folder, shards))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return ShardFiles, (self.folder, self.shards)  # an open file has no meaning in another process
+        return ShardFiles, (self.folder, self.shards, self.of)  # an open file has no meaning in another process
 
     def path(self, shard: Shard) -> Path:
         """The file of a shard."""
@@ -55,9 +56,13 @@ class ShardFiles:
             if not path.exists():
                 raise IndexError(f"{path}, trajectories {shard.start} to {shard.stop - 1}, is not written yet")
             header = read_header(path, shard)
-            difference = layout_difference(header.fields, self.layout() if self._headers else header.fields)
-            if difference:
-                raise damaged(path, difference)
+            of = self.of if isinstance(self.of, str) else self.of.header(shard).digest
+            if header.of != of:
+                raise damaged(path, f"it was made for another pool, round or part: {header.of} in place of {of}")
+            if isinstance(self.of, str) and self._headers:  # a file beside another may lack a field that others have
+                difference = layout_difference(header.fields, self.layout())
+                if difference:
+                    raise damaged(path, difference)
             self._headers[shard.index] = header
         return self._headers[shard.index]
 
@@ -70,7 +75,7 @@ class ShardFiles:
         """Copies of rows: ``(len(index), *row shape)`` by field.
 
         Args:
-            index: int64 global indices, within the round.
+            index: int64 numbers of rows, within the part.
             names: fields of the layout.
 
         Raises:

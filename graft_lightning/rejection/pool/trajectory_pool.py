@@ -1,25 +1,23 @@
-"""The pool as a whole: its rounds, its rewards, its lock."""
+"""The pool as a whole: its rounds and its rewards."""
 
 import contextlib
-import fcntl
-import logging
 import os
 import re
-import socket
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from graft_lightning.identity import digest_of
+from graft_lightning.rejection.pool.declared import check, declare
+from graft_lightning.rejection.pool.growth import grown
+from graft_lightning.rejection.pool.lock import locked
 from graft_lightning.rejection.pool.manifest import claim_folder, plain, read_manifest, require_same
-from graft_lightning.rejection.pool.round import COLUMNS, KeptLevel, Round
-
-log = logging.getLogger(__name__)
-ABANDONED = 3600
-"""Seconds after which a temporary file that nobody has written to belongs to a process that died."""
+from graft_lightning.rejection.pool.part import KeptLevel, Origin
+from graft_lightning.rejection.pool.round import Round
+from graft_lightning.rejection.pool.writing import HALF
 
 
 class TrajectoryPool:
@@ -29,6 +27,7 @@ class TrajectoryPool:
         self.path = path
         self.fingerprint: dict[str, Any] = manifest["fingerprint"]
         self.run_seed: int = manifest["run_seed"]
+        self.digest = digest_of([self.fingerprint, self.run_seed])
 
     @classmethod
     def create(
@@ -47,7 +46,7 @@ class TrajectoryPool:
             NotAPool: if something else is in the folder.
             DamagedShard: see `open`.
         """
-        path = Path(path).resolve()  # a link to an empty folder is that folder
+        path = Path(path).expanduser().resolve()  # a link to an empty folder is that folder
         claim_folder(path, "pool", {"fingerprint": plain(fingerprint), "run_seed": run_seed})
         return cls.open(path, fingerprint, run_seed, verify)
 
@@ -74,7 +73,7 @@ class TrajectoryPool:
             PoolMismatch: names each differing key and both values.
             DamagedShard: names the first damaged file.
         """
-        path = Path(path)
+        path = Path(path).expanduser()
         manifest = read_manifest(path, "pool")
         wanted = {"fingerprint": manifest["fingerprint"] if expect is None else expect}
         wanted["run_seed"] = manifest["run_seed"] if run_seed is None else run_seed
@@ -107,19 +106,24 @@ class TrajectoryPool:
         kept_levels: Mapping[int, KeptLevel | tuple[float, float]],
         shard_size: int,
         fingerprint: Mapping[str, Any],
+        keep_as: str | None = None,
     ) -> Round:
-        """A new round, or the one that is there if it was started with the same arguments.
+        """A new round, or the one that is there: as it is, in part, or grown by what it lacks.
+
+        More draws, further conditions and further levels are added to what is on disk; fewer of them, or another order,
+        are a view of it. `Round.missing` and `Round.missing_states` say what is left to make.
 
         Args:
             index: 0, 1, ….
             conditions: one text per condition; a condition's place in this list is its number.
             draws: trajectories per condition, M.
             kept_levels: state index n (counted from the data) → its level (t, log(alpha_t / sigma_t)).
-            shard_size: trajectories per file.
+            shard_size: trajectories per file, of files that are not there yet.
             fingerprint: of the model that draws this round, which changes from round to round.
+            keep_as: "float16" or "bfloat16" rounds kept states, of files that are not there yet; None leaves them.
 
         Raises:
-            PoolMismatch: names each differing key and both values.
+            PoolMismatch: if another model drew it; names each differing key and both values.
             ValueError: if a number is out of range.
         """
         if isinstance(conditions, str) or not conditions or not all(isinstance(text, str) for text in conditions):
@@ -127,52 +131,56 @@ class TrajectoryPool:
         for name, value, least in (("index", index, 0), ("draws", draws, 1), ("shard_size", shard_size, 1)):
             if value < least:
                 raise ValueError(f"{name}={value}; it must be at least {least}")
-        body = plain(
-            {
-                "conditions": list(conditions),
-                "draws": draws,
-                "kept_levels": {n: KeptLevel(*map(float, kept_levels[n])) for n in sorted(kept_levels)},
-                "shard_size": shard_size,
-                "fingerprint": fingerprint,
-            },
-            "round",
-        )
-        folder = self.path / f"round-{index:04d}"
-        claim_folder(folder, "round", body)
-        manifest = read_manifest(folder, "round")
-        require_same(folder, {key: value for key, value in manifest.items() if key in body}, body)
-        return Round(self.path, index)
+        if keep_as not in (None, *HALF):
+            raise ValueError(f"keep_as={keep_as!r}; it is one of None, {', '.join(map(repr, HALF))}")
+        levels = {int(n): KeptLevel(*map(float, level)) for n, level in kept_levels.items()}
+        return grown(self.path, self._origin(index), conditions, draws, levels, shard_size, fingerprint, keep_as)
 
-    def round(self, index: int) -> Round:
-        """A round that was started."""
-        return Round(self.path, index)
+    def round(self, index: int, conditions: Sequence[str] | None = None, draws: int | None = None) -> Round:
+        """A round that was started.
+
+        Args:
+            index: which one.
+            conditions: those to read; all that it has by default.
+            draws: how many of each, the first ones; by default as many as the condition with the most has.
+        """
+        return Round(self.path, self._origin(index), conditions, draws)
 
     def rounds(self) -> list[Round]:
-        """All rounds that were started, in order."""
+        """All rounds that were started, in order, each with all that it has."""
         names = (re.fullmatch(r"round-(\d{4,})", name) for name in os.listdir(self.path))
-        return [Round(self.path, index) for index in sorted(int(match[1]) for match in names if match)]
+        return [self.round(index) for index in sorted(int(match[1]) for match in names if match)]
+
+    def _origin(self, index: int) -> Origin:
+        return Origin(self.digest, self.run_seed, index)
 
     # ---- rewards
 
-    def add_reward(self, name: str, fingerprint: Mapping[str, Any]) -> None:
+    def add_reward(
+        self, name: str, fingerprint: Mapping[str, Any], groupwise: bool = False, rescore: bool = False
+    ) -> None:
         """Declares a reward, so that its scores can be written and will never be mixed with those of another one.
+
+        As long as nothing is scored, the last declaration counts: a reward that failed at once can be mended.
 
         Args:
             name: of its folder, and of its column in `table`.
             fingerprint: its configuration: nested dicts of plain values.
+            groupwise: whether a score depends on the other draws of its condition, and thereby on their number.
+            rescore: if the name has scores of another reward, put them aside (`aside`) and begin anew.
 
         Raises:
-            PoolMismatch: if the name belongs to a reward of another configuration; names each key and both values.
+            PoolMismatch: if the name has scores of a reward of another configuration; names each key and both values.
             ValueError: if the name cannot be used.
         """
-        if not re.fullmatch(r"\w[\w.-]*", name) or name in (*COLUMNS, "round", "index"):
-            raise ValueError(f"reward name {name!r}: letters, digits, '_', '.' and '-', and not that of another column")
-        folder = self.path / "rewards" / name
-        claim_folder(folder, "reward", {"fingerprint": plain(fingerprint)})
-        require_same(folder, read_manifest(folder, "reward")["fingerprint"], fingerprint)
+        declare(self.path / "rewards", name, fingerprint, groupwise, rescore)
+
+    def check_reward(self, name: str, fingerprint: Mapping[str, Any], groupwise: bool = False) -> bool:
+        """Whether `add_reward` finds the name free, or declared like this; raises what it would raise."""
+        return check(self.path / "rewards", name, fingerprint, groupwise)
 
     def reward_fingerprints(self) -> dict[str, dict[str, Any]]:
-        """The declared rewards and their fingerprints."""
+        """The declared rewards and their fingerprints; those put aside are among them."""
         folders = sorted(path.parent for path in self.path.glob("rewards/*/manifest.json"))
         names = [folder for folder in folders if not folder.name.startswith(".")]
         return {folder.name: read_manifest(folder, "reward")["fingerprint"] for folder in names}
@@ -188,53 +196,27 @@ class TrajectoryPool:
         """Counts: "rounds", "trajectories", "missing" ones, "bytes"; "rewards", by name: "scored" and "not_finite"."""
         rounds = self.rounds()
         missing = sum(len(shard) for round_ in rounds for shard in round_.missing())
+        total = sum(len(round_) - round_.undrawn for round_ in rounds)
         scores: dict[str, dict[str, int]] = {}
         for name in self.reward_fingerprints():
-            values = [round_.table([name])[name] for round_ in rounds]
-            unscored = sum(len(shard) for round_ in rounds for shard in round_.missing_rewards(name))
-            finite = sum(int(np.isfinite(value).sum()) for value in values)
-            scored = sum(map(len, rounds)) - unscored
+            known = [round_.scored(name) for round_ in rounds]
+            scored = sum(int(mask.sum()) for mask, _ in known)
+            finite = sum(int((mask & values.isfinite()).sum()) for mask, values in known)
             scores[name] = {"scored": scored, "not_finite": scored - finite}
         return {
             "rounds": len(rounds),
-            "trajectories": sum(map(len, rounds)) - missing,
+            "trajectories": total - missing,
             "missing": missing,
             "rewards": scores,
             "bytes": sum(path.stat().st_size for round_ in rounds for path, _ in round_.committed()),
         }
 
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> contextlib.AbstractContextManager[None]:
         """Keeps a second run from collecting into this pool at the same time: it waits, and then finds it filled.
 
         One process per run takes the lock (rank 0, before the barrier at which the others wait). Reading needs none.
+
+        Raises:
+            PoolError: if the folder cannot be written.
         """
-        with open(self.path / "lock", "a+", encoding="utf-8") as file:
-            self._acquire(file)
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}")
-            file.flush()
-            self._sweep()
-            try:
-                yield
-            finally:  # not left to close(): a worker forked meanwhile holds the file open too
-                with contextlib.suppress(OSError):
-                    fcntl.flock(file, fcntl.LOCK_UN)
-
-    def _acquire(self, file: Any) -> None:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            log.warning("%s is being filled by %s; waiting for it", self.path, file.read() or "another process")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError as error:  # some cluster file systems are mounted without locks
-            log.warning("%s cannot be locked (%s): see to it that no two runs fill it at once", self.path, error)
-
-    def _sweep(self) -> None:
-        """Removes what processes that were killed while writing have left."""
-        for folder in (self.path, *self.path.glob("round-*"), *self.path.glob("rewards/*/round-*")):
-            for path in folder.glob(".*.safetensors.*.tmp"):
-                with contextlib.suppress(FileNotFoundError):  # another process commits its shard just now
-                    if time.time() - path.stat().st_mtime > ABANDONED:
-                        path.unlink()
+        return locked(self.path)

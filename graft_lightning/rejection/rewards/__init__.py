@@ -5,6 +5,7 @@ from graft_lightning.rejection.rewards.function import FunctionReward
 from graft_lightning.rejection.rewards.lexicographic import Lexicographic
 from graft_lightning.rejection.rewards.parallel import ParallelReward
 from graft_lightning.rejection.rewards.remote import RemoteReward, RemoteRewardError
+from graft_lightning.rejection.rewards.unscored import Unscored
 from graft_lightning.rejection.rewards.weighted import WeightedSum
 
 __all__ = [
@@ -14,5 +15,6 @@ __all__ = [
     "ParallelReward",
     "RemoteReward",
     "RemoteRewardError",
+    "Unscored",
     "WeightedSum",
 ]

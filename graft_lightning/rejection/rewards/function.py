@@ -4,11 +4,11 @@ import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from graft_lightning.identity import source_text
-from graft_lightning.rejection.reward import Reward
+from graft_lightning.refusals import SettingsError
+from graft_lightning.rejection.reward import Reward, as_numbers
 
 
 class FunctionReward(Reward):
@@ -27,7 +27,8 @@ class FunctionReward(Reward):
         self._function: Callable[..., Any] | None = None
 
     def __call__(self, samples: Any, conditions: Sequence[str]) -> Tensor:
-        return torch.as_tensor(self._resolved()(samples, conditions, **self.arguments), dtype=torch.float32)
+        found = self._resolved()(samples, conditions, **self.arguments)
+        return as_numbers(found, self.name).float()
 
     @property
     def name(self) -> str:
@@ -59,23 +60,30 @@ class CallableReward(Reward):
         self._name = name or getattr(function, "__name__", type(function).__name__).strip("<>")
 
     def __call__(self, samples: Any, conditions: Sequence[str]) -> Tensor:
-        return torch.as_tensor(self.function(samples, conditions), dtype=torch.float32)
+        return as_numbers(self.function(samples, conditions), self.name).float()
 
     @property
     def name(self) -> str:
         return self._name
 
 
+class UnknownFunction(SettingsError, ImportError):
+    """A dotted path at which there is no callable."""
+
+
 def imported(path: str) -> Callable[..., Any]:
     """The callable at a dotted path.
 
     Raises:
-        ImportError: if there is no such module, or no such callable in it; says which.
+        UnknownFunction: if there is no such module, or no such callable in it; says which.
     """
     module, _, name = path.rpartition(".")
     if not module:
-        raise ImportError(f"function: {path!r} names no module; write package.module.function")
-    found = getattr(importlib.import_module(module), name, None)
+        raise UnknownFunction(f"function: {path!r} names no module; write package.module.function")
+    try:
+        found = getattr(importlib.import_module(module), name, None)
+    except ImportError as error:
+        raise UnknownFunction(f"function: module {module!r} of {path!r} cannot be imported: {error}") from error
     if not callable(found):
-        raise ImportError(f"function: module {module!r} has no callable {name!r}")
+        raise UnknownFunction(f"function: module {module!r} has no callable {name!r}")
     return found

@@ -23,9 +23,10 @@ class Lexicographic(Reward):
         rewards: in order of precedence.
         levels: how many values of each reward are told apart, 2 for yes or no; the fewer, the more say have the others.
             By default 2 for each reward but the last, and 1,000 for the last.
+        name: of its column in pools and logs; another order needs another one to stand beside this.
     """
 
-    def __init__(self, rewards: list[Reward], levels: list[int] | None = None) -> None:
+    def __init__(self, rewards: list[Reward], levels: list[int] | None = None, name: str = "Lexicographic") -> None:
         if not rewards:
             raise ValueError("rewards: no reward to begin with; give at least one")
         levels = [2] * (len(rewards) - 1) + [1000] if levels is None else list(levels)
@@ -35,6 +36,11 @@ class Lexicographic(Reward):
             raise ValueError(f"levels={levels} make {prod(levels)} values; float32 tells {DISTINCT} apart")
         self.rewards, self.levels = list(rewards), levels
         self.groupwise = any(reward.groupwise for reward in rewards)
+        self._name = name
+
+    @property
+    def name(self) -> str:
+        return self._name
 
     def __call__(self, samples: Any, conditions: Sequence[str]) -> Tensor:
         number = torch.zeros(len(conditions), dtype=torch.float64)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from graft_lightning.ranges import Natural
 from graft_lightning.rejection.reward import Reward, score
 
 
@@ -23,7 +24,7 @@ class ParallelReward(Reward):
         at_least: smaller batches are scored here.
     """
 
-    def __init__(self, reward: Reward, workers: int = 2, at_least: int = 256) -> None:
+    def __init__(self, reward: Reward, workers: int = 2, at_least: Natural = 256) -> None:
         if reward.groupwise:
             raise ValueError(f"reward: {reward.name} compares samples with each other, so that a batch cannot be cut")
         if workers < 1:

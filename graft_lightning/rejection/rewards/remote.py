@@ -1,28 +1,30 @@
 """A reward in another process or environment, asked over HTTP."""
 
 import base64
+import contextlib
 import http.client
 import json
+import socket
+import threading
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Sequence
+import uuid
+from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
+from graft_lightning.ranges import Natural, NonNegative, Positive
+from graft_lightning.refusals import Refusal
 from graft_lightning.rejection.reward import Reward
-from graft_lightning.rejection.rewards.server import VERSION
+from graft_lightning.rejection.rewards.server import LARGEST, REQUEST_ID, VERSION
 
-# Reward servers stand beside the run: a proxy from the environment would be asked for http://127.0.0.1 in vain.
-_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 _ASK_AGAIN = {408, 425, 429}
 
 
-class RemoteRewardError(RuntimeError):
+class RemoteRewardError(Refusal, RuntimeError):
     """A reward server that cannot be reached, refuses, or breaks the schema."""
 
 
@@ -35,7 +37,8 @@ class RemoteReward(Reward):
     Args:
         url: http or https.
         batch_size: samples a request.
-        timeout: seconds to wait for an answer.
+        timeout: seconds in which an answer must be whole. What takes longer is computed once all the same: a repetition
+            waits for what the server is computing.
         retries: how often a failed request is repeated.
         backoff: seconds before the first repetition.
         quantise: send samples in [0, 1] as uint8, a quarter of the bytes; what scorers of images see anyway.
@@ -46,9 +49,9 @@ class RemoteReward(Reward):
         self,
         url: str,
         batch_size: int = 32,
-        timeout: float = 120.0,
-        retries: int = 4,
-        backoff: float = 0.5,
+        timeout: Positive = 120.0,
+        retries: Natural = 4,
+        backoff: NonNegative = 0.5,
         quantise: bool = False,
         name: str = "RemoteReward",
     ) -> None:
@@ -73,33 +76,34 @@ class RemoteReward(Reward):
 
     def evidence(self) -> str:
         """The identity that the server declares."""
-        return str(self._ask(urllib.request.Request(self.url)).get("identity", ""))
+        return str(self._ask(None).get("identity", ""))
 
     def _score(self, samples: Any, conditions: list[str]) -> list[float]:
         request = {"version": VERSION, "conditions": conditions, "samples": packed(samples, self.quantise)}
-        answer = self._ask(
-            urllib.request.Request(
-                self.url, json.dumps(request).encode(), {"Content-Type": "application/json"}, method="POST"
-            )
-        )
-        scores = answer.get("scores")
+        scores = self._ask(json.dumps(request).encode()).get("scores")
         if not isinstance(scores, list) or len(scores) != len(conditions):
             raise RemoteRewardError(f"{self.url} answered {str(scores)[:80]!r}, expected {len(conditions)} scores")
-        return [float("nan") if value is None else float(value) for value in scores]
+        try:
+            return [float("nan") if value is None else float(value) for value in scores]
+        except (TypeError, ValueError):
+            raise RemoteRewardError(f"{self.url} answered {str(scores)[:80]!r}, expected numbers or null") from None
 
-    def _ask(self, request: urllib.request.Request) -> dict[str, Any]:
+    def _ask(self, body: bytes | None) -> dict[str, Any]:
+        """The answer to a POST, or without a body to a GET; all attempts carry the same request id."""
+        name, problem = uuid.uuid4().hex, ""
         for attempt in range(self._retries + 1):
             if attempt:
                 time.sleep(self._backoff * 2 ** (attempt - 1))
             try:
-                with _OPENER.open(request, timeout=self._timeout) as reply:
-                    return self._checked(reply.read())
-            except urllib.error.HTTPError as error:
-                problem = f"status {error.code}, {_message(error)}"
-                if error.code < 500 and error.code not in _ASK_AGAIN:
-                    raise RemoteRewardError(f"{self.url} refused the request: {problem}") from error
+                status, answer = exchange(self.url, body, {REQUEST_ID: name}, self._timeout)
             except (OSError, http.client.HTTPException) as error:
-                problem = f"{type(error).__name__}: {getattr(error, 'reason', error)}"
+                problem = f"{type(error).__name__}: {error}"
+                continue
+            if status == 200:
+                return self._checked(answer)
+            problem = f"status {status}, {_message(answer)}"
+            if status < 500 and status not in _ASK_AGAIN:
+                raise RemoteRewardError(f"{self.url} refused the request: {problem}")
         raise RemoteRewardError(
             f"{self.url} failed {self._retries + 1} times, last with {problem}; is the reward server running, "
             f"and is timeout = {self._timeout:g} s enough for {self._batch_size} samples?"
@@ -114,6 +118,52 @@ class RemoteReward(Reward):
         if version != VERSION:
             raise RemoteRewardError(f"{self.url} speaks version {version!r} of the schema, this reward {VERSION}")
         return answer
+
+
+def exchange(url: str, body: bytes | None, headers: Mapping[str, str], timeout: float) -> tuple[int, bytes]:
+    """Status and body of an answer that is whole within ``timeout`` seconds, however slowly it arrives.
+
+    Raises:
+        OSError: if there is none in that time, or it is larger than `LARGEST` bytes.
+        http.client.HTTPException: if it is none of HTTP.
+    """
+    parts = urlsplit(url)
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    connection = kind(parts.hostname or "", parts.port, timeout=timeout)
+    expired = threading.Event()
+
+    def end() -> None:
+        expired.set()
+        with contextlib.suppress(OSError, AttributeError):
+            opened.shutdown(socket.SHUT_RDWR)
+
+    began = time.monotonic()
+    clock = threading.Timer(timeout, end)
+    try:
+        connection.connect()
+        opened = connection.sock
+        clock.interval = max(0.0, timeout - (time.monotonic() - began))
+        clock.start()
+        target = parts._replace(scheme="", netloc="", fragment="", path=parts.path or "/").geturl()
+        kept = {"Content-Type": "application/json", "Connection": "close", **headers}
+        if parts.username is not None:
+            pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+            kept["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
+        connection.request("GET" if body is None else "POST", target, body, kept)
+        reply = connection.getresponse()
+        answer = reply.read(LARGEST + 1)
+    except (OSError, http.client.HTTPException):
+        if expired.is_set():
+            raise TimeoutError(f"no whole answer in {timeout:g} s") from None
+        raise
+    finally:
+        clock.cancel()
+        connection.close()
+    if expired.is_set():
+        raise TimeoutError(f"no whole answer in {timeout:g} s")
+    if len(answer) > LARGEST:
+        raise OSError(f"an answer of more than {LARGEST} bytes")
+    return reply.status, answer
 
 
 def packed(samples: Any, quantise: bool = False) -> dict[str, Any]:
@@ -143,9 +193,8 @@ def _array(values: Tensor, quantise: bool) -> dict[str, Any]:
     }
 
 
-def _message(error: urllib.error.HTTPError) -> str:
-    body = error.read()
+def _message(body: bytes) -> str:
     try:
         return str(json.loads(body)["error"])
     except (ValueError, KeyError, TypeError):
-        return body[:200].decode(errors="replace") or error.reason
+        return body[:200].decode(errors="replace") or "without a message"

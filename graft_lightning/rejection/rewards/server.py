@@ -18,16 +18,24 @@ A request is a POST of one JSON object, an answer is another::
 
 Images travel as ``(batch, channels, height, width)``, either float32 in [0, 1] or uint8 in [0, 255]. A GET answers
 ``{"version": 1, "identity": ...}``, a text that changes when the scores would.
+
+A request may carry a header ``X-Request-Id``, the same whenever it is repeated: what is being computed for it, or was,
+is then waited for, and not computed again. Every request is answered, also one that cannot be understood (400), is too
+large (413) or does not arrive in time (408).
 """
 
 import argparse
 import base64
+import contextlib
 import importlib
 import json
 import math
+import socket
 import sys
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -35,6 +43,15 @@ import numpy as np
 
 VERSION = 1
 Score = Callable[[Any, list[str]], Sequence[Any]]
+LARGEST = 1 << 28
+"""Bytes of a request."""
+SLOWEST = 60.0
+"""Seconds in which a request must have arrived."""
+REMEMBERED = 64
+"""Answers that are kept for requests that are repeated."""
+REQUEST_ID = "X-Request-Id"
+Answer = tuple[int, dict[str, Any]]
+"""Status and content."""
 
 
 class RewardServer(ThreadingHTTPServer):
@@ -45,15 +62,61 @@ class RewardServer(ThreadingHTTPServer):
         host: the address to listen at; anything but the loopback is open to the network.
         port: 0 takes a free one.
         identity: a text that changes when the scores would.
+        largest: bytes of a request.
+        slowest: seconds in which it must have arrived.
     """
 
     daemon_threads = True
 
-    def __init__(self, score: Score, host: str = "127.0.0.1", port: int = 8000, identity: str = "") -> None:
+    def __init__(
+        self,
+        score: Score,
+        host: str = "127.0.0.1",
+        port: int = 8000,
+        identity: str = "",
+        largest: int = LARGEST,
+        slowest: float = SLOWEST,
+    ) -> None:
         super().__init__((host, port), _Handler)
         self.score = score
         self.identity = identity
+        self.largest, self.slowest = largest, slowest
         self.turn = threading.Lock()
+        self._answers: OrderedDict[str, Future[Answer]] = OrderedDict()
+        self._known = threading.Lock()
+
+    def answer(self, name: str, body: bytes) -> Answer:
+        """The answer to a request; that of an earlier one of the same name, if it is known or being computed."""
+        with self._known:
+            found = self._answers.get(name) if name else None
+            mine = found is None
+            if found is None:
+                found = Future()
+                if name:
+                    self._answers[name] = found
+                while len(self._answers) > REMEMBERED:
+                    self._answers.popitem(last=False)
+        if mine:
+            computed = self._computed(body)
+            if computed[0] != 200 and name:
+                with self._known:
+                    self._answers.pop(name, None)  # what failed may be tried again
+            found.set_result(computed)
+        return found.result()
+
+    def _computed(self, body: bytes) -> Answer:
+        try:
+            samples, conditions = unpack(json.loads(body))
+        except Exception as error:  # whatever a request holds that is none
+            return 400, {"error": f"{type(error).__name__}: {error}"}
+        try:
+            with self.turn:
+                scores = [number(value) for value in self.score(samples, conditions)]
+            if len(scores) != len(conditions):
+                raise ValueError(f"{len(scores)} scores for {len(conditions)} samples")
+        except (Exception, SystemExit) as error:  # whatever a reward raises is the caller's to see
+            return 500, {"error": f"{type(error).__name__}: {error}"}
+        return 200, {"scores": scores}
 
     @property
     def url(self) -> str:
@@ -68,26 +131,37 @@ class _Handler(BaseHTTPRequestHandler):
         self._reply(200, {"identity": self.server.identity})
 
     def do_POST(self) -> None:
+        length = self.headers.get("Content-Length", "")
+        if not length.isdecimal():
+            return self._reply(411, {"error": f"Content-Length: {length!r} is no number of bytes"})
+        if int(length) > self.server.largest:
+            self.close_connection = True
+            return self._reply(413, {"error": f"{length} bytes; a request has at most {self.server.largest}"})
+        late = threading.Timer(self.server.slowest, self._shut)
+        late.start()
         try:
-            samples, conditions = unpack(json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0)))))
-        except (ValueError, KeyError, TypeError) as error:
-            return self._reply(400, {"error": f"{type(error).__name__}: {error}"})
-        try:
-            with self.server.turn:
-                scores = [number(value) for value in self.server.score(samples, conditions)]
-            if len(scores) != len(conditions):
-                raise ValueError(f"{len(scores)} scores for {len(conditions)} samples")
-        except Exception as error:  # whatever a reward raises is the caller's to see
-            return self._reply(500, {"error": f"{type(error).__name__}: {error}"})
-        self._reply(200, {"scores": scores})
+            body = self.rfile.read(int(length))
+        finally:
+            late.cancel()
+        if len(body) < int(length):
+            self.close_connection = True
+            return self._reply(408, {"error": f"{len(body)} of {length} bytes in {self.server.slowest:g} s"})
+        status, content = self.server.answer(self.headers.get(REQUEST_ID, ""), body)
+        self._reply(status, content)
+
+    def _shut(self) -> None:
+        """Ends the reading of a request that does not arrive; it can still be answered."""
+        with contextlib.suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RD)
 
     def _reply(self, status: int, content: dict[str, Any]) -> None:
         body = json.dumps({"version": VERSION, **content}, allow_nan=False).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+        with contextlib.suppress(ConnectionError):  # who has asked may be gone
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name of the overridden argument
         """Says nothing: a line a request would bury what the reward prints."""
@@ -99,6 +173,8 @@ def unpack(request: dict[str, Any]) -> tuple[Any, list[str]]:
     Raises:
         ValueError: if the request does not follow the schema; says what is wrong.
     """
+    if not isinstance(request, dict):
+        raise ValueError(f"a {type(request).__name__}; a request is one JSON object")
     if request.get("version") != VERSION:
         raise ValueError(f"version {request.get('version')!r}; this server speaks version {VERSION}")
     conditions, packed = request["conditions"], request["samples"]

@@ -1,6 +1,7 @@
 import json
 import logging
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ import torch
 
 from graft_lightning.domains.base.loading import ModelUnavailableError
 from graft_lightning.domains.text_to_image import DiffusersReference
+from graft_lightning.domains.text_to_image.embeddings import EmbeddingStore
 from graft_lightning.domains.text_to_image.reference import working
 from graft_lightning.processes.noise import Noise
 from graft_lightning.processes.samplers import DDIM, Euler
@@ -156,6 +158,31 @@ def test_a_text_is_encoded_once(reference_of, tmp_path, counted):
     again = reference_of("sd15", text_cache=str(tmp_path)).encode(TEXTS, "cpu")  # from the files
     assert len(counted) == 3
     assert torch.equal(again["prompt"], first["prompt"])
+
+
+def test_the_next_texts_are_read_before_they_are_asked_for(reference_of, tmp_path, monkeypatch):
+    reference_of("sd15", text_cache=str(tmp_path)).encode(TEXTS, "cpu")
+    reference = reference_of("sd15", text_cache=str(tmp_path))
+    reference.prepare([*TEXTS, "a text that was never embedded"])  # which encoding has to compute, not this
+    monkeypatch.setattr(EmbeddingStore, "_read", lambda store, text: pytest.fail(f"{text} is read again"))
+    assert reference.encode(TEXTS, "cpu").batch_size[0] == len(TEXTS)
+
+
+def test_two_threads_share_a_small_store(tmp_path):
+    """One reads ahead while the other asks; what is kept stays below the limit, and is counted rightly."""
+    embedding = {"prompt": torch.ones(4)}  # 16 bytes
+    store = EmbeddingStore(tmp_path, "model", memory=40)
+    texts = [str(number) for number in range(6)]
+    for text in texts:
+        store.put(text, embedding)
+
+    def ask(order):
+        return [store.get(text)["prompt"].sum().item() for _ in range(50) for text in order]
+
+    with ThreadPoolExecutor(2) as pool:
+        found = [answer for one in pool.map(ask, (texts, texts[::-1])) for answer in one]
+    assert set(found) == {4.0}
+    assert store._bytes == 16 * len(store._kept) <= 40
 
 
 def test_other_text_encoders_have_other_files(reference_of, copy_of, tmp_path, counted):

@@ -44,7 +44,7 @@ def test_a_class_whose_source_changed_is_another_reward_also_inside_a_sum(tmp_pa
     assert all(one != two for one, two in zip(first, flipped, strict=True))
     assert stored(text) == first
     (line,) = differences(first[0], flipped[0])
-    assert line.startswith("source_text: ")
+    assert line.startswith("source_text.flipping.Bright: ")
 
 
 def test_sums_of_other_weights_are_told_apart():

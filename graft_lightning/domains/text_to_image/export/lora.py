@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from graft_lightning.domains.text_to_image.export.settings import Tuned
+from graft_lightning.tensors import read_tensors, write_tensors
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
 KOHYA_FILE = "lora_for_comfyui.safetensors"
@@ -21,8 +22,6 @@ def write_lora(tuned: Tuned, folder: Path, settings: dict[str, Any]) -> Path:
     """
     import diffusers
     from diffusers.utils import convert_state_dict_to_kohya
-    from safetensors import safe_open
-    from safetensors.torch import save_file
 
     network: Any = tuned.views.network
     kind = getattr(diffusers, settings["pipeline"])
@@ -32,14 +31,12 @@ def write_lora(tuned: Tuned, folder: Path, settings: dict[str, Any]) -> Path:
         folder, **{f"{component}_lora_layers": layers, f"{component}_lora_adapter_metadata": adapter_config(network)}
     )
     file = folder / LORA_FILE
-    with safe_open(file, "pt") as opened:
-        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no mapping)
-        header = dict(opened.metadata() or {})
+    tensors, header = read_tensors(file)
     header |= header_of(settings)
-    save_file(tensors, file, header)
+    write_tensors(file, tensors, header)
     if component == "unet":
         other = convert_state_dict_to_kohya({f"unet.{name}": value for name, value in layers.items()})
-        save_file({name: value.contiguous() for name, value in other.items()}, folder / KOHYA_FILE, header)
+        write_tensors(folder / KOHYA_FILE, other, header)
     return file
 
 

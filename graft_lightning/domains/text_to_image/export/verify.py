@@ -1,6 +1,6 @@
 """Proof of an export: samples again with plain diffusers and compares with what the run itself made.
 
-    python verify.py [--base FOLDER_OR_ID] [--device cuda] [--tolerance 1e-3]
+    python verify.py [FOLDER] [--base FOLDER_OR_ID] [--device cuda] [--tolerance 1e-3]
 
 From the initial noise in verify.safetensors it draws the images of verify.json, once with the base model and once with
 the fine-tuned one. It fails (exit status 1) where latents or images differ from the run's own beyond the tolerance, and
@@ -16,13 +16,15 @@ from typing import Any
 
 import torch
 
-FOLDER = Path(__file__).resolve().parent
+HERE = Path(__file__).resolve().parent
+"""The folder of the code that runs; that of the export by default, of which otherwise only data is read."""
 
 
 def main() -> int:
     """Compares, prints what it finds, and returns the exit status."""
     sys.modules["graft_lightning"] = None  # type: ignore[assignment]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", nargs="?", type=Path, default=HERE, help="the export; that of this script by default")
     parser.add_argument("--base", help="folder, hub id or file of the base model; that of the export by default")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--tolerance", type=float, help="greatest difference, as a share of the latents' size")
@@ -31,12 +33,13 @@ def main() -> int:
     from safetensors.torch import load_file
 
     handoff = module("handoff")
-    task = json.loads((FOLDER / "verify.json").read_text(encoding="utf-8"))
-    run = load_file(FOLDER / "verify.safetensors")
+    folder = options.folder.resolve()
+    task = json.loads((folder / "verify.json").read_text(encoding="utf-8"))
+    run = load_file(folder / "verify.safetensors")
     tolerance = task["tolerance"] if options.tolerance is None else options.tolerance
-    pipe = handoff.load_pipeline(FOLDER, options.base, options.device)
+    pipe = handoff.load_pipeline(folder, options.base, options.device)
     pipe.set_progress_bar_config(disable=True)
-    wrapped = handoff.Handoff(pipe, FOLDER)
+    wrapped = handoff.Handoff(pipe, folder)
     arguments = wrapped.arguments
     tuned, images = sample(pipe, task["prompts"], run["noise"], arguments)
     wrapped.remove()
@@ -47,7 +50,7 @@ def main() -> int:
         "base model": float((base - run["base_latents"]).abs().max()) / size,
         "fine-tuned": float((tuned - run["latents"]).abs().max()) / size,
     }
-    exact = merged(task, run, arguments, wrapped.settings, options.device)
+    exact = merged(folder, task, run, arguments, wrapped.settings, options.device)
     if exact is not None:
         differences["pipeline/"] = float((exact - run["latents"]).abs().max()) / size
     effect = float((tuned - base).abs().max()) / size
@@ -67,6 +70,7 @@ def main() -> int:
 
 
 def merged(
+    folder: Path,
     task: dict[str, Any],
     run: dict[str, torch.Tensor],
     arguments: dict[str, Any],
@@ -81,7 +85,7 @@ def merged(
 
     kind = getattr(diffusers, settings["pipeline"])
     options = dict.fromkeys(settings["without"]) | {"torch_dtype": getattr(torch, settings["dtype"])}
-    pipe = kind.from_pretrained(FOLDER / settings["merged"], **options).to(device)
+    pipe = kind.from_pretrained(folder / settings["merged"], **options).to(device)
     pipe.set_progress_bar_config(disable=True)
     unguided = {**arguments, "callback_on_step_end": None, "guidance_scale": 1.0}
     return sample(pipe, task["prompts"], run["noise"], unguided)[0]
@@ -116,7 +120,7 @@ def component(pipe: Any) -> str:
 
 def module(name: str) -> Any:
     """A file beside this one as a module."""
-    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(name, HERE / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     loaded = importlib.util.module_from_spec(spec)

@@ -1,7 +1,6 @@
 """Writing an export: weights, scripts, samples to compare with, model card."""
 
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,10 @@ from graft_lightning.domains.base.images import to_pixels
 from graft_lightning.domains.text_to_image.export.card import model_card
 from graft_lightning.domains.text_to_image.export.lora import LORA_FILE, write_lora
 from graft_lightning.domains.text_to_image.export.settings import Tuned, deterministic, settings_of
+from graft_lightning.durable import replacing, write_bytes, write_text
 from graft_lightning.processes.noise import Noise
 from graft_lightning.rejection.reference import evaluating
+from graft_lightning.tensors import write_tensors
 from graft_lightning.types import Draws
 
 SCRIPTS = ("handoff.py", "verify.py")
@@ -56,11 +57,11 @@ def export(
         tuned.views.network.save_pretrained(folder / weights)  # type: ignore[operator]
     if merge:
         write_merged(tuned, folder / "pipeline")
-    (folder / "handoff.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+    write_text(folder / "handoff.json", json.dumps(settings, indent=1) + "\n")
     for script in SCRIPTS:
-        shutil.copy(Path(__file__).parent / script, folder / script)
+        write_bytes(folder / script, (Path(__file__).parent / script).read_bytes())
     task = write_task(tuned, draws, folder, settings)
-    (folder / "README.md").write_text(model_card(settings, task, run), encoding="utf-8")
+    write_text(folder / "README.md", model_card(settings, task, run))
     return settings
 
 
@@ -99,7 +100,6 @@ def write_merged(tuned: Tuned, folder: Path) -> None:
 def write_task(tuned: Tuned, draws: Draws, folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
     """What ``verify.py`` draws again: prompts, seeds, initial noise; and what the run's own sampler makes of them."""
     from PIL import Image
-    from safetensors.torch import save_file
 
     reference = tuned.reference
     sampler = deterministic(reference.sampler)
@@ -118,8 +118,8 @@ def write_task(tuned: Tuned, draws: Draws, folder: Path, settings: dict[str, Any
     latents, base = finished(tuned.denoiser), finished(tuned.views.frozen)
     images = reference.decode(latents).cpu()
     tensors = {"noise": noise, "latents": latents, "base_latents": base}
-    plain = {name: value.detach().float().cpu().contiguous() for name, value in tensors.items()}
-    save_file({**plain, "images": (images * 255).round().to(torch.uint8).contiguous()}, folder / "verify.safetensors")
+    plain = {name: value.detach().float() for name, value in tensors.items()}
+    write_tensors(folder / "verify.safetensors", {**plain, "images": (images * 255).round().to(torch.uint8)})
     names = _shown(images, folder, Image)
     task = {
         "prompts": list(draws.conditions),
@@ -133,12 +133,13 @@ def write_task(tuned: Tuned, draws: Draws, folder: Path, settings: dict[str, Any
         "device": str(device),
         "effect": float((latents - base).abs().max() / latents.std()),
     }
-    (folder / "verify.json").write_text(json.dumps(task, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_text(folder / "verify.json", json.dumps(task, indent=1, ensure_ascii=False) + "\n")
     return task
 
 
 def _shown(images: Tensor, folder: Path, library: Any) -> Sequence[str]:
     names = [f"sample-{number}.png" for number in range(len(images))]
     for name, pixels in zip(names, to_pixels(images), strict=True):
-        library.fromarray(pixels).save(folder / name)
+        with replacing(folder / name) as temporary:
+            library.fromarray(pixels).save(temporary, format="PNG")
     return names

@@ -2,12 +2,14 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from graft_lightning.domains.base.loading import ModelUnavailableError, loaded
+from graft_lightning.domains.base.weights import stored_elements
 from graft_lightning.domains.text_to_image.images import to_pil
 from graft_lightning.rejection.reward import Reward
 
@@ -100,6 +102,12 @@ class NetworkJudge(ImageJudge):
                 f"{len(missing) - 1} more of {type(network).__name__}; it was saved from another kind of model"
             )
         return network
+
+    def weight_bytes(self) -> int | None:
+        """Of the files of a local folder."""
+        folder = Path(getattr(self, "model", "")).expanduser()
+        found = stored_elements(folder) if folder.is_dir() else None
+        return None if found is None else found * DTYPES[self.dtype].itemsize
 
     @property
     def network(self) -> Any:

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
+
+from graft_lightning.tensors import read_tensors, read_torch
 
 _WIDTHS = (1024, 128, 64, 16, 1)
 _PLACES = (0, 2, 4, 6, 7)  # of the linear layers in the published weights; dropout sits at the places between
@@ -37,12 +38,11 @@ def read_weights(path: str, what: str) -> dict[str, Tensor]:
 
     Raises:
         FileNotFoundError: if it is absent; ``what`` says where it comes from.
+        DamagedFile: if it cannot be read.
     """
     file = Path(path).expanduser()
     if not file.is_file():
         raise FileNotFoundError(f"weights {path!r} are absent; {what}")
     if file.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return load_file(file)
-    return torch.load(file, map_location="cpu", weights_only=True)
+        return read_tensors(file)[0]
+    return read_torch(file)

@@ -1,0 +1,37 @@
+"""Which reward a run maximises, so that every evaluation begins with it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import lightning as L
+
+from graft_lightning.callbacks.collect import Collect
+from graft_lightning.identity import describe
+from graft_lightning.rejection.reward import Reward
+
+
+def trained_reward(trainer: L.Trainer, data: Any) -> tuple[str | None, Reward | None]:
+    """Name of the reward that a trainer's run accepts by, and the reward.
+
+    Args:
+        trainer: has the callback that collects.
+        data: the datamodule, which may name another than the first reward.
+
+    Returns:
+        None for both where nothing is collected; a name alone where the scores are stored in the pool and no reward
+        makes them: a person's verdicts.
+    """
+    callbacks: Sequence[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    collect = next((callback for callback in callbacks if isinstance(callback, Collect)), None)
+    if collect is None or collect.reward is None:
+        return None, None
+    name = getattr(data, "reward", None) or collect.reward.name
+    return name, collect.rewards.get(name)
+
+
+def with_trained_first(rewards: Sequence[Reward], trained: Reward | None) -> list[Reward]:
+    """The scores of an evaluation: the reward that is trained on, then all others; an equal one is the same."""
+    if trained is None:
+        return list(rewards)
+    own = describe(trained)
+    return [trained, *(other for other in rewards if other is not trained and describe(other) != own)]

@@ -1,0 +1,64 @@
+"""A pool, by its own folder or that of a run, and the reference that its samples are decoded with."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from graft_lightning.cli.exporting import cli_of
+from graft_lightning.cli.lightning import GraftCLI
+from graft_lightning.rejection.collected import CONFIGURATION
+from graft_lightning.rejection.pool.manifest import FILE
+from graft_lightning.runs import CONFIG
+from graft_lightning.types import SettingsError
+
+
+def pool_in(folder: Path) -> Path:
+    """The folder of a pool: it itself, or the pool of the run that it is.
+
+    Raises:
+        FileNotFoundError: if it is neither.
+    """
+    if (folder / FILE).is_file():
+        return folder
+    config = folder / CONFIG
+    if not config.is_file():
+        raise FileNotFoundError(f"{folder} is neither a pool (with {FILE}) nor a run (with {CONFIG})")
+    data = (yaml.safe_load(config.read_text(encoding="utf-8")) or {}).get("data") or {}
+    pool = (data.get("init_args") or {}).get("pool")
+    if pool is None:
+        raise FileNotFoundError(f"{folder} is a run without a pool: data.pool is not set in its {CONFIG}")
+    if not (Path(pool) / FILE).is_file():
+        raise FileNotFoundError(f"{folder} has its pool in {pool}, where there is none (seen from {Path.cwd()})")
+    return Path(pool)
+
+
+def built_for(folder: Path, config: Path | None, collect: dict[str, Any], **trainer: Any) -> GraftCLI:
+    """Module, data and trainer for a pool.
+
+    Classes that the configuration names are imported: of pools that you trust.
+
+    Args:
+        folder: as it was asked for, of the pool or of a run.
+        config: another configuration than the one that lies there.
+        collect: settings of the collection.
+        **trainer: arguments of the trainer.
+
+    Raises:
+        SettingsError: if there is no configuration.
+    """
+    pool = pool_in(folder)
+    file = config or next((f for f in (folder / CONFIG, pool / CONFIGURATION) if f.is_file()), None)
+    if file is None or not file.is_file():
+        raise SettingsError(
+            f"{file or pool / CONFIGURATION} is absent: it says which reference decodes the samples. Name a run's "
+            "folder, or the configuration that filled the pool: --config FILE"
+        )
+    found: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    found["data"]["init_args"]["pool"] = str(pool)
+    found["collect"] = {"reward": None, **collect}
+    found.pop("evaluate", None)
+    cli = cli_of(found, **trainer)
+    if not getattr(cli.model, "collects", False):
+        raise SettingsError(f"{file} is of a {type(cli.model).__name__}; a pool is decoded by a PGraft's or a Graft's")
+    return cli

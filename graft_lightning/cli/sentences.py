@@ -1,0 +1,108 @@
+"""Messages of the parser and of constructors, brought to one sentence with the whole path of the key."""
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from graft_lightning.cli.settings import path_of
+from graft_lightning.refusals import SettingsError, first_line
+
+NOISE = re.compile(
+    r"Does not validate against any|Subtypes:|Errors:|Given value|Expected a <class 'NoneType'>"
+    r"|Problem with given class_path"
+)
+VALUE = re.compile(r"(?:got|Got value:) (.*)$")
+GIVEN = re.compile(r"Given value: (.*)$", re.M)
+CLASS = re.compile(r"(?:dot import path string: |No module named |class_path )'?([\w.]+)")
+KEY = re.compile(r"Parser key \"([^\"]+)\":?\s*(.*)")
+
+
+def sentence(message: str, sources: Sequence[Any] = ()) -> str:
+    """One sentence of the parser's account of every type that it tried in vain: the deepest key, and what is wrong.
+
+    Args:
+        message: of the parser.
+        sources: the configurations as they were written, in which the key is looked up where the parser leaves out what
+            it stands below.
+    """
+    keys: list[str] = []
+    said: list[str] = []
+    for line in message.splitlines():
+        text = line.strip().removeprefix("- ").strip()
+        if found := KEY.match(text):
+            keys.append(found[1])
+            said, text = [], found[2]
+        if text and not NOISE.match(text):
+            said.append(text)
+    what = "; ".join(dict.fromkeys(plain(line) for line in said)) if said else " ".join(message.split())
+    key = ".".join(keys)
+    value = VALUE.search(what) or GIVEN.search(message)
+    absent = re.search(r"[Kk]ey \"([\w.]+)\" is required|arguments? (?:is|are) required: (?:--)?([\w.]+)", what)
+    if absent:
+        name = absent[1] or absent[2]
+        where = [p for source in sources for p in _lacking(name, source, keys[-1] if keys else "")]
+        return f"{where[0] if where else f'{key}.{name}'.strip('.')} is not set; it has no default"
+    for last, shown in ((keys[-1] if keys else "", value), ("class_path", CLASS.search(what))):
+        for source in sources if last and shown else ():
+            if path := path_of(last, str(shown[1]) if shown else "", source):
+                return f"{path}: {what}"
+    return f"{key}: {what}" if key else what
+
+
+def _lacking(name: str, settings: Any, above: str, path: str = "") -> Iterator[str]:
+    """Paths of an argument that is left out, below a key of this name."""
+    if isinstance(settings, list):
+        for place, item in enumerate(settings):
+            yield from _lacking(name, item, above, f"{path}[{place}]")
+    elif isinstance(settings, dict):
+        here = re.sub(r"\[\d+\]$", "", path).rpartition(".")[2]
+        own = "class_path" in settings and here == above.rpartition(".")[2]
+        if own and name not in (settings.get("init_args") or {}):
+            yield f"{path}.{name}"
+        for key, item in settings.items():
+            yield from _lacking(name, item, above, path if key == "init_args" else f"{path}.{key}".strip("."))
+
+
+def plain(text: str) -> str:
+    """A line of the parser in words."""
+    text = re.sub(r"Expected an? <class '([\w.]+)'>\.? ?Got value: (.*)", r"expected \1, got \2", text)
+    text = re.sub(r"<class '([\w.]+)'>", r"\1", text)
+    return text.rstrip(".:")
+
+
+def innermost(message: str) -> str:
+    """What a constructor said, out of the parser's account of every type that it tried in vain."""
+    return sentence(message) if "Parser key" in message or "Does not validate" in message else message
+
+
+def with_path(message: str, settings: Any) -> str:
+    """A constructor's message, its key with the whole path where the configuration has it at one place only."""
+    found = re.match(r"([\w.]+)(=|: )(.*)", message, re.S)
+    if found is None:
+        return message
+    path = path_of(found[1], found[3], settings)
+    return f"{path}{message[len(found[1]) :]}" if path else message
+
+
+def read_yaml(file: Path) -> Any:
+    """What a YAML file says.
+
+    Raises:
+        SettingsError: if it is not in UTF-8, or no YAML; names the file and the line.
+        OSError: if it cannot be read.
+    """
+    content = file.read_bytes()
+    try:
+        return yaml.safe_load(content.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise SettingsError(f"{file}, line {line}: the file is not in UTF-8; save it in that encoding") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise SettingsError(
+            f"{file}{where}: no YAML ({getattr(error, 'problem', None) or first_line(error)})"
+        ) from None

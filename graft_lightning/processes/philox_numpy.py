@@ -1,0 +1,85 @@
+"""Philox4x64-10 on the CPU by NumPy: its own generator for long rows, operations on whole arrays for many short ones.
+
+Both give the words that `philox.rows_of_words` defines; which one does is a question of time alone.
+"""
+
+import threading
+
+import numpy as np
+
+WORDS = 4
+ROUNDS = 10
+MULTIPLIERS = 0xD2E7470EE14C6C93, 0xCA5A826395121157
+KEY_STEPS = 0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B
+
+_HALF = np.uint64(32)
+_LOW = np.uint64(2**32 - 1)
+_WHOLE = np.array(MULTIPLIERS, np.uint64).reshape(2, 1, 1)
+_STEPS = np.array(KEY_STEPS, np.uint64).reshape(2, 1, 1)
+_UPPER, _LOWER = _WHOLE >> _HALF, _WHOLE & _LOW
+
+
+class Generator(threading.local):
+    """NumPy's generator, set to any place of any seed; one a thread, since to make one takes longer than most draws."""
+
+    def __init__(self) -> None:
+        self._philox = np.random.Philox(key=0)
+        self._counter = np.zeros(4, np.uint64)
+        self._key = np.zeros(2, np.uint64)
+        self._state = self._philox.state | {"state": {"counter": self._counter, "key": self._key}}
+
+    def words(self, keys: np.ndarray, stream: int, draw: int, first: int, count: int) -> np.ndarray:
+        """Words of one draw of every row, uint64 ``(rows, count)``.
+
+        Args:
+            keys: the seeds, uint64 ``(rows,)``, at least one.
+            stream: which of the sequences of draws of a seed.
+            draw: place in that sequence.
+            first: the first of the words, a multiple of four.
+            count: how many.
+        """
+        philox, state, key = self._philox, self._state, self._key
+        self._counter[:3] = first // WORDS, draw, stream  # NumPy counts up before it makes a block
+        rows = []
+        for key[0] in keys:
+            philox.state = state
+            rows.append(philox.random_raw(count))
+        return (rows[0] if len(rows) == 1 else np.concatenate(rows)).reshape(len(rows), count)
+
+
+def short_rows(keys: np.ndarray, stream: int, draw: int, words: int) -> np.ndarray:
+    """The first words of every row, uint64 ``(rows, words)``: few operations, whatever the number of rows."""
+    blocks = -(-words // WORDS)
+    even = np.empty((2, len(keys), blocks), np.uint64)
+    even[0], even[1] = np.arange(1, blocks + 1, dtype=np.uint64), np.uint64(stream)
+    odd = np.zeros_like(even)
+    odd[0] = np.uint64(draw)
+    key = np.zeros((2, len(keys), 1), np.uint64)
+    key[0, :, 0] = keys
+    for _ in range(ROUNDS):
+        low = even * _WHOLE
+        high = _upper_half(even)
+        even = np.bitwise_xor(high[::-1], odd, out=high)
+        even ^= key
+        odd = low[::-1]
+        key = key + _STEPS
+    return np.stack([even[0], odd[0], even[1], odd[1]], -1).reshape(len(keys), -1)[:, :words]
+
+
+def _upper_half(numbers: np.ndarray) -> np.ndarray:
+    """Upper 64 bits of the products with the multipliers, from four products of 32-bit halves."""
+    a, b = numbers & _LOW, numbers >> _HALF
+    right = a * _LOWER
+    right >>= _HALF
+    right += b * _LOWER
+    a *= _UPPER
+    a += right & _LOW
+    a >>= _HALF
+    b *= _UPPER
+    right >>= _HALF
+    b += right
+    b += a
+    return b
+
+
+generator = Generator()

@@ -1,0 +1,33 @@
+"""What is refused: bad input and damaged files, told in one sentence, without a traceback. Imports nothing."""
+
+
+class Refusal(Exception):
+    """Whatever a user can put right; the message names what is wrong, its value, and what would be right.
+
+    The command line prints the message alone and exits with 2.
+    """
+
+
+class SettingsError(Refusal, ValueError):
+    """Settings that contradict each other; the message names the key, the value and what would be right."""
+
+
+class DamagedFile(SettingsError):
+    """A file that is truncated, or whose bytes are not those that were written; the message says what to do."""
+
+
+def damaged(path: object, what: str, remedy: str) -> DamagedFile:
+    """The error for a file that cannot be used as it is.
+
+    Args:
+        path: of the file.
+        what: is wrong with it.
+        remedy: what to do, as an imperative.
+    """
+    return DamagedFile(f"{path} is damaged: {what.rstrip('.')}; {remedy}")
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, on one line; its class where it says nothing."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,54 @@
+"""Whether what lies in a run's folder belongs together: weights, rule, records; and whether there is any."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from graft_lightning.reports.comparison import NoRuns, Run
+from graft_lightning.runs import ALARMS, CONFIG, EVALUATIONS, RUN, belongs, foreign_records, run_in
+
+US = "python -m graft_lightning"
+
+
+class NothingToReport(NoRuns):
+    """The runs are there, and were not evaluated in the stage that is asked for."""
+
+
+def require_stage(runs: Sequence[Run], stage: str, folders: Iterable[Path]) -> None:
+    """Refuses a report of a stage in which no run was evaluated.
+
+    Raises:
+        NothingToReport: says which stages there are, and which command makes the other.
+    """
+    if any(run.stage == stage for run in runs):
+        return
+    counts = Counter(run.stage for run in runs)
+    there = ", ".join(f"{number} of {name}" for name, number in counts.items()) or "none at all"
+    config = next((run.folder / CONFIG for run in runs if (run.folder / CONFIG).is_file()), "FILE")
+    other = next((name for name in counts if name != stage), None)
+    instead = f", or `report --stage {other}`" if other else ""
+    raise NothingToReport(
+        f"no {stage} records below {', '.join(map(str, folders))} (there are {there}): run `{US} {stage} --config "
+        f"{config} --ckpt_path last`{instead}"
+    )
+
+
+def what_does_not_belong(folders: Iterable[Path]) -> list[str]:
+    """What reports leave out: records and rules of another fit than the one whose folder they lie in."""
+    return [line for folder in folders for line in _of(folder)]
+
+
+def _of(folder: Path) -> Iterator[str]:
+    for run in sorted(file.parent for file in folder.rglob(RUN)):
+        for name in (EVALUATIONS, ALARMS):
+            if count := len(foreign_records(run, name)):
+                yield f"{run / name}: {count} records are of another fit than the folder's"
+        for file in sorted(run.glob("collected*.json")):
+            try:
+                record = json.loads(file.read_text(encoding="utf-8"))
+            except ValueError:
+                yield f"{file} cannot be read"
+                continue
+            if not belongs(record, run_in(run)):
+                yield f"{file} says by which rule another fit than the folder's has accepted"

@@ -1,0 +1,273 @@
+"""What a run says of itself is true: only `fit` writes it, and weights, rule and records belong together."""
+
+import importlib
+import json
+import re
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from graft_lightning.cli.loading import open_run
+from graft_lightning.cli.main import main
+from graft_lightning.runs import CONFIG, RUN, newest_checkpoint, read_records, run_in
+from graft_lightning.types import SettingsError
+from tests.runs import HELD_OUT, PROMPTS, arguments, launch, tiny_config
+
+ROOT = Path(__file__).parents[2]
+FEW = {
+    "data": {
+        "init_args": {
+            "conditions": {"class_path": "Texts", "init_args": {"values": PROMPTS}},
+            "validation": {"class_path": "Texts", "init_args": {"values": HELD_OUT}},
+            "test": {"class_path": "Texts", "init_args": {"values": HELD_OUT[:2]}},
+            "batch_size": 4,
+            "steps_per_epoch": 2,
+            "eval_draws": 2,
+        }
+    },
+    "collect": {"draws": 8, "batch_size": 16},
+    "trainer": {"max_steps": 4, "enable_progress_bar": False, "enable_model_summary": False},
+}
+"""A layer over an experiment of digits."""
+
+
+def files_below(folder):
+    return {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def assert_only_added(before, folder, may_grow=()):
+    now = files_below(folder)
+    for file, content in before.items():
+        if file.name in may_grow:
+            assert now[file].startswith(content), file
+        else:
+            assert now[file] == content, file
+
+
+def block() -> list[list[str]]:
+    """The commands of the first block in the README that plans a run, up to the report."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    lines = [
+        shlex.split(line, comments=True)[3:] for line in re.findall(r"^    python -m graft_lightning .*", text, re.M)
+    ]
+    start = next(i for i, line in enumerate(lines) if line[0] == "plan")
+    stop = next(i for i, line in enumerate(lines) if i > start and line[0] == "report")
+    return lines[start : stop + 1]
+
+
+def test_after_the_block_of_the_readme_everything_agrees(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("experiments", "data"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "few.yaml").write_text(yaml.safe_dump(FEW))
+    runs, before, told = tmp_path / "runs/digits", {}, {}
+    for line in block():
+        command = line[0]
+        more = [] if command == "report" else ["--config=few.yaml"]
+        place = line.index("--config") + 2 if more else 0
+        main([*line[:place], *more, *line[place:]] if more else line)
+        told[command] = capsys.readouterr().out
+        grows = ("evaluation.jsonl", "alarms.jsonl") if command == "test" else ()
+        assert_only_added(before, runs, (*grows, "collected.jsonl", "lock"))
+        before = files_below(runs)
+    assert {"plan", "fit", "diagnose", "test", "predict", "report"} <= told.keys()
+    for name, handoff, k in (("pgraft", 0.25, 8), ("pgraft-2", 0.5, 4)):
+        run = runs / name
+        config = yaml.safe_load((run / CONFIG).read_text())
+        assert config["model"]["init_args"]["handoff"] == handoff
+        assert config["data"]["init_args"]["acceptance"]["init_args"] == {"k": k}
+        collected = json.loads((run / "collected.json").read_text())
+        assert collected["acceptance_settings"] == {"k": k}
+        weights = torch.load(newest_checkpoint(run), weights_only=True)
+        assert len(list(run.rglob("last*.ckpt"))) == 1
+        assert {collected["run"], weights["run"]} == {run_in(run)}
+        assert {record["run"] for record in read_records(run)} == {run_in(run)}
+        assert {record["method"] for record in read_records(run)} == {"base", f"pgraft@{handoff:g}"}
+    drawn = [json.loads(line)["drawn"] for line in (runs / "pool/collected.jsonl").read_text().splitlines()]
+    assert drawn == [len(PROMPTS) * 8]
+    report = (runs / "report.md").read_text()
+    assert "| base |" in report
+    assert "| pgraft@0.25 |" in report
+    assert "Left out" not in report
+    assert "next: python -m graft_lightning test" in told["fit"]
+    assert f"records: {Path('runs/digits/pgraft/evaluation.jsonl')}" in told["test"]
+    assert "samples: runs/digits/pgraft/samples" in told["predict"]
+    assert len(list((runs / "pgraft/samples").glob("*.png"))) == 2
+
+
+def test_a_report_of_a_fit_alone_says_what_comes_next(tmp_path, capsys):
+    launch("fit", tmp_path)
+    with pytest.raises(SystemExit, match="1"):
+        main(["report", str(tmp_path / "run")])
+    told = capsys.readouterr().err
+    assert "no test records" in told
+    assert "run `python -m graft_lightning test --config" in told
+    assert "--stage validate" in told
+    assert not (tmp_path / "run/report.md").exists()
+    main(["report", str(tmp_path / "run"), "--stage=validate"])
+    assert "| base |" in (tmp_path / "run/report.md").read_text()
+
+
+def test_the_same_command_again_goes_on_and_repeats_nothing(tmp_path, capsys):
+    first = launch("fit", tmp_path)
+    before = files_below(tmp_path / "run/checkpoints")
+    capsys.readouterr()
+    again = launch("fit", tmp_path)
+    assert "goes on from checkpoints/last.ckpt" in capsys.readouterr().err
+    assert again.trainer.global_step == first.trainer.global_step == 10
+    assert {file: before[file] for file in before if file.name != "last.ckpt"}.items() <= files_below(
+        tmp_path / "run/checkpoints"
+    ).items()
+    assert not (tmp_path / "run-2").exists()
+    longer = launch("fit", tmp_path, {"trainer.max_steps": 12}, "--ckpt_path=last")
+    assert longer.trainer.global_step == 12
+    assert not (tmp_path / "run-2").exists()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"data.acceptance.k": 1},
+        {"model.optimizer.lr": 0.1},
+        {"seed_everything": 4},
+        {"collect.reward": {"class_path": "tests.runs.Failing"}},
+    ],
+    ids=["rule", "optimiser", "seed", "reward"],
+)
+def test_other_settings_go_elsewhere_and_come_back_to_their_own(tmp_path, changes, capsys):
+    elsewhere = {**changes, "data.pool": str(tmp_path / "other")}
+    launch("fit", tmp_path)
+    launch("fit", tmp_path, elsewhere)
+    told = capsys.readouterr().err
+    assert "run holds another run" in told
+    assert next(iter(changes)).split(".")[-1] in told
+    ids = {run_in(tmp_path / name) for name in ("run", "run-2")}
+    assert len(ids) == 2
+    launch("test", tmp_path, elsewhere, "--ckpt_path=last")
+    assert "test" in {record["stage"] for record in read_records(tmp_path / "run-2")}
+    assert "test" not in {record["stage"] for record in read_records(tmp_path / "run")}
+    launch("fit", tmp_path, elsewhere)
+    assert not (tmp_path / "run-3").exists()
+
+
+@pytest.mark.parametrize("kind", ["csv", "none", "two"])
+def test_no_logger_lets_two_runs_share_a_folder(tmp_path, capsys, kind):
+    board = {"class_path": "TensorBoardLogger", "init_args": {"save_dir": str(tmp_path), "name": "x", "version": "a"}}
+    table = {"class_path": "CSVLogger", "init_args": {"save_dir": str(tmp_path), "name": "x", "version": "a"}}
+    logger = {"csv": table, "none": False, "two": [board, table]}[kind]
+    settings = {"trainer.logger": logger, "trainer.default_root_dir": str(tmp_path / "root"), "trainer.max_steps": 5}
+    launch("fit", tmp_path, settings)
+    other = {**settings, "data.acceptance.k": 1}
+    if kind == "none":
+        with pytest.raises(SystemExit, match="2"):
+            launch("fit", tmp_path, other)
+        assert "holds the checkpoints of another run" in capsys.readouterr().err
+        return
+    launch("fit", tmp_path, other)
+    found = sorted(file.parent for file in tmp_path.rglob(CONFIG))
+    assert found == [tmp_path / "x/a", tmp_path / "x/a-2"]
+    assert len({run_in(folder) for folder in found}) == 2
+    assert {len(list(folder.rglob("last.ckpt"))) for folder in found} == {1}
+
+
+def test_the_last_checkpoint_of_nothing_is_not_evaluated(tmp_path, capsys):
+    for command in ("test", "validate", "predict"):
+        with pytest.raises(SystemExit, match="2"):
+            launch(command, tmp_path, {}, "--ckpt_path=last")
+        assert "run holds no checkpoint" in capsys.readouterr().err
+    assert not (tmp_path / "run/evaluation.jsonl").exists()
+
+
+def test_a_run_does_not_go_on_by_a_reward_that_was_edited(tmp_path, capsys, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+
+    def fit(sign, **changes):
+        (tmp_path / "taste.py").write_text(
+            "from graft_lightning.rejection.reward import Reward\n\n\nclass Taste(Reward):\n"
+            f"    def __call__(self, samples, conditions):\n        return {sign}samples.flatten(1).mean(1)\n"
+        )
+        sys.modules.pop("taste", None)
+        importlib.invalidate_caches()
+        reward = {"class_path": "taste.Taste"}
+        launch("fit", tmp_path, {"trainer.max_steps": 5, "collect.reward": reward, **changes})
+
+    fit("")
+    with pytest.raises(SystemExit, match="2"):
+        fit("-")
+    shutil.rmtree(tmp_path / "pool")
+    capsys.readouterr()
+    with pytest.raises(SystemExit, match="2"):
+        fit("-")
+    assert "reward Taste: " in capsys.readouterr().err
+    fit("-", **{"data.rescore": True})
+    assert run_in(tmp_path / "run") != run_in(tmp_path / "run-2")
+    assert json.loads((tmp_path / "run-2/collected.json").read_text())["rewards"]["Taste"]["all"] < 0
+
+
+def test_a_run_does_not_go_on_with_other_settings(tmp_path, capsys):
+    launch("fit", tmp_path, {"trainer.max_steps": 5})
+    with pytest.raises(SystemExit, match="2"):
+        launch("fit", tmp_path, {"data.acceptance.k": 1}, "--ckpt_path=last")
+    told = capsys.readouterr().err
+    assert "acceptance.init_args.k: 2 there, 1 here" in told
+    with pytest.raises(SystemExit, match="2"):
+        launch("test", tmp_path, {"model.handoff": 0.5}, "--ckpt_path=last")
+
+
+def test_a_run_that_goes_on_from_the_checkpoint_of_another_is_a_run_of_its_own(tmp_path):
+    launch("fit", tmp_path, {"trainer.max_steps": 5})
+    file = newest_checkpoint(tmp_path / "run")
+    launch("fit", tmp_path, {"data.acceptance.k": 1}, f"--ckpt_path={file}")
+    one, two = run_in(tmp_path / "run"), run_in(tmp_path / "run-2")
+    assert json.loads((tmp_path / "run-2" / RUN).read_text())["from"] == str(file)
+    assert torch.load(newest_checkpoint(tmp_path / "run-2"), weights_only=True)["run"] == two != one
+    assert {record["run"] for record in read_records(tmp_path / "run-2")} == {two}
+
+
+def test_a_checkpoint_is_evaluated_in_the_folder_of_its_run(tmp_path, capsys):
+    launch("fit", tmp_path)
+    elsewhere = tiny_config(tmp_path, {"trainer.logger.name": "unheard-of", "model.states": "x_0"})
+    last = f"--ckpt_path={tmp_path}/run/checkpoints/last.ckpt"
+    main(arguments("test", tmp_path, elsewhere, last))
+    assert "fitted with other settings" in capsys.readouterr().err
+    assert not (tmp_path / "unheard-of").exists()
+    assert "test" in {record["stage"] for record in read_records(tmp_path / "run")}
+
+
+def test_records_of_another_fit_are_left_out_and_told(tmp_path):
+    launch("fit", tmp_path)
+    launch("fit", tmp_path / "other", {"seed_everything": 4})
+    strange = tmp_path / "run/checkpoints/strange.ckpt"
+    shutil.copy(tmp_path / "other/run/checkpoints/last.ckpt", strange)
+    shutil.copy(tmp_path / "other/run/collected.json", tmp_path / "run/collected.json")
+    launch("test", tmp_path, None, f"--ckpt_path={strange}")
+    assert "test" not in {record["stage"] for record in read_records(tmp_path / "run")}
+    main(["report", str(tmp_path / "run"), "--stage=validate"])
+    report = (tmp_path / "run/report.md").read_text()
+    assert "2 records are of another fit" in report
+    assert "collected.json says by which rule another fit" in report
+    assert "One-round ceiling" not in report
+
+
+def test_a_checkpoint_of_another_run_is_neither_opened_nor_exported(tmp_path, capsys):
+    launch("fit", tmp_path)
+    launch("fit", tmp_path, {"model.optimizer.lr": 0.1})
+    strange = newest_checkpoint(tmp_path / "run-2")
+    with pytest.raises(SettingsError, match="of another fit"):
+        open_run(tmp_path / "run", strange)
+    assert open_run(strange).run == run_in(tmp_path / "run-2")
+
+
+def test_commands_that_train_nothing_leave_no_trace_of_a_run(tmp_path):
+    for command in ("validate", "test", "predict", "plan", "collect"):
+        launch(command, tmp_path)
+    names = {file.name for file in (tmp_path / "run").rglob("*")}
+    assert names.isdisjoint({CONFIG, RUN, "hparams.yaml", "collected.json"})
+    launch("fit", tmp_path)
+    assert {CONFIG, RUN, "hparams.yaml", "collected.json"} <= {file.name for file in (tmp_path / "run").rglob("*")}

@@ -1,0 +1,109 @@
+"""Configurations of the experiments with one mistake each: refused in one sentence, with the key's whole path."""
+
+import contextlib
+import io
+import json
+import random
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from graft_lightning.callbacks import Collect, Evaluate
+from graft_lightning.cli.lightning import GraftCLI, run_lightning
+from tests.faults.counting import count
+from tests.faults.mutations import mutations
+
+ROOT = Path(__file__).parents[2]
+KINDS = {"collect": Collect, "evaluate": Evaluate}
+CASES = 300
+
+
+def every_mutation():
+    for file in sorted((ROOT / "experiments").rglob("*.yaml")):
+        config = yaml.safe_load(file.read_text(encoding="utf-8"))
+        if file.parent.name != "mnist" and "class_path" in (config.get("model") or {}):  # its classes shadow others
+            config = json.loads(json.dumps(config))  # what an anchor shares would be mistaken at several places
+            yield from ((file, mutation) for mutation in mutations(config, KINDS))
+
+
+@pytest.fixture
+def built_only(monkeypatch):
+    """Commands end before anything runs; the parser, which takes a second to make, is made once."""
+    made: dict = {}
+    make = GraftCLI.setup_parser
+
+    def setup_parser(self, *arguments):
+        if not made:
+            make(self, *arguments)
+            names = ("parser", "_subcommand_method_arguments", "_subcommand_parsers")
+            made.update({name: getattr(self, name) for name in names})
+        vars(self).update(made)
+
+    monkeypatch.setattr(GraftCLI, "setup_parser", setup_parser)
+    monkeypatch.setattr(GraftCLI, "_run_subcommand", lambda self, subcommand: None)
+    monkeypatch.setattr(sys, "argv", sys.argv[:1])
+    monkeypatch.chdir(ROOT)
+
+
+def outcome(mutation, folder: Path) -> tuple[str, str]:
+    """How a mistake is met, and what was said."""
+    file = folder / "config.yaml"
+    file.write_text(yaml.safe_dump(mutation.config, sort_keys=False))
+    said, code = io.StringIO(), 0
+    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+        try:
+            run_lightning(["fit", f"--config={file}"])
+        except SystemExit as leave:
+            code = leave.code
+    text = said.getvalue()
+    lines = [line for line in text.splitlines() if line.startswith("error: ")]
+    if "Traceback" in text or code not in (0, 2):
+        return "traceback", text
+    if code == 0:
+        return "accepted though wrong", text
+    clear = len(lines) == 1 and mutation.path in lines[0]
+    return ("clear" if clear else "refused without key"), text
+
+
+def test_every_mistake_is_told_with_its_key(tmp_path, built_only):
+    cases = list(every_mutation())
+    random.Random(0).shuffle(cases)
+    wrong = []
+    for file, mutation in cases[:CASES]:
+        found, said = outcome(mutation, tmp_path)
+        if count("mutated configurations", found) != "clear":
+            wrong.append(f"{found}: {file.name} {mutation.path} ({mutation.what}): {said.strip()[-300:]}")
+    assert len(cases) >= CASES > 250
+    assert wrong == []
+
+
+def test_what_the_experiments_say_is_accepted(built_only):
+    for file in sorted((ROOT / "experiments").rglob("*.yaml")):
+        if "class_path" in (yaml.safe_load(file.read_text(encoding="utf-8")).get("model") or {}):
+            with contextlib.redirect_stderr(io.StringIO()):
+                run_lightning(["fit", f"--config={file}"])
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("data:\n  caf\xe9: 1\n".encode("latin-1"), ["line 2", "UTF-8"]),
+        ("data: {}\n".encode("utf-16"), ["UTF-8"]),
+        (b"data: [1\n", ["line"]),
+        (b"collect:\n", ["collect"]),
+        (b"- 1\n- 2\n", []),
+        (b"", []),
+    ],
+    ids=["latin-1", "UTF-16", "no YAML", "an empty section", "a list", "nothing"],
+)
+def test_a_file_that_is_no_configuration(tmp_path, built_only, content, words, capfd):
+    file = tmp_path / "config.yaml"
+    file.write_bytes(content)
+    with pytest.raises(SystemExit) as leave:
+        run_lightning(["fit", f"--config={file}"])
+    said = capfd.readouterr().err
+    assert leave.value.code == 2, said
+    assert "Traceback" not in said
+    assert all(word in said for word in words), said

@@ -1,0 +1,78 @@
+"""What a reward may return, and what is said of everything else."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from graft_lightning.rejection.reward import Reward, RewardError, score
+
+
+class Returns(Reward):
+    def __init__(self, value):
+        self.value = value
+
+    def __call__(self, samples, conditions):
+        return self.value() if callable(self.value) else self.value
+
+
+def of(value):
+    return score(Returns(value), torch.zeros(2, 3), ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    "value", [torch.tensor([1.0, 2.0]), torch.tensor([1, 2]), np.array([1.0, 2.0]), [1, 2.0], (1, 2)], ids=repr
+)
+def test_one_real_number_a_sample(value):
+    found = of(value)
+    assert found.dtype == torch.float32
+    assert found.tolist() == [1.0, 2.0]
+
+
+def test_yes_and_no_are_one_and_zero():
+    assert of(torch.tensor([True, False])).tolist() == [1.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (torch.tensor([1j, 2.0]), "complex"),
+        ([1j, 2.0], "complex"),
+        (np.array([1j, 2.0]), "complex"),
+        ({"score": [1.0, 2.0]}, "dict"),
+        (None, "NoneType"),
+        (["good", "bad"], "list"),
+        ([[1.0], [2.0, 3.0]], "list"),
+        (torch.zeros(2, 1), r"shape \(2, 1\)"),
+        (torch.zeros(3), r"shape \(3,\)"),
+        (1.0, r"shape \(\)"),
+    ],
+    ids=repr,
+)
+def test_anything_else_is_refused_by_name(value, words):
+    with pytest.raises(
+        RewardError, match=rf"reward Returns returned .*{words}.* it must return one real number a sample"
+    ):
+        of(value)
+
+
+@pytest.mark.parametrize("code", [0, 1, None, "bye"])
+def test_a_reward_cannot_end_the_run(code):
+    with pytest.raises(RewardError, match=r"reward Returns called sys\.exit"):
+        of(lambda: sys.exit(code))
+
+
+def test_what_a_reward_raises_is_told_with_its_place():
+    with pytest.raises(
+        RewardError, match=r"reward Returns failed for 2 samples: ZeroDivisionError: .*test_reward_results"
+    ):
+        of(lambda: 1 / 0)
+
+
+def test_an_interrupt_is_the_users():
+    def interrupt():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        of(interrupt)

@@ -1,0 +1,68 @@
+"""The most memory held at a time: counted on tensors whose sizes are known, and added up by hand."""
+
+import pytest
+import torch
+
+from graft_lightning.reports.live import live_bytes
+from graft_lightning.reports.memory import Memory
+from graft_lightning.reports.peak import STARTED, Footing
+
+MEGA = 2**20
+
+
+def megabytes(count):
+    return torch.zeros(count, MEGA // 4)
+
+
+def kept_together():
+    first, second = megabytes(3), megabytes(2)
+    return first.sum() + second.sum()
+
+
+def one_after_the_other():
+    for count in (1, 3, 2):
+        megabytes(count)
+
+
+def in_place():
+    x = megabytes(4)
+    x += 1
+    return x.view(-1)[5:], x.reshape(2, -1)
+
+
+@pytest.mark.parametrize(("work", "expected"), [(kept_together, 5), (one_after_the_other, 3), (in_place, 4)])
+def test_what_is_held_at_a_time(work, expected):
+    assert live_bytes(work) == pytest.approx(expected * MEGA, abs=64)
+
+
+def test_what_was_there_before_does_not_count():
+    there = megabytes(8)
+    assert live_bytes(lambda: there.mul_(2).view(-1)) == 0
+    assert live_bytes(lambda: there * 2) == 8 * MEGA
+
+
+def test_a_backward_pass_holds_what_it_needs_and_the_gradient():
+    weight = torch.nn.Parameter(megabytes(1))
+
+    def work():
+        (weight.exp() * 3).exp().sum().backward()  # both exponentials are kept, and the product while it is used
+        weight.grad = None
+
+    assert 3 * MEGA <= live_bytes(work) <= 5 * MEGA
+
+
+def footing(device="cpu", beside=50):
+    memory = Memory("fp32", 1000, 100, 100, 200, 0, True, 300)
+    return Footing(memory, beside, True, torch.device(device))
+
+
+def test_everything_is_in_one_memory_on_a_cpu():
+    least = footing().peak()
+    assert least == STARTED + 2 * 1000, "while the file is read the network is there twice"
+    assert footing().peak(step=1100) == STARTED + 1400 + 50 + 1000, "a step's gradients are counted once"
+    assert footing(beside=5000).peak() == STARTED + 1400 + 5000
+
+
+def test_a_gpu_holds_what_is_beside_in_turn():
+    assert footing("cuda").peak() == 1450
+    assert footing("cuda").peak(step=1100) == 2400
