@@ -99,7 +99,7 @@ def test_grey_behind_a_digit_is_no_reason_to_misread_it(path):
 
 def test_real_digits_are_near_themselves_and_noise_is_not(path):
     distance = rewards.FrechetDistance(path, count=1000)
-    own = (rewards.RealDigits("reward", path).batch(range(1000), 1)[0] + 1) / 2
+    own = (rewards.MNISTDigits("reward", path).batch(range(1000), 1)[0] + 1) / 2
     distance.update(own)
     near = float(distance.compute())
     distance.reset()

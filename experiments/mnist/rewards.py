@@ -166,7 +166,7 @@ class IsOneOf(_Judged):
         return self.probabilities(samples)[:, self.of].sum(1)
 
 
-class RealDigits(Examples):
+class MNISTDigits(Examples):
     """Real digits in [-1, 1], in endless shuffles.
 
     Args:
@@ -208,7 +208,7 @@ class FrechetDistance(distances.FrechetDistance):
     """
 
     def __init__(self, digits: str = DIGITS, **arguments: Any) -> None:
-        super().__init__(real=RealDigits("judge", digits), features=Features(digits), **arguments)
+        super().__init__(real=MNISTDigits("judge", digits), features=Features(digits), **arguments)
 
 
 class KernelDistance(distances.KernelDistance):
@@ -220,4 +220,4 @@ class KernelDistance(distances.KernelDistance):
     """
 
     def __init__(self, digits: str = DIGITS, **arguments: Any) -> None:
-        super().__init__(real=RealDigits("judge", digits), features=Features(digits), **arguments)
+        super().__init__(real=MNISTDigits("judge", digits), features=Features(digits), **arguments)
