@@ -14,6 +14,8 @@ from graft_lightning.refusals import DamagedFile, first_line
 from graft_lightning.sealed import fault, seal
 from graft_lightning.types import SettingsError
 
+HANDED_OVER = ".temp.ckpt"
+"""Lightning's name for the weights alone, which a process that it started hands back to the one that started it."""
 REMEDY = "take another checkpoint, or delete it and begin anew"
 
 
@@ -44,6 +46,8 @@ class DurableCheckpoints(TorchCheckpointIO):
         trusted = weights_only is False
         if "://" in str(path):
             return super().load_checkpoint(path, map_location, not trusted)
+        if Path(path).name == HANDED_OVER:
+            return _read(Path(path), map_location, trusted)
         return read_checkpoint(Path(path), map_location, trusted)
 
 
@@ -60,6 +64,13 @@ def read_checkpoint(path: Path, map_location: Any = "cpu", trusted: bool = False
         DamagedFile: if its bytes are not those that were written, or cannot be read.
         SettingsError: if it is none of Lightning's; names the file.
     """
+    state = _read(path, map_location, trusted)
+    if not isinstance(state, dict) or not {"state_dict", "global_step"} <= state.keys():
+        raise SettingsError(f"ckpt_path={path} is no checkpoint of a fit: it lacks state_dict or global_step")
+    return state
+
+
+def _read(path: Path, map_location: Any, trusted: bool) -> Any:
     if not path.exists():
         raise FileNotFoundError(f"ckpt_path={path} is absent; `fit` leaves checkpoints below the run's folder")
     if path.is_dir():
@@ -69,14 +80,11 @@ def read_checkpoint(path: Path, map_location: Any = "cpu", trusted: bool = False
     if wrong := fault(path):
         raise DamagedFile(f"{path} is damaged, or holds more than tensors and plain values: {wrong}; {REMEDY}")
     try:
-        state = torch.load(path, map_location=map_location, weights_only=not trusted)
+        return torch.load(path, map_location=map_location, weights_only=not trusted)
     except Exception as error:  # whatever bytes that are no checkpoint make of the reader
         raise DamagedFile(
             f"{path} is damaged, or holds more than tensors and plain values: {first_line(error)}; {REMEDY}"
         ) from None
-    if not isinstance(state, dict) or not {"state_dict", "global_step"} <= state.keys():
-        raise SettingsError(f"ckpt_path={path} is no checkpoint of a fit: it lacks state_dict or global_step")
-    return state
 
 
 def refuse_address(path: str) -> None:

@@ -14,6 +14,7 @@ from graft_lightning.callbacks.alarms import rises
 from graft_lightning.callbacks.likely_cause import likely_cause
 from graft_lightning.durable import write_text
 from graft_lightning.modules.trained_weights import trained, whole, write
+from graft_lightning.ranges import Natural
 from graft_lightning.runs import KEPT, run_folder, validations
 from graft_lightning.statistics import Interval, interval
 from graft_lightning.types import SettingsError
@@ -50,7 +51,7 @@ class KeepBest(L.Callback):
     def __init__(
         self,
         on: bool = True,
-        patience: int = 2,
+        patience: Natural = 2,
         at_least: dict[str, float] | None = None,
         at_most: dict[str, float] | None = None,
     ) -> None:

@@ -234,7 +234,17 @@ def _settings(config: Mapping[str, Any], trained_only: bool) -> dict[str, Any]:
         (found.get("collect") or {}).pop("batch_size", None)
         for name in HELD_OUT:
             ((found.get("data") or {}).get("init_args") or {}).pop(name, None)
+        arguments = (found.get("data") or {}).get("init_args") or {}
+        if isinstance(size := arguments.get("batch_size"), int):  # of one process: two of 8 do what one of 16 does
+            arguments["batch_size"] = size * _processes(config.get("trainer") or {})
     return found
+
+
+def _processes(trainer: Mapping[str, Any]) -> int:
+    """How many a trainer's settings name; 1 where they leave it to the machine."""
+    devices, nodes = trainer.get("devices"), trainer.get("num_nodes")
+    count = len(devices) if isinstance(devices, list) else int(devices) if str(devices).isdigit() else 1
+    return max(1, count) * (nodes if isinstance(nodes, int) else 1)
 
 
 def _listed(lines: list[str]) -> str:

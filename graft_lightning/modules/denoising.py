@@ -159,9 +159,10 @@ class DenoisingModule(SampledModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         total, loss = self.loss_of(batch)
-        if self._kept():
-            self.log(LOSS, total, batch_size=len(batch.conditions))
-        self._show(total.detach(), loss)
+        if self._trainer is not None:  # else a loop of one's own
+            if self._kept():
+                self.log(LOSS, total, batch_size=len(batch.conditions))
+            self._show(total.detach(), loss)
         return total
 
     def loss_of(self, batch: Batch) -> tuple[Tensor, Loss]:

@@ -12,6 +12,8 @@ from graft_lightning.rejection.collection import Collection
 from graft_lightning.rejection.pool import TrajectoryPool
 from tests.runs import DRAWS, PROMPTS, assert_same_weights, launch, weights_of
 
+GROUPWISE = {"collect.reward": {"class_path": "tests.runs.Groupwise"}, "collect.batch_size": 6, "data.eval_draws": 4}
+"""Ranks among the draws of a condition, the held-out ones too; batches do not hold whole groups."""
 SHORT = {"trainer.max_steps": 1, "trainer.limit_val_batches": 0, "evaluate.baseline": False}
 
 
@@ -134,7 +136,7 @@ def test_a_changed_reward_is_scored_anew_where_that_is_asked_for(tmp_path, sampl
 def test_a_second_reward_is_scored_on_what_is_there(tmp_path, sampled):
     launch("fit", tmp_path, SHORT)
     sampled.clear()
-    also = {"collect.also": [{"class_path": "tests.runs.Groupwise"}], "data.reward": "Groupwise"}
+    also = {"collect.also": [{"class_path": "tests.runs.Groupwise"}], "data.reward": "Groupwise", "data.eval_draws": 4}
     launch("fit", tmp_path, {**SHORT, **also, "collect.batch_size": 6})
     assert not sampled
     assert set(record(tmp_path)["rewards"]) == {"Ink", "Groupwise"}
@@ -142,9 +144,7 @@ def test_a_second_reward_is_scored_on_what_is_there(tmp_path, sampled):
 
 
 def test_groups_are_never_cut(tmp_path):
-    launch(
-        "fit", tmp_path, {**SHORT, "collect.reward": {"class_path": "tests.runs.Groupwise"}, "collect.batch_size": 6}
-    )
+    launch("fit", tmp_path, {**SHORT, **GROUPWISE})
     assert record(tmp_path)["rewards"]["Groupwise"]["all"] == 1.5
 
 
@@ -157,8 +157,7 @@ def test_groups_are_never_cut(tmp_path):
     ],
 )
 def test_what_a_rule_implies_is_recorded(tmp_path, messages, rule, settings, expected):
-    groupwise = {"collect.reward": {"class_path": "tests.runs.Groupwise"}, "collect.batch_size": 6}
-    launch("fit", tmp_path, {**SHORT, **groupwise, "data.acceptance": {"class_path": rule, "init_args": settings}})
+    launch("fit", tmp_path, {**SHORT, **GROUPWISE, "data.acceptance": {"class_path": rule, "init_args": settings}})
     found = record(tmp_path)
     assert (found["acceptance"], found["reward"], found["seed"]) == (rule, "Groupwise", 3)
     assert found["acceptance_settings"] == settings
@@ -172,9 +171,8 @@ def test_a_soft_rule_is_recorded_by_its_weights_and_under_its_own_name(tmp_path,
     """Rewards 0 .. 3 in every condition, accepted with e^(r - 3): means and counts are those of the weights."""
     rule = {"class_path": "ClassicalRejection", "init_args": {"temperature": 1.0, "ceiling": 3.0}}
     changes = {
-        "collect.reward": {"class_path": "tests.runs.Groupwise"},
+        **GROUPWISE,
         "collect.also": [{"class_path": "tests.runs.Ink"}],
-        "collect.batch_size": 6,
         "data.acceptance": {"class_path": "SoftAcceptance", "init_args": {"rule": rule}},
     }
     cli = launch("fit", tmp_path, {**SHORT, **changes})
