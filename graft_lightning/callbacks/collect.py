@@ -88,7 +88,8 @@ class Collect(L.Callback):
         if stage == "fit" and self.reward is not None:
             module, data = _both(trainer, pl_module)
             try:
-                self.check(module, data)  # a SettingsError is a ValueError
+                self.check(module, data)
+                self.check_room(module, data)  # a SettingsError is a ValueError
             except ValueError as error:
                 raise SettingsError(str(error)) from None
             if trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -170,14 +171,18 @@ class Collect(L.Callback):
                 f"model.handoff={module.handoff}: state {needed} of {steps} is not kept in the pool; "
                 f"collect.keep holds {listed}. Add it there, choose one of these, or set model.states to x_0"
             )
-        self._refuse_too_many(module, data, len(kept))
         known = [*self.rewards, *stored_rewards(data.pool)]
         if data.reward is not None and data.reward not in known:
             listed = ", ".join(dict.fromkeys(known))
             raise ValueError(f"data.reward={data.reward!r} is neither collected nor in the pool; there are {listed}")
 
-    def _refuse_too_many(self, module: PGraft, data: AcceptedTrajectories, kept: int) -> None:
-        """Refuses pools that the disk has no room for: they would never be filled."""
+    def check_room(self, module: PGraft, data: AcceptedTrajectories) -> None:
+        """Refuses pools that the disk has no room for: they would never be filled. Reads the conditions.
+
+        Raises:
+            ValueError: naming key, value, and what would be right.
+        """
+        kept = len(kept_levels(module.reference, self.keep))
         texts = data.conditions.texts()[: self._conditions]
         shape = module.reference.shape(texts[:1])
         shapes = shape.values() if isinstance(shape, Mapping) else [shape]

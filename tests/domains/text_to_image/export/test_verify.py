@@ -118,4 +118,4 @@ def test_a_folder_that_is_no_export(tmp_path, capsys):
     with pytest.raises(SystemExit) as error:
         main(["verify", str(tmp_path)])
     assert error.value.code == 2
-    assert "verify.py is absent" in capsys.readouterr().err
+    assert "verify.json is absent; `export` writes it" in capsys.readouterr().err
