@@ -78,7 +78,7 @@ def on_two_nodes(work, environment=torchrun) -> list[int]:
 
 def prepared(folder: Path) -> None:
     """A folder with the weights of the reference, which two processes must not write at once."""
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     tiny_config(folder)
 
 
