@@ -172,9 +172,13 @@ class Evaluate(L.Callback):
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Makes up for the validation that a killed run was in; averages of weights are restored by now."""
         if self.owes(trainer, pl_module):
-            trainer.validating = True
+            logged: Any = trainer._logger_connector
+            first, trainer.validating = (
+                logged._first_loop_iter,
+                True,
+            )  # as Lightning itself keeps it around a validation
             trainer.fit_loop.epoch_loop.val_loop.run()
-            trainer.training = True
+            logged._first_loop_iter, trainer.training = first, True
         self._owed = None
 
     def owes(self, trainer: L.Trainer, module: Any) -> bool:

@@ -41,7 +41,7 @@ from graft_lightning.cli.secrets import note_secrets, unresolved
 from graft_lightning.cli.sentences import innermost, read_yaml, sentence, with_path
 from graft_lightning.cli.settings import expand_home, nested, refuse_out_of_range
 from graft_lightning.cli.telling import telling
-from graft_lightning.cli.trainer import GraftTrainer, last_intact
+from graft_lightning.cli.trainer import GraftTrainer, bring_last_up_to_date, last_intact
 from graft_lightning.durable import write_text
 from graft_lightning.refusals import Refusal, SettingsError
 from graft_lightning.reports.tuning import with_settings
@@ -204,7 +204,8 @@ class GraftCLI(LightningCLI):
         return found
 
     def after_fit(self) -> None:
-        """Makes up for the last validation, where the run that was resumed had been killed inside it."""
+        """Makes up for what was due at the very end, where the run that was resumed had been killed there."""
+        bring_last_up_to_date(self.trainer)
         evaluate = next(c for c in self.trainer.callbacks if isinstance(c, Evaluate))  # type: ignore[attr-defined]
         if evaluate.owes(self.trainer, self.model):
             self.trainer.validate(self.model, datamodule=self.datamodule, ckpt_path=self.trainer.ckpt_path)

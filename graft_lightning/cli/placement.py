@@ -231,6 +231,7 @@ def _settings(config: Mapping[str, Any], trained_only: bool) -> dict[str, Any]:
             node = node.get(part) or {}
         node.pop(last, None)
     if trained_only:
+        ((found.get("data") or {}).get("init_args") or {}).pop("pool", None)  # a place: what it holds is checked there
         (found.get("collect") or {}).pop("batch_size", None)
         for name in HELD_OUT:
             ((found.get("data") or {}).get("init_args") or {}).pop(name, None)

@@ -1,6 +1,7 @@
 """The trainer, with the commands that are no method of Lightning's."""
 
 import contextlib
+import shutil
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from graft_lightning.callbacks.invert import Invert
 from graft_lightning.callbacks.ranks import on_all_processes, ready
 from graft_lightning.checkpoints import DurableCheckpoints
 from graft_lightning.domains.base import Examples
+from graft_lightning.durable import replacing
 from graft_lightning.processes.weightings import CappedInverseAlpha, Weighting
 from graft_lightning.reports.costs import loop_of
 from graft_lightning.reports.diagnose import diagnose
@@ -215,3 +217,19 @@ def last_intact(trainer: L.Trainer) -> Path | None:
         listed = ", ".join(str(path) for path in [*lasts, *others])
         raise SettingsError(f"ckpt_path=last: every checkpoint is damaged ({listed}); delete them and begin anew")
     return found
+
+
+def bring_last_up_to_date(trainer: L.Trainer) -> None:
+    """Has ``last`` be the checkpoint that a fit went on from, where that is newer and nothing was left to train.
+
+    A run that was killed while it wrote its very last checkpoint goes on from the one beside it, and writes none.
+    """
+    if trainer.ckpt_path is None:
+        return
+    used = Path(str(trainer.ckpt_path))
+    last = used.with_name("last.ckpt")
+    if not (trainer.is_global_zero and used.is_file() and last.is_file()):
+        return
+    if used.stat().st_mtime_ns > last.stat().st_mtime_ns:
+        with replacing(last) as temporary:
+            shutil.copyfile(used, temporary)

@@ -24,8 +24,6 @@ PHASES = {
 }
 
 
-
-
 @pytest.fixture(params=[0, 1])
 def rank(request):
     """Of the process that fails."""
