@@ -229,12 +229,12 @@ class Evaluate(L.Callback):
     def _test_base(self, trainer: L.Trainer, module: SampledModule) -> None:
         """Records the base on the draws of a test, from what another run of these draws has found where there is one.
 
-        Not of a model that has not been trained, whose own record says the same. Collective.
+        Not of a model without a checkpoint, whose own record says the same. Collective.
         """
         asked = self.baseline and (self.rewards or self.metrics) and module.has_base and (self.method != "base")
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         loader = data.test_dataloader()
-        if not (asked and loader and self._steps(trainer, module)) or trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if not (asked and loader and (self._steps(trainer, module) or trainer.ckpt_path)) or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         key = base_key(module, data, self.rewards, self.metrics)
         folder, kept = run_folder(trainer), Path(data.pool) if getattr(data, "pool", None) else None
