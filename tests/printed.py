@@ -1,7 +1,7 @@
 """Tables of Markdown files, written from the committed report.json that their figures come from.
 
-A comment above a table says which report, columns and rows it shows; `make tables` writes the table below it anew, and a
-test holds what is printed against the report. The comment is YAML:
+A comment above a table says which report, columns and rows it shows; `make tables` writes the table below it anew, and
+a test holds what is printed against the report. The comment is YAML:
 
     <!-- table
     report: records/reproduce/report.json
@@ -9,9 +9,9 @@ test holds what is printed against the report. The comment is YAML:
     rows: {base: base, GRAFT: graft}
     -->
 
-A column is a heading, and a metric with its decimals, followed by ``interval`` where the 95 % interval is shown; a row is
-a heading and a key of the report. ``first`` is the heading of the first column, and ``section`` what the keys of the
-report begin with.
+A column is a heading, and a metric with its decimals, followed by ``interval`` where the 95 % interval is shown; a row
+is a heading and a key of the report. ``first`` is the heading of the first column, and ``section`` what the keys of
+the report begin with.
 """
 
 import json
@@ -22,7 +22,7 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).parents[1]
-MARKED = re.compile(r"<!-- table\n(?P<wanted>.*?)-->\n+(?P<table>(?:\|.*\n)*)", re.S)
+MARKED = re.compile(r"<!-- table\n(?P<wanted>.*?)-->\n+(?P<table>(?:\|[^\n]*\n)*)", re.S)
 
 
 def table(wanted: dict[str, Any], folder: Path) -> str:
