@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from graft_lightning.domains.base import UnconditionalFlow
-from graft_lightning.domains.base.loading import loaded
+from graft_lightning.domains.base.loading import loaded, loaded_network
 from graft_lightning.domains.images.architectures import Architecture, Config
 from graft_lightning.durable import sync_file, sync_folder, write_text
 from graft_lightning.processes.process import Shape
@@ -114,7 +114,8 @@ class ImageFlow(UnconditionalFlow):
             return network
         if self.network:
             self._compare(self._stored())
-        return loaded(kind.from_pretrained, self._source(), _WHAT, subfolder=self.subfolder, low_cpu_mem_usage=False)
+        options = {"subfolder": self.subfolder, "low_cpu_mem_usage": False}
+        return loaded_network(kind.from_pretrained, self._source(), _WHAT, **options)
 
     def _kind(self) -> Any:
         """The network's class.

@@ -1,5 +1,6 @@
 """Where the parts of a pipeline come from: a folder, an id on the Hugging Face hub, or a single file."""
 
+import importlib
 import json
 import re
 import tempfile
@@ -9,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from graft_lightning.domains.base.loading import ModelUnavailableError, loaded
+from graft_lightning.domains.base.loading import ModelUnavailableError, loaded, loaded_network, refuse_unset
 from graft_lightning.domains.base.weights import stored_elements
 from graft_lightning.domains.text_to_image.architectures import ARCHITECTURES, Config
 from graft_lightning.identity import file_digest, text_digest
@@ -18,6 +19,8 @@ from graft_lightning.types import SettingsError
 FILES = (".safetensors",)
 _WEIGHTS = re.compile(r"[a-zA-Z_]+(?:\.(\w+))?(?:-\d+-of-\d+)?(?:\.(\w+))?\.(?:safetensors|bin)")
 """File names of weights, the variant before or after the number of a shard."""
+LIBRARIES = ("diffusers", "transformers")
+"""Whose classes `model_index.json` names by their library; others are parts of diffusers' own pipelines."""
 _WHAT = "reference, setting `model`"
 _CONFIGS = {"": "model_index.json", "scheduler": "scheduler_config.json"}
 
@@ -88,17 +91,14 @@ class Source:
 
         kind = getattr(diffusers, class_name)
         if not self.is_file:
-            options |= {"subfolder": part, "variant": self.variant_of(part), "output_loading_info": True}
-            network, report = self._loaded(kind.from_pretrained, **options)
-            if missing := sorted(report["missing_keys"]):
-                raise ModelUnavailableError(
-                    f"{_WHAT}: {self.model!r} has no weights for {missing[0]} and {len(missing) - 1} more of {part}"
-                )
-            return network
+            return self._network(kind, part, **options)
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / part).mkdir()
             (Path(folder) / part / "config.json").write_text(json.dumps(self.config(part)))
-            return self._loaded(kind.from_single_file, config=folder, subfolder=part, local_files_only=True, **options)
+            options |= {"subfolder": part, "local_files_only": True}
+            network = self._loaded(kind.from_single_file, config=folder, **options)
+            refuse_unset(network, self.model, f"{_WHAT}, {part}")
+            return network
 
     def load_pipeline(self, class_name: str, absent: list[str], **options: Any) -> Any:
         """A pipeline of diffusers without the parts ``absent``, which are not even fetched."""
@@ -110,11 +110,28 @@ class Source:
             pipeline = self._loaded(kind.from_single_file, config=self._description(), **options)
             for part in pipeline.components.values():
                 if isinstance(part, nn.Module):
+                    refuse_unset(part, self.model, _WHAT)
                     part.eval()  # diffusers leaves the T5 of a single file in training mode, with its dropout
             return pipeline
         parts = [name for name, made in self.index().items() if isinstance(made, list) and made != [None, None]]
+        for part in parts:
+            library, name = self.index()[part]
+            made = getattr(importlib.import_module(library), name, None) if library in LIBRARIES else None
+            if part not in options and isinstance(made, type) and issubclass(made, nn.Module):
+                options[part] = self._network(made, part, torch_dtype=options.get("torch_dtype"))
         found = {self.variant_of(part) for part in parts if part not in options}
         return self._loaded(kind.from_pretrained, variant=self.variant if self.variant in found else None, **options)
+
+    def _network(self, kind: Any, part: str, torch_dtype: Any = None, **options: Any) -> Any:
+        """A part of a folder or hub id, with every weight from its files."""
+        ours = kind.__module__.startswith("diffusers.")
+        options |= {"torch_dtype" if ours else "dtype": torch_dtype} if torch_dtype is not None else {}
+        options |= {"subfolder": part, "variant": self.variant_of(part)}
+
+        def load(source: str, **chosen: Any) -> Any:
+            return loaded_network(kind.from_pretrained, source, f"{_WHAT}, {part}", every_weight=ours, **chosen)
+
+        return self._loaded(load, **options)
 
     def variant_of(self, part: str) -> str | None:
         """The variant of a part's weights that is read; None for those without a name.

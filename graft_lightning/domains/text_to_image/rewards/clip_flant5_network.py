@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from graft_lightning.domains.base.loading import loaded
+from graft_lightning.domains.base.loading import loaded, loaded_network
 
 _PROJECTOR = "mm_projector."
 _VISION = "vision_tower.vision_tower."
@@ -120,7 +120,7 @@ def load_network(model: str, dtype: torch.dtype) -> CLIPFlanT5:
         clip = getattr(clip, "vision_config", clip)
         encoder = _assembled(CLIPVisionModel, CLIPVisionConfig.from_dict(clip.to_dict()), tower, dtype)
     else:
-        encoder = loaded(CLIPVisionModel.from_pretrained, source, what, dtype=dtype)
+        encoder = loaded_network(CLIPVisionModel.from_pretrained, source, what, every_weight=False, dtype=dtype)
     language = _assembled(T5ForConditionalGeneration, T5Config.from_dict({**config, "model_type": "t5"}), t5, dtype)
     bridge = projector(config["mm_projector_type"], config["mm_hidden_size"], config["d_model"])
     bridge.load_state_dict(mlp)

@@ -1,0 +1,31 @@
+"""Ways in which files of weights are not those of a network, and what each is called."""
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+DAMAGE = {
+    "missing": "has no weights for",
+    "prefixed": "has no weights for",
+    "another shape": "another network|another shape|was it saved from",
+    "not finite": "holds NaN or infinity in",
+    "cut": "is there, but cannot be loaded",
+}
+"""Kind of damage -> what is said of it, as a regular expression."""
+
+
+def damage(file: Path, kind: str) -> None:
+    """Damages a file of safetensors in place, in one tensor or in all."""
+    weights = load_file(file)
+    name = next(iter(sorted(name for name, value in weights.items() if name.endswith("bias") and len(value) > 1)))
+    if kind == "cut":
+        file.write_bytes(file.read_bytes()[:-100])
+        return
+    changed = {
+        "missing": lambda: {key: value for key, value in weights.items() if key != name},
+        "prefixed": lambda: {f"module.{key}": value for key, value in weights.items()},
+        "another shape": lambda: weights | {name: weights[name][:1].clone()},
+        "not finite": lambda: weights | {name: torch.full_like(weights[name], torch.nan)},
+    }[kind]()
+    save_file(changed, file, {"format": "pt"})
