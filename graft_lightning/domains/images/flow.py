@@ -114,7 +114,7 @@ class ImageFlow(UnconditionalFlow):
             return network
         if self.network:
             self._compare(self._stored())
-        options = {"subfolder": self.subfolder, "low_cpu_mem_usage": False}
+        options: dict[str, Any] = {"subfolder": self.subfolder, "low_cpu_mem_usage": False}
         return loaded_network(kind.from_pretrained, self._source(), _WHAT, **options)
 
     def _kind(self) -> Any:
