@@ -88,13 +88,16 @@ class TrajectoryPool:
         Raises:
             DamagedShard: names the first damaged file, which may be deleted and made again.
         """
-        files = [(round_, *file) for round_ in self.rounds() for file in round_.committed()]
+        rounds = self.rounds()
+        files = [(round_, *file) for round_ in rounds for file in round_.committed()]
         total = sum(path.stat().st_size for _, path, _ in files) if checksums else len(files)
         unit = {"unit": "B", "unit_scale": True} if checksums else {"unit": "shard"}
         with tqdm(total=total, desc=f"Verifying {self.path}", delay=2, leave=False, **unit) as bar:
             for round_, path, shard in files:
                 round_.verify(path, shard, checksums)
                 bar.update(path.stat().st_size if checksums else 1)
+        for round_ in rounds:
+            round_.check_seeds()
 
     # ---- rounds
 
