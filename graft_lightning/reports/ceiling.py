@@ -15,7 +15,7 @@ def ceilings(folders: Iterable[Path], prefix: str = "") -> tuple[dict[str, dict[
     """Mean rewards of a pool before selection, and of what each rule accepted.
 
     Runs that read the same of a pool count once; intervals are over the seeds of pools. Where one seed has several
-    pools, as of two samplers, or runs that read more and less of one, each of them has rows of its own, which say which.
+    pools, as of two samplers, or runs read more and less of one, each has rows of its own, which say which it is.
 
     Args:
         folders: folders that hold run folders, or chains of them.
@@ -35,10 +35,8 @@ def ceilings(folders: Iterable[Path], prefix: str = "") -> tuple[dict[str, dict[
         else:
             drawn += record["newly_drawn"]
         accepted = f"one_round_ceiling: {_rule(record)}"
-        told = {
-            "pool": "in " + _below(pool, beginning),
-            **{key: f"{record.get(key)} {key}" for key in ("draws", "conditions")},
-        }
+        told = {key: f"{record.get(key)} {key}" for key in ("draws", "conditions")}
+        told["pool"] = f"in {_below(pool, beginning)}"
         of = "".join(f", {told[key]}" for key in varies)
         for name, means in record["rewards"].items():
             for row, key in ((ALL, "all"), (accepted, "accepted")):
