@@ -1,18 +1,11 @@
-"""Ways in which files of weights are not those of a network, and what each is called."""
+"""Ways in which files of weights are not those of a network."""
 
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 
-DAMAGE = {
-    "missing": "has no weights for",
-    "prefixed": "has no weights for",
-    "another shape": "another network|another shape|was it saved from",
-    "not finite": "holds NaN or infinity in",
-    "cut": "is there, but cannot be loaded",
-}
-"""Kind of damage -> what is said of it, as a regular expression."""
+DAMAGE = ("missing", "prefixed", "another shape", "not finite", "cut")
 
 
 def damage(file: Path, kind: str) -> None:

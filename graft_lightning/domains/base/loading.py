@@ -2,12 +2,9 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from graft_lightning.refusals import Refusal
-
-if TYPE_CHECKING:
-    from torch import nn
 
 T = TypeVar("T")
 _NO_FOLDER = "is no folder here; set it to the folder of a downloaded model, or to an id on huggingface.co"
@@ -30,74 +27,16 @@ def loaded(load: Callable[..., T], source: str, what: str, **options: Any) -> T:
         ModelUnavailableError: if ``load`` cannot read it.
     """
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError  # heavy, and only who loads needs it
-    from safetensors import SafetensorError
 
     folder = Path(source).expanduser()
     if _is_path(source) and not folder.exists():
         raise ModelUnavailableError(f"{what}: {source!r} {_NO_FOLDER}")
     try:
         return load(str(folder) if folder.exists() else source, **options)
-    except (OSError, HfHubHTTPError, HFValidationError, SafetensorError) as error:
+    except (OSError, HfHubHTTPError, HFValidationError) as error:
         if isinstance(error, ModelUnavailableError):
             raise
         raise ModelUnavailableError(f"{what}: {source!r} {_advice(source, error)}") from error
-
-
-def loaded_network(
-    load: Callable[..., Any], source: str, what: str, every_weight: bool = True, **options: Any
-) -> "nn.Module":
-    """A network with weights from its files, all of them: none is left as it was made, or as memory was.
-
-    Args:
-        load: a ``from_pretrained`` of diffusers or transformers.
-        source: a folder, or an id on the Hugging Face hub.
-        what: who loads it, and the setting that names it, for the error.
-        every_weight: the files hold nothing else either, as those of diffusers do. Those of transformers may hold more:
-            a whole CLIP, of which the text encoder is wanted.
-        **options: passed on.
-
-    Raises:
-        ModelUnavailableError: if it cannot be had, or a weight is missing, of another shape, not finite, or unknown.
-    """
-    try:
-        network, report = loaded(load, source, what, output_loading_info=True, **options)
-    except (RuntimeError, ValueError) as error:  # how the libraries refuse weights of another shape
-        said = " ".join(line.strip() for line in str(error).splitlines()[:2])
-        raise ModelUnavailableError(f"{what}: {source!r} holds weights of another network ({said})") from error
-    for kind, told in _WRONG.items():
-        wrong = sorted(str(name) for name in report.get(kind) or ())
-        if wrong and (every_weight or kind != "unexpected_keys"):
-            raise ModelUnavailableError(
-                f"{what}: {source!r} {told} {_listed(wrong)} of {type(network).__name__}; was it saved from another "
-                "kind of network, or with a prefix before its names?"
-            )
-    refuse_unset(network, source, what)
-    return network
-
-
-def refuse_unset(network: "nn.Module", source: str, what: str) -> None:
-    """Refuses a network with weights that no file has set, or that are not finite.
-
-    Raises:
-        ModelUnavailableError: naming one of them.
-    """
-    values = network.state_dict()
-    if unset := [name for name, value in values.items() if value.is_meta]:
-        raise ModelUnavailableError(f"{what}: {source!r} {_WRONG['missing_keys']} {_listed(unset)}")
-    broken = [name for name, value in values.items() if value.is_floating_point() and not value.isfinite().all()]
-    if broken:
-        raise ModelUnavailableError(f"{what}: {source!r} holds NaN or infinity in {_listed(broken)}; fetch it again")
-
-
-_WRONG = {
-    "missing_keys": "has no weights for",
-    "mismatched_keys": "has weights of another shape for",
-    "unexpected_keys": "has weights that are no part of the network, such as",
-}
-
-
-def _listed(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
 
 
 def _advice(source: str, error: Exception) -> str:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from graft_lightning.domains.base.loading import loaded, loaded_network
+from graft_lightning.domains.base.loading import loaded
+from graft_lightning.domains.base.pretrained import loaded_network
 from graft_lightning.domains.base.weights import stored_elements
 from graft_lightning.domains.text_to_image.images import to_pil
 from graft_lightning.rejection.reward import Reward
@@ -94,14 +95,10 @@ class NetworkJudge(ImageJudge):
 
         Raises:
             ModelUnavailableError: if it cannot be had, or lacks weights: random ones would judge in their place.
+            SettingsError: if weights are damaged or not finite.
         """
-        return loaded_network(
-            kind.from_pretrained,
-            getattr(self, setting),
-            f"{self.name}, setting `{setting}`",
-            every_weight=False,
-            dtype=self.dtype,
-        )
+        what = f"{self.name}, setting `{setting}`"
+        return loaded_network(kind.from_pretrained, getattr(self, setting), what, dtype=self.dtype)
 
     def weight_bytes(self) -> int | None:
         """Of the files of a local folder."""
