@@ -74,7 +74,7 @@ class Indifferent(Ink):
 
 
 class WrongShape(Ink):
-    """One row a image, where one number is asked for."""
+    """One row an image, where one number is asked for."""
 
     def __call__(self, samples: Tensor, conditions: Sequence[str]) -> Tensor:
         return super().__call__(samples, conditions).unsqueeze(1)

@@ -9,7 +9,7 @@ from tests.inversion.fields import normals
 
 
 def sample(count, d=6, seed=0):
-    """Correlated, with a mean, and of the shape of a image."""
+    """Correlated, with a mean, and of the shape of an image."""
     mixing = normals(d, d, seed=100) / d**0.5 + 0.5 * torch.eye(d).double()
     return (normals(count, d, seed=seed) @ mixing.T + 0.3).reshape(count, 1, 2, d // 2)
 

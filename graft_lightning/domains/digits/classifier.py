@@ -83,7 +83,7 @@ def labelled_crops(images: Tensor, labels: Tensor, count: int, generator: torch.
     """Draw crops (2 count, 8, 8) and classes (2 count,): `count` digits, then `count` crops that show none.
 
     Half of the digits vary a little in size, position and slant. Crops that show none are, in equal parts, what the two
-    empty slots of a image show of its digits, digits moved by 3 to 5 pixels, mixtures of two different digits, and
+    empty slots of an image show of its digits, digits moved by 3 to 5 pixels, mixtures of two different digits, and
     scattered or empty canvas. Everything carries a little noise, as generated images do.
     """
     shown = torch.randint(len(images), (count,), generator=generator)

@@ -130,7 +130,7 @@ class ImageFiles(Examples):
 
 
 def square(image: "Image.Image", size: int) -> "Image.Image":
-    """The middle of a image, its shorter side resized to ``size``."""
+    """The middle of an image, its shorter side resized to ``size``."""
     from PIL import Image
 
     width, height = image.size

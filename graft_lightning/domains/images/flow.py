@@ -28,7 +28,7 @@ PROVENANCE = "training.json"
 
 
 class ImageFlow(UnconditionalFlow):
-    """A flow of images in [-1, 1] whose network is a model of diffusers that takes a image and a time.
+    """A flow of images in [-1, 1] whose network is a model of diffusers that takes an image and a time.
 
     Args:
         weights: a folder written by ``save_pretrained``, or an id on the Hugging Face hub. Needed where the flow is not
@@ -124,7 +124,7 @@ class ImageFlow(UnconditionalFlow):
         """The network's class.
 
         Raises:
-            SettingsError: if diffusers has none of that name, or it needs more than a image and a time.
+            SettingsError: if diffusers has none of that name, or it needs more than an image and a time.
         """
         import diffusers
 

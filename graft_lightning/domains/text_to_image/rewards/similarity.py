@@ -126,7 +126,7 @@ class PickScore(EmbeddingSimilarity):
 
 
 class HPSv2(EmbeddingSimilarity):
-    """cos by the human-preference CLIP; a image that is not square is first put on a black one.
+    """cos by the human-preference CLIP; an image that is not square is first put on a black one.
 
     The authors publish weights of open_clip; transformers needs a converted copy, such as the default's.
 
