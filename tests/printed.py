@@ -68,7 +68,8 @@ def write(file: Path) -> int:
     text = file.read_text(encoding="utf-8")
 
     def renewed(one: re.Match[str]) -> str:
-        return f"<!-- table\n{one['wanted']}-->\n\n{table(yaml.safe_load(one['wanted']), file.parent)}"
+        end = "" if one["table"] else "\n"  # where there was none yet, what follows is no part of it
+        return f"<!-- table\n{one['wanted']}-->\n\n{table(yaml.safe_load(one['wanted']), file.parent)}{end}"
 
     new, count = MARKED.subn(renewed, text)
     if new != text:
