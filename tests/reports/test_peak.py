@@ -1,11 +1,18 @@
 """The most memory held at a time: counted on tensors whose sizes are known, and added up by hand."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 
 from graft_lightning.reports.live import live_bytes
 from graft_lightning.reports.memory import Memory
 from graft_lightning.reports.peak import STARTED, Footing
+from graft_lightning.reports.plan_memory import peak_line, step_too_large
+from graft_lightning.reports.resident import ResidentGrowth
+from graft_lightning.reports.trial import fastest
+from tests.runs import launch
 
 MEGA = 2**20
 
@@ -51,6 +58,26 @@ def test_a_backward_pass_holds_what_it_needs_and_the_gradient():
     assert 3 * MEGA <= live_bytes(work) <= 5 * MEGA
 
 
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux says how large a process was")
+def test_a_process_grows_by_what_it_touches_and_what_was_freed_before_does_not_count():
+    megabytes(200)
+    growth = ResidentGrowth()
+    assert growth.most < 5 * MEGA
+    kept = torch.ones(20 * MEGA // 4)
+    assert 19 * MEGA < growth.most < 30 * MEGA
+    torch.ones(60 * MEGA // 4)
+    assert 79 * MEGA < growth.most < 90 * MEGA
+    assert ResidentGrowth().most < 5 * MEGA
+    assert kept.sum() == 20 * MEGA // 4
+
+
+def test_a_system_that_does_not_say_leaves_what_tensors_need(monkeypatch, tmp_path):
+    monkeypatch.setattr("graft_lightning.reports.resident.PROCESS", tmp_path / "absent")
+    held = []
+    fastest(lambda: megabytes(5) + 1, held)
+    assert held == [10 * MEGA]
+
+
 def footing(device="cpu", beside=50):
     memory = Memory("fp32", 1000, 100, 100, 200, 0, True, 300)
     return Footing(memory, beside, True, torch.device(device))
@@ -66,3 +93,31 @@ def test_everything_is_in_one_memory_on_a_cpu():
 def test_a_gpu_holds_what_is_beside_in_turn():
     assert footing("cuda").peak() == 1450
     assert footing("cuda").peak(step=1100) == 2400
+
+
+def test_a_step_that_exceeds_the_machine_is_not_tried(monkeypatch):
+    monkeypatch.setattr(Footing, "there", STARTED + 1450 + 7000)
+    assert step_too_large(footing(), 7000, 64) == ""
+    said = step_too_large(footing(), 7001, 64)
+    assert "on 64 examples does not fit: it keeps 7 KB" in said
+    assert "data.batch_size" in said
+    assert step_too_large(footing("cuda"), 7001, 64) == "", "a GPU's own allocator says so"
+    assert step_too_large(None, 7001, 64) == ""
+
+
+def test_what_was_not_tried_is_a_least(monkeypatch):
+    monkeypatch.setattr(Footing, "there", STARTED + 1450 + 7000)
+    assert "about" in peak_line(footing(), 7100, tried=True)[0]
+    [line] = peak_line(footing(), 7101, tried=False)
+    assert "at least" in line
+    assert line.endswith("; it does not fit")
+    assert peak_line(footing(), 7100, tried=True)[0].endswith("in a step")
+
+
+def test_a_step_that_does_not_fit_is_said_instead_of_tried(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(Footing, "there", STARTED + 2_000_000)
+    launch("plan", tmp_path, {"data.batch_size": 256})
+    printed = capsys.readouterr().out
+    assert re.search(r"time\s+not measured: a training step on 256 examples does not fit: it keeps [\d.]+ MB", printed)
+    assert re.search(r"activations\s+[\d.]+ MB in a step of 256 examples", printed)
+    assert re.search(r"peak memory\s+at least 6\d\d MB of 602 MB: .* in a step; it does not fit", printed)
