@@ -11,7 +11,8 @@ from tests.runs import launch
 )
 def test_an_absent_field(tmp_path, monkeypatch, capsys, objective):
     monkeypatch.setattr(Collection, "draw", lambda *a, **o: pytest.fail("sampled before it was refused"))
-    given = {"class_path": objective, "init_args": {"field_weights": {"tpyes": 2.0}}}
+    more = {"temperature": 1.0} if objective.endswith("RWR") else {}
+    given = {"class_path": objective, "init_args": {"field_weights": {"tpyes": 2.0}, **more}}
     with pytest.raises(SystemExit) as leave:
         launch("fit", tmp_path, {"model.objective": given})
     said = capsys.readouterr().err
