@@ -46,5 +46,8 @@ def check_sums(folder: Path, remedy: str = REMEDY) -> None:
 
 def sha256(file: Path) -> str:
     """The checksum of a file, in hexadecimal digits."""
+    hasher = hashlib.sha256()
     with open(file, "rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+        while block := opened.read(1 << 20):
+            hasher.update(block)
+    return hasher.hexdigest()

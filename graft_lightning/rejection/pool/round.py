@@ -160,9 +160,9 @@ class Round(Reading):
         values = [torch.full((len(part.rows),), torch.nan) for part in self.parts]
         known = [torch.zeros(len(part.rows), dtype=torch.bool) for part in self.parts]
         for shard in shards:
-            told, mask = scores.told(shard, "reward")
+            told, given = scores.told(shard, "reward")
             values[shard.part][shard.start : shard.stop] = told
-            known[shard.part][shard.start : shard.stop] = torch.from_numpy(mask)
+            known[shard.part][shard.start : shard.stop] = torch.from_numpy(given)
         found, mask = torch.full((len(self),), torch.nan), torch.zeros(len(self), dtype=torch.bool)
         for number in range(len(self.parts)):
             here = np.flatnonzero(self._part == number)
