@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-faults check format bench bench-gpu full-size reproduce reproduce-inverse-noise \
-	reproduce-molecules reproduce-qm7 reproduce-layouts reproduce-rico tensorboard clean
+	reproduce-molecules reproduce-qm7 reproduce-layouts reproduce-rico tables tensorboard clean
 
 PYTHON ?= $(shell python3.11 -V >/dev/null 2>&1 && echo python3.11 || echo python3)
 PY := .venv/bin/python
@@ -78,6 +78,9 @@ reproduce-rico: $(READY) ## The same on real screens, Rico of RICO=FILE (its tex
 	@test -e $(RICO_WEIGHTS) || OMP_NUM_THREADS=1 $(PY) -m graft_lightning fit \
 		--config experiments/layouts/rico_pretrain.yaml --config experiments/layouts/rico_cpu.yaml
 	$(PY) -m graft_lightning sweep experiments/layouts/reproduce_rico.yaml
+
+tables: $(READY) ## Write the tables of the READMEs anew, from the committed reports of the comparisons
+	$(PY) -m tests.printed
 
 tensorboard: $(READY) ## Dashboards of everything under runs/
 	.venv/bin/tensorboard --logdir runs

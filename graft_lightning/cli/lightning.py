@@ -165,7 +165,13 @@ class GraftCLI(LightningCLI):
         parser.add_lightning_class_args(KeepBest, "best")
 
     def before_instantiate_classes(self) -> None:
-        """Chooses the folder of the run, before a logger opens it."""
+        """Holds settings against their ranges, and chooses the folder of the run before a logger opens it.
+
+        Raises:
+            SettingsError: naming the key, its value, and what would be right.
+        """
+        settings = nested(self.config[self.subcommand] if self.subcommand else self.config)
+        refuse_out_of_range(settings, {"collect": Collect, "evaluate": Evaluate, "best": KeepBest})
         if self.subcommand is None:
             return
         config = expand_home(self.config[self.subcommand])
@@ -185,7 +191,6 @@ class GraftCLI(LightningCLI):
             SettingsError: with the constructor's own message.
         """
         settings = nested(self.config[self.subcommand] if self.subcommand else self.config)
-        refuse_out_of_range(settings, {"collect": Collect, "evaluate": Evaluate, "best": KeepBest})
         address = settings.get("ckpt_path")
         if address:
             refuse_address(str(address))

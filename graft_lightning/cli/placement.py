@@ -244,7 +244,7 @@ def _settings(config: Mapping[str, Any], trained_only: bool) -> dict[str, Any]:
 def _processes(trainer: Mapping[str, Any]) -> int:
     """How many a trainer's settings name; 1 where they leave it to the machine."""
     devices, nodes = trainer.get("devices"), trainer.get("num_nodes")
-    count = len(devices) if isinstance(devices, list) else int(devices) if str(devices).isdigit() else 1
+    count = len(devices) if isinstance(devices, list) else int(str(devices)) if str(devices).isdigit() else 1
     return max(1, count) * (nodes if isinstance(nodes, int) else 1)
 
 

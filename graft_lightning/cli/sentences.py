@@ -45,7 +45,7 @@ def sentence(message: str, sources: Sequence[Any] = ()) -> str:
         name = absent[1] or absent[2]
         where = [p for source in sources for p in _lacking(name, source, keys[-1] if keys else "")]
         return f"{where[0] if where else f'{key}.{name}'.strip('.')} is not set; it has no default"
-    for last, shown in ((keys[-1] if keys else "", value), ("class_path", CLASS.search(what))):
+    for last, shown in (("class_path", CLASS.search(what)), (keys[-1] if keys else "", value)):
         for source in sources if last and shown else ():
             if path := path_of(last, str(shown[1]) if shown else "", source):
                 return f"{path}: {what}"
@@ -53,14 +53,15 @@ def sentence(message: str, sources: Sequence[Any] = ()) -> str:
 
 
 def _lacking(name: str, settings: Any, above: str, path: str = "") -> Iterator[str]:
-    """Paths of an argument that is left out, below a key of this name."""
+    """Paths of an argument that is left empty, or that is left out below a key of this name."""
     if isinstance(settings, list):
         for place, item in enumerate(settings):
             yield from _lacking(name, item, above, f"{path}[{place}]")
     elif isinstance(settings, dict):
         here = re.sub(r"\[\d+\]$", "", path).rpartition(".")[2]
-        own = "class_path" in settings and here == above.rpartition(".")[2]
-        if own and name not in (settings.get("init_args") or {}):
+        given = settings.get("init_args") or {}
+        empty = "class_path" in settings and name in given and given[name] is None
+        if empty or ("class_path" in settings and name not in given and here == above.rpartition(".")[2]):
             yield f"{path}.{name}"
         for key, item in settings.items():
             yield from _lacking(name, item, above, path if key == "init_args" else f"{path}.{key}".strip("."))

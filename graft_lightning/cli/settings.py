@@ -33,6 +33,8 @@ AT_LEAST = {
 
 OTHERS = ("torch.", "lightning.", "torchmetrics.")
 """Packages whose numbers must be finite, whatever else they accept."""
+COUNTING = "torch.optim."
+"""A package whose integers are steps and epochs: none is negative unless its default is."""
 
 
 def refuse_out_of_range(settings: Mapping[str, Any], kinds: Mapping[str, Any]) -> None:
@@ -99,6 +101,13 @@ def _of(kind: Any, settings: Mapping[str, Any], path: str) -> Iterator[tuple[str
         if ours or declared or module.startswith(OTHERS):
             for at, number, right in violations(annotation, default, value, ours):
                 yield f"{path}.{name}{at}", number, right
+        if (
+            module.startswith(COUNTING)
+            and type(value) is int
+            and value < 0
+            and not (type(default) is int and default < 0)
+        ):
+            yield f"{path}.{name}", value, "it must be at least 0"
         yield from _within(annotation, value, f"{path}.{name}")
 
 
