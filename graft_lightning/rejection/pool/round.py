@@ -138,9 +138,9 @@ class Round(Reading):
         if not known.all():
             missing = self.missing_rewards(name)
             raise PoolError(
-                f"{self.path}: reward {name!r} lacks {len(missing)} of {len(self.shards)} shards; {int((~known).sum())} "
-                f"of {len(self)} trajectories have no score. `rescore` gives them one, or a person (`pool --export`, "
-                "`--verdicts`); or ask for those that have one: fewer draws or conditions"
+                f"{self.path}: reward {name!r} lacks {len(missing)} of {len(self.shards)} shards; "
+                f"{int((~known).sum())} of {len(self)} trajectories have no score. `rescore` gives them one, or a "
+                "person (`pool --export`, `--verdicts`); or ask for those that have one: fewer draws or conditions"
             )
         return values.reshape(-1, self.draws)
 
