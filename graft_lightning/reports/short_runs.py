@@ -24,7 +24,7 @@ from graft_lightning.modules.graft import PGraft
 from graft_lightning.modules.trained_weights import trained
 from graft_lightning.processes.weightings import Weighting
 from graft_lightning.rejection.acceptance import Acceptance, Always
-from graft_lightning.rejection.objectives import PoolObjective, UnselectedBaseline
+from graft_lightning.rejection.objectives import UnselectedBaseline, WeighedObjective
 from graft_lightning.rejection.reward import score
 from graft_lightning.statistics import Interval, interval
 from graft_lightning.types import SettingsError, concatenate, on_device
@@ -171,7 +171,7 @@ class ShortRuns:
         # unselected samples of conditions without signal are as good a placebo as any
         drop, self.data.drop_without_signal = self.data.drop_without_signal, not isinstance(acceptance, Always)
         try:
-            self.data.use(self._round, self.reward, module.training_state, module.pool_objective)
+            self.data.use(self._round, self.reward, module.training_state, module.pool_objective, module.policy_steps())
         finally:
             self.data.drop_without_signal = drop
         self._load(self._start)
@@ -199,7 +199,7 @@ class ShortRuns:
                 points += [self._point(setting, step + 1, decay, averaged.get(decay)) for decay in averages]
         return points
 
-    def _objective(self, setting: Setting) -> PoolObjective | None:
+    def _objective(self, setting: Setting) -> WeighedObjective | None:
         if setting.baseline == OWN:
             return self.module.pool_objective
         plain = self.module.objective
