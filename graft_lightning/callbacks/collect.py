@@ -3,7 +3,7 @@
 import logging
 import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -235,7 +235,7 @@ class Collect(L.Callback):
         Returns:
             The round, and the number of trajectories that all processes have drawn.
         """
-        before = _scored(data.pool, index) if trainer.is_global_zero else {}
+        before = _scored(data.pool, index, self.rewards) if trainer.is_global_zero else {}
         # Outside of what one process does alone: sharded weights are gathered by all.
         model = "reference" if index == 0 else digest(p for p in module.network.parameters() if p.requires_grad)
         filled = self.collection(module, data).fill(
@@ -250,7 +250,7 @@ class Collect(L.Callback):
         self.drawn += filled.drawn
         drawn = int(sum_of_all(filled.drawn))
         if trainer.is_global_zero:
-            after = _scored(data.pool, index)
+            after = _scored(data.pool, index, self.rewards)
             scored = [name for name in self.rewards if before.get(name) != after.get(name)]
             if drawn or scored:
                 record = {
@@ -286,12 +286,12 @@ def stored_rewards(pool: str) -> list[str]:
     return sorted(folder.parent.name for folder in Path(pool).glob("rewards/[!.]*/manifest.json"))
 
 
-def _scored(pool: str, index: int) -> dict[str, int]:
-    """How many trajectories of a round each reward has scored; nothing where there is no such round."""
+def _scored(pool: str, index: int, names: Iterable[str]) -> dict[str, int]:
+    """How many trajectories of a round these rewards have scored; nothing where there is no such round, or reward."""
     try:
-        opened = TrajectoryPool.open(pool, verify=False)
-        rounds = [one for one in opened.rounds() if one.index == index]
-        return {name: int(one.scored(name)[0].sum()) for one in rounds for name in opened.reward_fingerprints()}
+        opened = TrajectoryPool.open(pool, verify=None)  # the filling looks at every file
+        rounds, known = [one for one in opened.rounds() if one.index == index], opened.reward_fingerprints()
+        return {name: int(one.scored(name)[0].sum()) for one in rounds for name in names if name in known}
     except (FileNotFoundError, PoolError):
         return {}
 

@@ -15,7 +15,7 @@ import yaml
 
 from graft_lightning.durable import write_text
 from graft_lightning.identity import content, differences, digest_of
-from graft_lightning.runs import ALARMS, CONFIG, DONE, EVALUATIONS, append_record, done, read_records
+from graft_lightning.runs import ALARMS, CONFIG, DONE, EVALUATIONS, append_record, done, read_json, read_records
 from graft_lightning.statistics import over_conditions
 
 FORMAT = "graft_lightning cell record 1"
@@ -156,7 +156,7 @@ def _tables(folder: Path) -> Iterator[tuple[str, Any]]:
         parts = file.relative_to(folder).parts
         if file.name in (DONE, "cell.json") or HEAVY_FOLDERS & set(parts) or file.stat().st_size > LARGEST:
             continue
-        yield "/".join(parts), json.loads(file.read_text(encoding="utf-8"))
+        yield "/".join(parts), read_json(file)
 
 
 def _plain(value: Any, digits: int = 17) -> Any:

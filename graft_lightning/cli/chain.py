@@ -26,7 +26,7 @@ from graft_lightning.cli.cell_lock import CellLock, Held
 from graft_lightning.cli.cell_record import changes, finished, read_record, write_record
 from graft_lightning.durable import write_text
 from graft_lightning.identity import digest_of
-from graft_lightning.runs import LOG, done, newest_checkpoint
+from graft_lightning.runs import LOG, done, newest_checkpoint, read_json
 
 RECIPE = "cell.json"
 """What a cell's process is to do: chain, cell and identity."""
@@ -343,7 +343,7 @@ def read_recipe(folder: Path) -> tuple[CellChain, Cell, dict[str, Any]]:
     file = folder / RECIPE
     if not file.is_file():
         raise FileNotFoundError(f"{file} is absent; a sweep writes it into the folder of a cell")
-    recipe = json.loads(file.read_text(encoding="utf-8"))
+    recipe = read_json(file)
     cell, own = Cell(**recipe["cell"]), recipe["chain"]
     records = Path(own["records"]) if own["records"] else None
     chain = CellChain(own["name"], own["seed"], [cell], Path(own["folder"]), own["threads"], records)

@@ -73,14 +73,15 @@ class DenoisingModule(SampledModule):
         """What evaluation samples from."""
 
     def setup(self, stage: str) -> None:
-        """Tries optimiser and schedule on two parameters: what they refuse is told before anything is sampled.
+        """Tries objective, optimiser and schedule: what they refuse is told before anything is sampled.
 
         Raises:
-            SettingsError: with what they say.
+            SettingsError: with what they say; of weights of fields that the reference does not have.
         """
         super().setup(stage)
         if stage != "fit":
             return
+        self.objective.check(self.reference.process)
         name = "model.optimizer"
         try:
             optimizer = self.optimizer([nn.Parameter(torch.zeros(2, 2)), nn.Parameter(torch.zeros(2))])

@@ -16,7 +16,8 @@ from graft_lightning.processes.noise import Noise
 from graft_lightning.processes.paths import LossSettings, Noised
 from graft_lightning.processes.process import Process
 from graft_lightning.processes.weightings import Weighting
-from graft_lightning.types import State, StateLike, as_state, bare
+from graft_lightning.ranges import NonNegative
+from graft_lightning.types import SettingsError, State, StateLike, as_state, bare
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class Objective:
     def __init__(
         self,
         weighting: Weighting | None = None,
-        field_weights: Mapping[str, float] | None = None,
+        field_weights: Mapping[str, NonNegative] | None = None,
         categorical_target: Literal["c_0", "c_s"] = "c_0",
     ) -> None:
         self.weighting = weighting
@@ -126,10 +127,12 @@ class Objective:
         """Refuses weights of fields that are not there.
 
         Raises:
-            ValueError: naming them, and those that are.
+            SettingsError: naming them, and those that are.
         """
         if unknown := self.field_weights.keys() - process.paths.keys():
-            raise ValueError(f"field_weights names {sorted(unknown)}; the fields are {sorted(process.paths)}")
+            raise SettingsError(
+                f"model.objective.field_weights names {sorted(unknown)}; the fields are {sorted(process.paths)}"
+            )
 
     def of(self, raw: State, seen: Noisy, denoiser: Denoiser, process: Process) -> Tensor:
         """The loss of an answer to what was seen, ``(batch,)``.

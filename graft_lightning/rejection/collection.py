@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from tensordict import TensorDict
 
@@ -198,7 +199,7 @@ class Collection:
         step = batch_size or self.batch_size
         # A part that was begun with more kept levels than are asked for now is finished with all of them.
         kept = opened.parts[part].kept_levels if levels is None else levels
-        texts, draws = opened.parts[part].rows.pairs(start, stop)
+        texts, draws = opened.parts[part].rows.pairs(np.arange(start, stop))
         cuts = range(0, stop - start, step)
         parts = [
             self._batch(

@@ -17,6 +17,8 @@ Layer = dict[str, Any]
 PROMPTS = ["a red cube on a blue table"]
 HELD_OUT = ["two dogs"]
 STEPS = 4
+LAST = {"on": False}
+"""Of `best`: one step from random weights beats nothing, and an export of the base would prove nothing."""
 DDIM, EULER, INTERLEAVED = (
     f"graft_lightning.processes.{name}" for name in ("samplers.DDIM", "samplers.Euler", "interleaved.Interleaved")
 )
@@ -118,6 +120,7 @@ def _pipeline_layer(setting: Setting, name: str, dtype: str, side: int | None) -
         "data": {"init_args": data},
         "collect": {"reward": judge, "draws": 2, "keep": [0.25], "batch_size": 1},
         "evaluate": {"rewards": [judge], "baseline": False},
+        "best": LAST,
         # one step shall have an effect beyond the rounding of bfloat16, or its proof could not see it
         "model": {"init_args": {"reference": {"init_args": reference}, "optimizer": {"init_args": {"lr": 0.01}}}},
         "trainer": _trainer(
@@ -169,8 +172,9 @@ def images(setting: Setting) -> list[Step]:
     shared = {**_stream(1), "eval_draws": 2, "predict_draws": 1}
     flow = {"weights": str(setting.folder / "flow"), "network": network, "sampler": sampler}
     evaluate = {"metrics": [distance], "measures": []}
-    once = {"trainer": _trainer(setting, accumulate_grad_batches=1)}
+    once = {"trainer": _trainer(setting, accumulate_grad_batches=1), "best": LAST}
     training = {
+        "best": LAST,
         "trainer": _trainer(setting, "flow_run", accumulate_grad_batches=1),
         "data": {"init_args": {"examples": examples, **shared}},
         "evaluate": evaluate,
@@ -218,8 +222,9 @@ def molecules(setting: Setting) -> list[Step]:
     reference = {"weights": str(setting.folder / "egnn" / "reference.safetensors"), **size, "sampler": sampler}
     trained = {**reference, "weights": str(setting.folder / "trained.safetensors")}
     metrics = [{"class_path": "graft_lightning.domains.molecules.metrics.Validity"}]
-    once = {"trainer": _trainer(setting)}
+    once = {"trainer": _trainer(setting), "best": LAST}
     training = {
+        "best": LAST,
         "trainer": _trainer(setting, "training_run"),
         "data": {"init_args": {"examples": examples, **shared}},
         "evaluate": {"metrics": metrics},

@@ -14,7 +14,7 @@ from graft_lightning.processes.samplers import DDIM
 from graft_lightning.rejection.collection import Collection
 from graft_lightning.rejection.pool import PoolMismatch, TrajectoryPool
 from graft_lightning.rejection.reference import open_views
-from graft_lightning.rejection.reward import Reward
+from graft_lightning.rejection.reward import Reward, RewardError
 from graft_lightning.rejection.rewards import FunctionReward, Lexicographic, WeightedSum
 from graft_lightning.rejection.rewards.function import CallableReward
 from graft_lightning.rejection.scoring import rescore
@@ -230,7 +230,7 @@ class Crashes(Reward):
 
 
 def test_a_reward_that_crashed_does_not_own_its_name(setup):
-    with pytest.raises(RuntimeError, match="no such model"):
+    with pytest.raises(SettingsError, match="Crashes failed for 2 samples: RuntimeError: no such model"):
         setup.fill(Crashes())
     assert TrajectoryPool.open(setup.folder).reward_fingerprints() == {}
     assert setup.fill(Crashes(works=True)).drawn == 2 * DRAWS
@@ -238,7 +238,7 @@ def test_a_reward_that_crashed_does_not_own_its_name(setup):
 
 def test_nor_does_one_that_crashed_after_its_trial(setup, monkeypatch):
     monkeypatch.setattr("graft_lightning.rejection.scoring.try_rewards", lambda *arguments: None)
-    with pytest.raises(RuntimeError, match="no such model"):
+    with pytest.raises(RewardError, match="Crashes failed for 4 samples: RuntimeError: no such model"):
         setup.fill(Crashes())
     assert list(TrajectoryPool.open(setup.folder).reward_fingerprints()) == ["Crashes"]
     assert setup.fill(Crashes(works=True)).drawn == 0

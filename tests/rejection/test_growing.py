@@ -16,6 +16,7 @@ from graft_lightning.rejection.acceptance import TopK
 from graft_lightning.rejection.collection import Collection
 from graft_lightning.rejection.pool import DamagedShard, NotAPool, PoolError, PoolMismatch, Round, TrajectoryPool
 from graft_lightning.rejection.pool.manifest import FILE
+from graft_lightning.rejection.pool.shard import write_shard
 from graft_lightning.rejection.ranks import Ranks
 from graft_lightning.rejection.reference import open_views
 from graft_lightning.rejection.selection import select
@@ -296,22 +297,24 @@ def test_a_whole_round_or_part_of_another_pool_is_refused(pools, name):
         TrajectoryPool.open(own, verify=False)
 
 
-def test_a_seed_that_does_not_follow_from_the_run_is_found(pools, monkeypatch):
-    """Also in a shard that is right in all else."""
+@pytest.mark.parametrize("together", [1, 5, 8, 1 << 16])
+@pytest.mark.parametrize(("part", "number", "where"), [(0, 0, "draw 2 of 'a'"), (1, 1, "draw 6 of 'b'")])
+def test_a_seed_that_does_not_follow_from_the_run_is_found(pools, monkeypatch, together, part, number, where):
+    """Also in a shard that is right in all else, however many are looked at together, and beside one that is absent."""
     own, _ = pools
-    with monkeypatch.context() as patch:
-        patch.setattr("graft_lightning.rejection.pool.writing.trajectories", lambda part, shard, data, seeds: None)
-        opened = TrajectoryPool.open(own).round(0)
-        shard, part = opened.shards[0], opened.parts[0]
-        fields = part.files.gather(np.arange(4), list(part.files.layout()))
-        fields["seed"][2] += 1
-        from graft_lightning.rejection.pool.shard import write_shard
-
-        write_shard(part.files.path(shard), shard, fields, of=part.identity)
-    with pytest.raises(
-        DamagedShard, match=r"000000.*the seed of draw 2 of 'a' is \d+, and that of run seed 7, round 0"
-    ):
+    opened = TrajectoryPool.open(own).round(0)
+    held = opened.parts[part]
+    shard = held.shards[number]
+    fields = held.files.gather(shard.rows, list(held.files.layout()))
+    fields["seed"][2] += 1
+    write_shard(held.files.path(shard), shard, fields, of=held.identity)
+    held.files.path(held.shards[1 - number]).unlink()
+    monkeypatch.setattr("graft_lightning.rejection.pool.part.ROWS", together)
+    message = rf"{shard.filename} is damaged: the seed of {where} is \d+, and that of run seed 7, round 0 is \d+"
+    with pytest.raises(DamagedShard, match=message):
         TrajectoryPool.open(own, verify=False)
+    held.files.path(shard).unlink()
+    assert TrajectoryPool.open(own, verify=False).statistics()["missing"] == 8
 
 
 def manifests(pool: Path) -> list[Path]:

@@ -1,12 +1,13 @@
 import json
 import math
+from pathlib import Path
 
 import pytest
 
 from graft_lightning.reports.ceiling import ALL, ceilings
 
 
-def collected(folder, seed, acceptance, accepted, reward="Ink", drawn=0, **settings):
+def collected(folder, seed, acceptance, accepted, reward="Ink", drawn=0, pool=None, **settings):
     folder.mkdir(parents=True)
     record = {
         "seed": seed,
@@ -16,7 +17,61 @@ def collected(folder, seed, acceptance, accepted, reward="Ink", drawn=0, **setti
         "newly_drawn": drawn,
         "rewards": {"Ink": {"all": 0.1 * seed, "accepted": accepted}, "Judge": {"all": 0.5, "accepted": 0.6}},
     }
+    if pool is not None:
+        record |= {"pool": str(pool), "conditions": 8, "draws": 4}
+        record["rewards"]["Ink"]["all"] = accepted - 0.2
     (folder / "collected.json").write_text(json.dumps(record))
+
+
+def test_two_pools_of_one_seed_have_rows_of_their_own(tmp_path, monkeypatch):
+    """As of a stochastic sampler and of a deterministic one, which are other distributions: neither is the other."""
+    monkeypatch.chdir(tmp_path)
+    for seed in (0, 1):
+        chain = Path("runs") / f"seed-{seed}"
+        collected(chain / "graft", seed, "TopK", 0.4 + 0.1 * seed, pool=chain / "pool", k=8)
+        collected(chain / "pgraft", seed, "TopK", 0.4 + 0.1 * seed, pool=chain / "pool", k=8)
+        collected(chain / "ode/graft", seed, "TopK", 0.7 + 0.1 * seed, pool=chain / "ode/pool", k=8)
+        collected(chain / "shared", seed, "TopK", 0.9, pool=tmp_path / "shared", k=8)
+    found, drawn = ceilings([Path("runs")], "seed-")
+    assert drawn == 5 * 32
+    means = {row.removeprefix("one_round_ceiling: "): figures["Ink"]["mean"] for row, figures in found.items()}
+    rule, of_all = "TopK(k=8) of Ink", "all samples"
+    assert means == pytest.approx(
+        {
+            f"{of_all}, in pool": 0.25,
+            f"{rule}, in pool": 0.45,
+            f"{of_all}, in ode/pool": 0.55,
+            f"{rule}, in ode/pool": 0.75,
+            f"{of_all}, in {tmp_path}/shared": 0.7,
+            f"{rule}, in {tmp_path}/shared": 0.9,
+        }
+    )
+    assert found[f"one_round_ceiling: {rule}, in ode/pool"]["Ink"]["n"] == 2
+
+
+def test_runs_that_read_more_and_less_of_one_pool_are_told_apart(tmp_path):
+    """The best of the first two draws and the best of all four are two rules of one name."""
+    for draws, accepted in ((2, 0.5), (4, 0.8)):
+        run = tmp_path / f"m-{draws}"
+        collected(run, 0, "TopK", accepted, pool=tmp_path / "pool")
+        record = json.loads((run / "collected.json").read_text()) | {"draws": draws}
+        (run / "collected.json").write_text(json.dumps(record))
+    found, drawn = ceilings([tmp_path])
+    rule = "one_round_ceiling: TopK of Ink"
+    assert [found[f"{rule}, {draws} draws"]["Ink"]["mean"] for draws in (2, 4)] == [0.5, 0.8]
+    assert drawn == 32
+
+
+def test_one_pool_a_seed_needs_no_name(tmp_path):
+    for seed in (0, 1):
+        collected(tmp_path / f"a-{seed}", seed, "TopK", 0.4 + 0.2 * seed, pool=tmp_path / f"pool-{seed}")
+    record = json.loads((tmp_path / "a-1/collected.json").read_text())
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b/collected.json").write_text(json.dumps(record))
+    found, drawn = ceilings([tmp_path])
+    assert list(found) == [ALL, "one_round_ceiling: TopK of Ink"]
+    assert found["one_round_ceiling: TopK of Ink"]["Ink"]["mean"] == pytest.approx(0.5)
+    assert drawn == 2 * 32
 
 
 def test_runs_of_one_seed_count_once_and_intervals_are_over_seeds(tmp_path):

@@ -17,9 +17,12 @@ from torch.utils.data import Dataset
 from graft_lightning.domains.base.counts import histogram
 from graft_lightning.domains.base.elements import MASK, Elements
 from graft_lightning.durable import replacing
+from graft_lightning.tensors import whole
+from graft_lightning.types import SettingsError
 
 MANIFEST = "manifest.json"
 OFFSETS = "offsets"
+REMEDY = "delete the folder to make it again"
 
 Indices = Sequence[int] | np.ndarray | Tensor | slice
 Set = TypeVar("Set", bound="RaggedSet")
@@ -41,15 +44,16 @@ class RaggedSet(Dataset[Any]):
         manifest: what it was made from, and what was left out.
 
     Raises:
-        ValueError: if the arrays do not belong together; names the folder.
+        DamagedFile: if a file cannot be read; names it.
+        SettingsError: if the arrays do not belong together; names the file.
     """
 
     elements: ClassVar[Elements]
 
     def __init__(self, folder: Path | str, indices: np.ndarray | None = None) -> None:
         self.folder = Path(folder).expanduser()
-        self.manifest = json.loads((self.folder / MANIFEST).read_text(encoding="utf-8"))
-        self._offsets = np.load(self.folder / f"{OFFSETS}.npy")
+        self.manifest = whole(lambda file: json.loads(file.read_text(encoding="utf-8")), self.folder / MANIFEST, REMEDY)
+        self._offsets = whole(np.load, self.folder / f"{OFFSETS}.npy", REMEDY)
         self.arrays = {name: self._mapped(name) for name in self.elements.fields}
         self.indices = np.arange(len(self._offsets) - 1) if indices is None else np.asarray(indices, dtype=np.int64)
         self.counts = np.diff(self._offsets)[self.indices]
@@ -64,9 +68,7 @@ class RaggedSet(Dataset[Any]):
                 return array
         except ValueError as error:  # truncated
             found = str(error)
-        raise ValueError(
-            f"{path}: {found}, in place of {expected[0]} {expected[1]}; delete the folder to make it again"
-        )
+        raise SettingsError(f"{path}: {found}, in place of {expected[0]} {expected[1]}; {REMEDY}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.folder, self.indices)  # another process maps the files itself

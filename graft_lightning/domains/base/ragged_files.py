@@ -14,7 +14,8 @@ from typing import IO, Any
 import numpy as np
 
 from graft_lightning.domains.base.elements import Elements, Field
-from graft_lightning.domains.base.ragged import MANIFEST, OFFSETS
+from graft_lightning.domains.base.ragged import MANIFEST, OFFSETS, REMEDY
+from graft_lightning.domains.base.sums import check_sums, write_sums
 from graft_lightning.durable import sync_folder
 from graft_lightning.identity import digest_of
 
@@ -38,6 +39,7 @@ def stored(cache: Path, name: str, description: Mapping[str, object], elements: 
         make: yields the samples.
 
     Raises:
+        DamagedFile: if a file of a set that is there is not as it was written; names it.
         ValueError: if nothing is left, or a sample does not fit ``elements``.
     """
     folder = cache / f"{name}-{digest_of(description)}"
@@ -46,6 +48,8 @@ def stored(cache: Path, name: str, description: Mapping[str, object], elements: 
         with _lock(cache / f"{folder.name}.lock"):
             if not folder.exists():
                 _write(folder, description, elements, make)
+                return folder
+    check_sums(folder, REMEDY)
     return folder
 
 
@@ -80,6 +84,7 @@ def _write(folder: Path, description: Mapping[str, object], elements: Elements, 
         np.save(temporary / f"{OFFSETS}.npy", np.array(offsets, dtype=np.int64))
         manifest = {**description, f"{elements.sample}s": len(offsets) - 1, "left_out": dict(left_out)}
         (temporary / MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
+        write_sums(temporary)
         for path in temporary.iterdir():
             with path.open("rb") as handle:
                 os.fsync(handle.fileno())

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from graft_lightning.domains.base import UnconditionalFlow
 from graft_lightning.domains.base.loading import loaded
+from graft_lightning.domains.base.pretrained import loaded_network
+from graft_lightning.domains.base.sums import check_sums, write_sums
 from graft_lightning.domains.images.architectures import Architecture, Config
 from graft_lightning.durable import sync_file, sync_folder, write_text
 from graft_lightning.processes.process import Shape
@@ -114,7 +116,9 @@ class ImageFlow(UnconditionalFlow):
             return network
         if self.network:
             self._compare(self._stored())
-        return loaded(kind.from_pretrained, self._source(), _WHAT, subfolder=self.subfolder, low_cpu_mem_usage=False)
+        part = self.subfolder or ""
+        check_sums(self.weights_file / part)
+        return loaded_network(kind.from_pretrained, self._source(), _WHAT, part, low_cpu_mem_usage=False)
 
     def _kind(self) -> Any:
         """The network's class.
@@ -157,6 +161,7 @@ class ImageFlow(UnconditionalFlow):
         shutil.rmtree(partial, ignore_errors=True)
         network.save_pretrained(partial)  # type: ignore[operator]
         write_text(partial / PROVENANCE, json.dumps(provenance, indent=1) + "\n")
+        write_sums(partial)
         if target.is_dir() and not any(target.iterdir()):
             target.rmdir()
         elif target.exists():

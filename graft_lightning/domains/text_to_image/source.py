@@ -1,24 +1,30 @@
 """Where the parts of a pipeline come from: a folder, an id on the Hugging Face hub, or a single file."""
 
+import importlib
 import json
 import re
 import tempfile
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from graft_lightning.domains.base.loading import ModelUnavailableError, loaded
+from graft_lightning.domains.base.pretrained import loaded_network, refuse_not_whole
 from graft_lightning.domains.base.weights import stored_elements
 from graft_lightning.domains.text_to_image.architectures import ARCHITECTURES, Config
 from graft_lightning.identity import file_digest, text_digest
+from graft_lightning.tensors import whole
 from graft_lightning.types import SettingsError
 
 FILES = (".safetensors",)
 _WEIGHTS = re.compile(r"[a-zA-Z_]+(?:\.(\w+))?(?:-\d+-of-\d+)?(?:\.(\w+))?\.(?:safetensors|bin)")
 """File names of weights, the variant before or after the number of a shard."""
 _WHAT = "reference, setting `model`"
+LIBRARIES = ("diffusers", "transformers")
+"""Whose networks a pipeline is made of."""
 _CONFIGS = {"": "model_index.json", "scheduler": "scheduler_config.json"}
 
 
@@ -88,33 +94,56 @@ class Source:
 
         kind = getattr(diffusers, class_name)
         if not self.is_file:
-            options |= {"subfolder": part, "variant": self.variant_of(part), "output_loading_info": True}
-            network, report = self._loaded(kind.from_pretrained, **options)
-            if missing := sorted(report["missing_keys"]):
-                raise ModelUnavailableError(
-                    f"{_WHAT}: {self.model!r} has no weights for {missing[0]} and {len(missing) - 1} more of {part}"
-                )
-            return network
+            return self._network(kind, part, **options)
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / part).mkdir()
             (Path(folder) / part / "config.json").write_text(json.dumps(self.config(part)))
-            return self._loaded(kind.from_single_file, config=folder, subfolder=part, local_files_only=True, **options)
+            options |= {"config": folder, "subfolder": part, "local_files_only": True}
+            network = self._loaded(kind.from_single_file, **options)
+        refuse_not_whole(network, f"{_WHAT}: {self.model}")
+        return network
 
     def load_pipeline(self, class_name: str, absent: list[str], **options: Any) -> Any:
-        """A pipeline of diffusers without the parts ``absent``, which are not even fetched."""
+        """A pipeline of diffusers without the parts ``absent``, which are not even fetched.
+
+        Raises:
+            ModelUnavailableError: if it cannot be had, or a network of it lacks weights; says what to do.
+        """
         import diffusers
 
         kind = getattr(diffusers, class_name)
         options = dict.fromkeys(absent) | options
         if self.is_file:
             pipeline = self._loaded(kind.from_single_file, config=self._description(), **options)
-            for part in pipeline.components.values():
-                if isinstance(part, nn.Module):
+            for name, part in pipeline.components.items():
+                if isinstance(part, nn.Module) and name not in options:
                     part.eval()  # diffusers leaves the T5 of a single file in training mode, with its dropout
+                    refuse_not_whole(part, f"{_WHAT}: {self.model}, {name}")
             return pipeline
+        options |= self._networks(options)
         parts = [name for name, made in self.index().items() if isinstance(made, list) and made != [None, None]]
         found = {self.variant_of(part) for part in parts if part not in options}
         return self._loaded(kind.from_pretrained, variant=self.variant if self.variant in found else None, **options)
+
+    def _networks(self, given: dict[str, Any]) -> dict[str, Any]:
+        """The networks of a pipeline that are not given, each loaded and checked by itself: a pipeline checks none."""
+        found = {}
+        for name, made in self.index().items():
+            if not isinstance(made, list) or made[0] not in LIBRARIES or name in given:
+                continue
+            kind = getattr(importlib.import_module(made[0]), made[1], None)
+            if isinstance(kind, type) and issubclass(kind, nn.Module):
+                found[name] = self._network(kind, name, torch_dtype=given.get("torch_dtype"))
+        return found
+
+    def _network(self, kind: Any, part: str, **options: Any) -> Any:
+        if kind.__module__.startswith("transformers") and "torch_dtype" in options:
+            options["dtype"] = options.pop("torch_dtype")
+        return self._asked(
+            lambda: loaded_network(
+                kind.from_pretrained, self.model, _WHAT, part, variant=self.variant_of(part), **options
+            )
+        )
 
     def variant_of(self, part: str) -> str | None:
         """The variant of a part's weights that is read; None for those without a name.
@@ -181,6 +210,9 @@ class Source:
         return self.described_by
 
     def _loaded(self, load: Any, **options: Any) -> Any:
+        return self._asked(lambda: loaded(load, self.model, _WHAT, **options))
+
+    def _asked(self, ask: Callable[[], Any]) -> Any:
         hint = ""
         if self.model.startswith("stabilityai/stable-diffusion-2"):
             hint = (
@@ -189,7 +221,7 @@ class Source:
         try:
             with warnings.catch_warnings():  # about names that diffusers itself, or every version so far, uses
                 warnings.filterwarnings("ignore", message=".*(torch_dtype|local_dir_use_symlinks).*")
-                return loaded(load, self.model, _WHAT, **options)
+                return ask()
         except ModelUnavailableError as error:
             raise ModelUnavailableError(f"{error}{hint}") from error
 
@@ -210,7 +242,7 @@ class Source:
 
 
 def _read(file: Path) -> Config:
-    return json.loads(file.read_text(encoding="utf-8"))
+    return whole(lambda path: json.loads(path.read_text(encoding="utf-8")), file)
 
 
 def _variants(folder: Path) -> set[str | None]:

@@ -42,20 +42,21 @@ class Beside:
         Raises:
             DamagedShard: if one of the two cannot be used; names it.
         """
-        path = self.path(shard)
-        header = read_header(path, shard) if path.exists() else None
-        return header if header and header.of == self._digest(shard) else None
+        try:
+            header = read_header(self.path(shard), shard)
+        except FileNotFoundError:
+            return None
+        return header if header.of == self._digest(shard) else None
 
     def known(self, shard: Shard) -> np.ndarray:
         """Which rows of a committed shard the file knows, bool ``(len(shard),)``."""
         return self._known(shard, self.header(shard))
 
-    def values(self, shard: Shard, name: str) -> Tensor:
-        """A field of all rows of a committed shard; NaN where it is not known."""
+    def told(self, shard: Shard, name: str) -> tuple[Tensor, np.ndarray]:
+        """A field of all rows of a committed shard, and which of them the file knows; NaN of a file that is void."""
         header = self.header(shard)
-        if header is None:
-            return torch.full((len(shard),), torch.nan)
-        return self._values(shard, header, name)
+        values = self._values(shard, header, name) if header else torch.full((len(shard),), torch.nan)
+        return values, self._known(shard, header)
 
     def write(self, shard: Shard, tensors: Mapping[str, Tensor], known: Tensor | None = None) -> None:
         """Commits what is known of a shard, beside what was known before of other rows.

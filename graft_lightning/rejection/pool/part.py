@@ -14,6 +14,9 @@ from graft_lightning.rejection.pool.rows import Rows
 from graft_lightning.rejection.pool.shard import Shard, damaged, part_name
 from graft_lightning.rejection.pool.shard_files import ShardFiles
 
+ROWS = 1 << 16
+"""Rows whose seeds are checked together, because of small shards one alone costs more than its rows."""
+
 
 class KeptLevel(NamedTuple):
     """The noise level of a kept state: t in the reference's native time, and log(alpha_t / sigma_t)."""
@@ -77,22 +80,28 @@ class Part:
             self.files.forget(shard)
         return absent
 
-    def check_seeds(self, shard: Shard) -> None:
-        """Holds the seeds in a committed shard against those that follow from run, round, condition and draw.
+    def check_seeds(self) -> None:
+        """Holds the seeds in all committed shards against those that follow from run, round, condition and draw.
 
         Raises:
             DamagedShard: names the file and the first trajectory that is another's.
         """
-        stored = self.files.gather(np.arange(shard.start, shard.stop), ["seed"])["seed"]
-        right = self.rows.seeds(self._origin.run_seed, self._origin.round_index, shard.start, shard.stop)
-        if not torch.equal(stored, right):
-            row = int((stored != right).nonzero()[0])
-            (text,), (draw,) = self.rows.pairs(shard.start + row, shard.start + row + 1)
-            raise damaged(
-                self.files.path(shard),
-                f"the seed of draw {draw} of {text!r} is {int(stored[row])}, and that of run seed "
-                f"{self._origin.run_seed}, round {self._origin.round_index} is {int(right[row])}",
-            )
+        absent = set(self.absent())
+        committed = [shard for shard in self.shards if shard not in absent]
+        together = max(1, ROWS // self.shard_size)
+        for first in range(0, len(committed), together):
+            shards = committed[first : first + together]
+            rows = np.concatenate([np.arange(shard.start, shard.stop) for shard in shards])
+            stored = self.files.gather(rows, ["seed"])["seed"]
+            right = self.rows.seeds(self._origin.run_seed, self._origin.round_index, rows)
+            if not torch.equal(stored, right):
+                at = int((stored != right).nonzero()[0])
+                (text,), (draw,) = self.rows.pairs(rows[at : at + 1])
+                raise damaged(
+                    self.files.path(self.shards[int(rows[at]) // self.shard_size]),
+                    f"the seed of draw {draw} of {text!r} is {int(stored[at])}, and that of run seed "
+                    f"{self._origin.run_seed}, round {self._origin.round_index} is {int(right[at])}",
+                )
 
 
 def parts_of(folder: Path, origin: Origin) -> list[Part]:

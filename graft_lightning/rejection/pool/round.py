@@ -48,7 +48,7 @@ class Round(Reading):
         part = self._part_of(shard)
         if path.exists():
             raise PoolError(f"{path} is already written; delete it to make it again")
-        seeds = part.rows.seeds(self._origin.run_seed, self.index, shard.start, shard.stop)
+        seeds = part.rows.seeds(self._origin.run_seed, self.index, shard.rows)
         tensors = trajectories(part, shard, data, seeds)
         fields = {name: Field(tensor.dtype, tuple(tensor.shape[1:]), 0) for name, tensor in tensors.items()}
         difference = self._difference(part, fields)
@@ -134,10 +134,11 @@ class Round(Reading):
         """
         if self.undrawn:
             raise PoolError(self._not_grown(int(np.flatnonzero(self._part < 0)[0])))
-        missing = self.missing_rewards(name)
-        if missing:
+        known, values = self.scored(name)
+        if not known.all():
+            missing = self.missing_rewards(name)
             raise PoolError(f"{self.path}: reward {name!r} lacks {len(missing)} of {len(self.shards)} shards")
-        return self._read_rewards(name, self.shards)[1].reshape(-1, self.draws)
+        return values.reshape(-1, self.draws)
 
     def scored(self, name: str) -> tuple[Tensor, Tensor]:
         """Which trajectories of the view have a score, and the scores, NaN without one; ``(len(self),)`` each."""
@@ -159,8 +160,9 @@ class Round(Reading):
         values = [torch.full((len(part.rows),), torch.nan) for part in self.parts]
         known = [torch.zeros(len(part.rows), dtype=torch.bool) for part in self.parts]
         for shard in shards:
-            values[shard.part][shard.start : shard.stop] = scores.values(shard, "reward")
-            known[shard.part][shard.start : shard.stop] = torch.from_numpy(scores.known(shard))
+            told, mask = scores.told(shard, "reward")
+            values[shard.part][shard.start : shard.stop] = told
+            known[shard.part][shard.start : shard.stop] = torch.from_numpy(mask)
         found, mask = torch.full((len(self),), torch.nan), torch.zeros(len(self), dtype=torch.bool)
         for number in range(len(self.parts)):
             here = np.flatnonzero(self._part == number)
@@ -210,7 +212,7 @@ class Round(Reading):
     def verify(self, path: Path, shard: Shard, checksum: bool) -> None:
         """Holds one of the `committed` files against its size, the layout of the round and, if asked, its checksum.
 
-        Trajectories must moreover have been made for this place, and have the seeds that follow from it.
+        Trajectories must moreover have been made for this place; `check_seeds` is about what they hold.
 
         Raises:
             DamagedShard: names the file.
@@ -218,8 +220,15 @@ class Round(Reading):
         if checksum:
             verify_shard(path, shard)
         if path == self.path / shard.filename:
-            part = self.parts[shard.part]
-            part.files.header(shard)
-            part.check_seeds(shard)
-        else:
+            self.parts[shard.part].files.header(shard)
+        elif not checksum:
             read_header(path, shard)
+
+    def check_seeds(self) -> None:
+        """Holds the seeds of all trajectories on disk, in this view or not, against those that follow from their place.
+
+        Raises:
+            DamagedShard: names the file and the first trajectory that is another's.
+        """
+        for part in self.parts:
+            part.check_seeds()

@@ -32,25 +32,24 @@ class Rows:
     def __init__(self, runs: Iterable[tuple[str, int, int]]) -> None:
         self.runs = [Run(text, first, stop) for text, first, stop in runs]
         self.starts = np.cumsum([0, *(run.stop - run.first for run in self.runs)])
+        self._firsts = np.array([run.first for run in self.runs], dtype=np.int64)
 
     def __len__(self) -> int:
         return int(self.starts[-1])
 
-    def places(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-        """Of rows ``start .. stop - 1`` the numbers of their runs and their draws."""
-        rows = np.arange(start, stop)
+    def places(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The numbers of the runs of some rows, and their draws."""
         numbers = np.searchsorted(self.starts, rows, side="right") - 1
-        firsts = np.array([run.first for run in self.runs], dtype=np.int64)
-        return numbers, rows - self.starts[numbers] + firsts[numbers]
+        return numbers, rows - self.starts[numbers] + self._firsts[numbers]
 
-    def pairs(self, start: int, stop: int) -> tuple[list[str], list[int]]:
-        """Of rows ``start .. stop - 1`` the conditions and the draws."""
-        numbers, draws = self.places(start, stop)
+    def pairs(self, rows: np.ndarray) -> tuple[list[str], list[int]]:
+        """The conditions of some rows, and their draws."""
+        numbers, draws = self.places(rows)
         return [self.runs[number].text for number in numbers.tolist()], draws.tolist()
 
-    def seeds(self, run_seed: int, index: int, start: int, stop: int) -> Tensor:
-        """The seeds that rows ``start .. stop - 1`` must have in a round of a run, int64 ``(stop - start,)``."""
-        return trajectory_seeds(run_seed, index, *self.pairs(start, stop))
+    def seeds(self, run_seed: int, index: int, rows: np.ndarray) -> Tensor:
+        """The seeds that some rows must have in a round of a run, int64 ``(len(rows),)``."""
+        return trajectory_seeds(run_seed, index, *self.pairs(rows))
 
 
 def missing_runs(held: Sequence[Rows], conditions: Sequence[str], draws: int) -> list[Run]:

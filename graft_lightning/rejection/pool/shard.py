@@ -6,6 +6,7 @@ because its bytes must follow from its contents alone. Any safetensors reader op
 
 import json
 import math
+import os
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ DTYPES = {
     "BOOL": torch.bool,
 }
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
+AHEAD = 1 << 12
+"""Bytes in which most headers end."""
 CHUNK = 1 << 22
 """Bytes read at a time when a checksum is taken."""
 
@@ -51,6 +54,11 @@ class Shard:
     def __len__(self) -> int:
         """The number of trajectories."""
         return self.stop - self.start
+
+    @property
+    def rows(self) -> np.ndarray:
+        """The numbers of its rows."""
+        return np.arange(self.start, self.stop)
 
     @property
     def filename(self) -> str:
@@ -149,13 +157,17 @@ def read_header(path: Path, shard: Shard) -> Header:
     """A shard's header, held against the size of its file and the range of its rows.
 
     Raises:
+        FileNotFoundError: if it is not there.
         DamagedShard: names the file and what to do.
     """
-    size = path.stat().st_size
+    with open(path, "rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        begin = file.read(AHEAD)
+        length = int.from_bytes(begin[:8], "little")
+        while len(begin) < min(8 + length, size) and (more := file.read(min(8 + length, size) - len(begin))):
+            begin += more
     try:
-        with open(path, "rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(min(length, size)))
+        header = json.loads(begin[8 : 8 + length])
         metadata = header["__metadata__"]
         digest = metadata.pop("header_crc32")
         intact = digest == _digest(header)

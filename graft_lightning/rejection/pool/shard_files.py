@@ -53,9 +53,11 @@ class ShardFiles:
         """
         if shard.index not in self._headers:
             path = self.path(shard)
-            if not path.exists():
-                raise IndexError(f"{path}, trajectories {shard.start} to {shard.stop - 1}, is not written yet")
-            header = read_header(path, shard)
+            try:
+                header = read_header(path, shard)
+            except FileNotFoundError:
+                missing = f"{path}, trajectories {shard.start} to {shard.stop - 1}, is not written yet"
+                raise IndexError(missing) from None
             of = self.of if isinstance(self.of, str) else self.of.header(shard).digest
             if header.of != of:
                 raise damaged(path, f"it was made for another pool, round or part: {header.of} in place of {of}")

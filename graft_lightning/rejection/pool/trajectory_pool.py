@@ -56,7 +56,7 @@ class TrajectoryPool:
         path: str | Path,
         expect: Mapping[str, Any] | None = None,
         run_seed: int | None = None,
-        verify: bool = True,
+        verify: bool | None = True,
     ) -> "TrajectoryPool":
         """An existing pool.
 
@@ -65,7 +65,7 @@ class TrajectoryPool:
             expect: the fingerprint it must have; any if None.
             run_seed: the run seed it must have; any if None.
             verify: whether the checksum of every shard is taken (about 1 GB/s; with several processes, let one do it).
-                Sizes and headers are checked in any case.
+                Sizes, headers and seeds are checked in any case; None leaves them, too, until a file is read.
 
         Raises:
             FileNotFoundError: if there is no such folder.
@@ -79,7 +79,8 @@ class TrajectoryPool:
         wanted["run_seed"] = manifest["run_seed"] if run_seed is None else run_seed
         require_same(path, {key: manifest[key] for key in wanted}, wanted)
         pool = cls(path, manifest)
-        pool.verify(verify)
+        if verify is not None:
+            pool.verify(verify)
         return pool
 
     def verify(self, checksums: bool = True) -> None:
@@ -88,13 +89,16 @@ class TrajectoryPool:
         Raises:
             DamagedShard: names the first damaged file, which may be deleted and made again.
         """
-        files = [(round_, *file) for round_ in self.rounds() for file in round_.committed()]
+        rounds = self.rounds()
+        files = [(round_, *file) for round_ in rounds for file in round_.committed()]
         total = sum(path.stat().st_size for _, path, _ in files) if checksums else len(files)
         unit = {"unit": "B", "unit_scale": True} if checksums else {"unit": "shard"}
         with tqdm(total=total, desc=f"Verifying {self.path}", delay=2, leave=False, **unit) as bar:
             for round_, path, shard in files:
                 round_.verify(path, shard, checksums)
                 bar.update(path.stat().st_size if checksums else 1)
+        for round_ in rounds:
+            round_.check_seeds()
 
     # ---- rounds
 

@@ -123,7 +123,7 @@ class View:
 
     def pairs(self, shard: Shard) -> tuple[list[str], list[int]]:
         """The conditions and the draws of all rows of a shard."""
-        return self.parts[shard.part].rows.pairs(shard.start, shard.stop)
+        return self.parts[shard.part].rows.pairs(shard.rows)
 
     def indices(self, shard: Shard) -> np.ndarray:
         """The indices of a shard's rows in the view, int64 ``(len(shard),)``; −1 of rows that are not in it."""

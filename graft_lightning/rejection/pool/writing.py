@@ -27,7 +27,7 @@ def trajectories(part: Part, shard: Shard, data: TensorDictBase, seeds: Tensor) 
         ValueError: names the field, what it is and what it should be.
     """
     tensors = flat(shard, data)
-    numbers, draws = part.rows.places(shard.start, shard.stop)
+    numbers, draws = part.rows.places(shard.rows)
     for name, expected in (("condition", torch.from_numpy(numbers)), ("draw", torch.from_numpy(draws))):
         if name in tensors and not torch.equal(tensors[name].cpu(), expected):
             raise ValueError(f"{name} does not follow from the rows: {shard} begins with {int(expected[0])}")

@@ -12,7 +12,9 @@ from graft_lightning.inversion.inverted_state import invert_state
 from graft_lightning.inversion.round_trip import from_data
 from graft_lightning.modules.corrected import steps_of
 from graft_lightning.processes.samplers import Euler
+from graft_lightning.refusals import Refusal
 from graft_lightning.types import SettingsError
+from tests.domains.weight_damage import DAMAGE, damage
 
 SMALL = NCSNpp(size=8, width=32, multipliers=(1, 1), blocks=1, attention=(4,))
 PLAIN = DiffusersNetwork(
@@ -178,6 +180,16 @@ def test_weights_of_another_network_are_refused(tmp_path):
     )
     with pytest.raises(SettingsError, match=r"block_out_channels: file \[32, 32\], configuration \[64, 64\]"):
         other.build()
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_weights_that_are_not_all_there_are_refused(tmp_path, kind):
+    flow = ImageFlow(str(tmp_path / "flow"), network=SMALL)
+    flow.save(random_network(flow), flow.weights_file, {})
+    damage(next(tmp_path.rglob("*.safetensors")), kind)
+    with pytest.raises(Refusal) as error:
+        flow.build()
+    assert str(tmp_path / "flow") in str(error.value)
 
 
 def test_absent_weights_are_explained(tmp_path):

@@ -12,9 +12,11 @@ from graft_lightning.domains.base.loading import ModelUnavailableError
 from graft_lightning.domains.text_to_image import DiffusersReference
 from graft_lightning.processes.noise import Noise
 from graft_lightning.processes.samplers import DDIM, Euler
+from graft_lightning.refusals import Refusal
 from graft_lightning.rejection.reference import open_views
 from graft_lightning.types import SettingsError
 from tests.domains.text_to_image.test_parity import SEEDS, TEXTS, assert_equal, ours
+from tests.domains.weight_damage import DAMAGE, damage
 
 WEIGHTS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
 
@@ -39,6 +41,22 @@ def with_variant(folder, part, factor=2.0, alone=False):
     save_file(weights, file.with_suffix(".fp16.safetensors"), {"format": "pt"})
     if alone:
         file.unlink()
+
+
+# ---- damage
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+@pytest.mark.parametrize("part", WEIGHTS)
+def test_weights_that_are_not_all_there_are_refused(copy_of, part, kind):
+    folder = copy_of("sd2")
+    damage(folder / part / f"{WEIGHTS[part]}.safetensors", kind)
+    reference = DiffusersReference(str(folder), DDIM(3), text_cache=str(folder / "texts"))
+    use = {"unet": reference.build, "vae": lambda: reference._vae}.get(part, lambda: reference.encode(["a cat"], "cpu"))
+    with pytest.raises(Refusal) as error:
+        use()
+    assert str(folder) in str(error.value)
+    assert part in str(error.value)
 
 
 # ---- variants

@@ -10,13 +10,15 @@ References:
     LayoutGAN++, arXiv 2108.00871.
 """
 
-import pickle
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from graft_lightning.domains.layouts.layout import edges
+from graft_lightning.refusals import DamagedFile
+from graft_lightning.tensors import load_into, read_torch, refuse_not_finite
 from graft_lightning.types import SettingsError
 
 WIDTH = 256
@@ -123,14 +125,13 @@ def read_published(path: str, corners: bool, labels: int) -> LayoutNet:
         labels: of the vocabulary.
 
     Raises:
+        DamagedFile: if they cannot be read.
         SettingsError: if they are not of this architecture, or of another number of labels.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise SettingsError(
-            f"weights={path} are no checkpoint of tensors ({(str(error) or type(error).__name__).splitlines()[0]})"
-        ) from None
+        state: dict[str, Any] = read_torch(Path(path).expanduser())
+    except DamagedFile as error:
+        raise DamagedFile(f"weights={path} are no checkpoint of tensors: {error}") from None
     state = {name.removeprefix("module."): value for name, value in state.get("state_dict", state).items()}
     try:
         known, places = len(state["emb_label.weight"]), len(state["pos_token"])
@@ -140,8 +141,6 @@ def read_published(path: str, corners: bool, labels: int) -> LayoutNet:
         raise SettingsError(f"weights={path} are of {known} labels; the vocabulary has {labels}")
     network = LayoutNet(labels, places, known - labels, corners)
     state = {name: value for name, value in state.items() if name != "enc_transformer.token_mask"}
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        raise SettingsError(f"weights={path} are not of LayoutNet: {str(error).splitlines()[-1].strip()}") from None
+    refuse_not_finite({name for name, _ in network.named_parameters()}, state, f"weights={path}")
+    load_into(network, state, f"weights={path} are not of LayoutNet: what they hold")
     return network

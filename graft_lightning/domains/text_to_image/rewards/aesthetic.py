@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from graft_lightning.domains.text_to_image.rewards.base import NetworkJudge
 from graft_lightning.domains.text_to_image.rewards.score_head import ScoreHead, read_weights
 from graft_lightning.domains.text_to_image.rewards.similarity import features
+from graft_lightning.tensors import load_into
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -51,7 +52,7 @@ class AestheticScore(NetworkJudge):
         self._processor = self.fetch(AutoImageProcessor.from_pretrained)
         clip = self.fetch_network(CLIPModel)
         head = ScoreHead(clip.config.projection_dim)
-        head.load_state_dict(weights)
+        load_into(head, weights, f"head={self.head}")
         return nn.ModuleDict({"clip": clip, "head": head})
 
     def judge(self, images: "list[Image]", conditions: list[str]) -> Tensor:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from graft_lightning.domains.base.loading import ModelUnavailableError, loaded
+from graft_lightning.domains.base.loading import loaded
+from graft_lightning.domains.base.pretrained import loaded_network
 from graft_lightning.domains.base.weights import stored_elements
 from graft_lightning.domains.text_to_image.images import to_pil
 from graft_lightning.rejection.reward import Reward
@@ -94,14 +95,10 @@ class NetworkJudge(ImageJudge):
 
         Raises:
             ModelUnavailableError: if it cannot be had, or lacks weights: random ones would judge in their place.
+            SettingsError: if weights are damaged or not finite.
         """
-        network, report = self.fetch(kind.from_pretrained, setting, dtype=self.dtype, output_loading_info=True)
-        if missing := sorted(report["missing_keys"]):
-            raise ModelUnavailableError(
-                f"{self.name}, setting `{setting}`: {getattr(self, setting)!r} has no weights for {missing[0]} and "
-                f"{len(missing) - 1} more of {type(network).__name__}; it was saved from another kind of model"
-            )
-        return network
+        what = f"{self.name}, setting `{setting}`"
+        return loaded_network(kind.from_pretrained, getattr(self, setting), what, dtype=self.dtype)
 
     def weight_bytes(self) -> int | None:
         """Of the files of a local folder."""

@@ -18,6 +18,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from graft_lightning.domains.base.loading import loaded
+from graft_lightning.domains.base.pretrained import HARMLESS, loaded_network, refuse_not_whole
+from graft_lightning.tensors import load_into, whole
+from graft_lightning.types import SettingsError
 
 _PROJECTOR = "mm_projector."
 _VISION = "vision_tower.vision_tower."
@@ -107,7 +110,8 @@ def load_network(model: str, dtype: torch.dtype) -> CLIPFlanT5:
 
     Raises:
         ModelUnavailableError: if a part cannot be had.
-        ValueError: if the checkpoint has other weights than the configuration asks for.
+        SettingsError: if the checkpoint has other weights than the configuration asks for, or some that are not finite.
+        DamagedFile: if a file of it cannot be read.
     """
     from transformers import AutoConfig, CLIPVisionConfig, CLIPVisionModel, T5Config, T5ForConditionalGeneration
 
@@ -118,12 +122,14 @@ def load_network(model: str, dtype: torch.dtype) -> CLIPFlanT5:
     if tower:
         clip = loaded(AutoConfig.from_pretrained, source, what)
         clip = getattr(clip, "vision_config", clip)
-        encoder = _assembled(CLIPVisionModel, CLIPVisionConfig.from_dict(clip.to_dict()), tower, dtype)
+        vision = CLIPVisionConfig.from_dict(clip.to_dict())
+        encoder = _assembled(CLIPVisionModel, vision, tower, dtype, f"CLIP-FlanT5, setting `model`: {model}")
     else:
-        encoder = loaded(CLIPVisionModel.from_pretrained, source, what, dtype=dtype)
-    language = _assembled(T5ForConditionalGeneration, T5Config.from_dict({**config, "model_type": "t5"}), t5, dtype)
+        encoder = loaded_network(CLIPVisionModel.from_pretrained, source, what, shared=True, dtype=dtype)
+    t5_config = T5Config.from_dict({**config, "model_type": "t5"})
+    language = _assembled(T5ForConditionalGeneration, t5_config, t5, dtype, f"CLIP-FlanT5, setting `model`: {model}")
     bridge = projector(config["mm_projector_type"], config["mm_hidden_size"], config["d_model"])
-    bridge.load_state_dict(mlp)
+    load_into(bridge, mlp, f"CLIP-FlanT5, setting `model`: {model}, projector")
     network = CLIPFlanT5(encoder, bridge, language, config.get("mm_vision_select_layer", -2))
     return network.to(dtype)  # all of it, as the authors do: transformers would keep some layers of T5 in float32
 
@@ -133,11 +139,11 @@ def read_config(model: str) -> dict[str, Any]:
 
     Raises:
         ModelUnavailableError: if it cannot be had.
-        ValueError: if it is not that of a CLIP-FlanT5.
+        SettingsError: if it is not that of a CLIP-FlanT5.
     """
-    config = json.loads(_file(model, "config.json").read_text())
+    config = _json(_file(model, "config.json"))
     if "mm_vision_tower" not in config:
-        raise ValueError(f"model: {model!r} is no CLIP-FlanT5, its config.json has no mm_vision_tower")
+        raise SettingsError(f"model: {model!r} is no CLIP-FlanT5, its config.json has no mm_vision_tower")
     return config
 
 
@@ -211,13 +217,15 @@ def save_network(network: CLIPFlanT5, folder: str) -> None:
     network.vision.config.save_pretrained(path / "vision_tower")
 
 
-def _assembled(kind: Any, config: Any, weights: dict[str, Tensor], dtype: torch.dtype) -> Any:
+def _assembled(kind: Any, config: Any, weights: dict[str, Tensor], dtype: torch.dtype, source: str) -> Any:
     network, report = kind.from_pretrained(
         None, config=config, state_dict=weights, dtype=dtype, output_loading_info=True
     )
-    wrong = {key: sorted(report[key]) for key in ("missing_keys", "mismatched_keys") if report[key]}
-    if wrong:
-        raise ValueError(f"checkpoint and configuration of {kind.__name__} disagree: {wrong}")
+    keys = ("missing_keys", "mismatched_keys", "unexpected_keys")
+    told = {key: sorted(name for name in report[key] if not HARMLESS.search(str(name))) for key in keys}
+    if wrong := {key: names for key, names in told.items() if names}:
+        raise SettingsError(f"{source}: checkpoint and configuration of {kind.__name__} disagree: {wrong}")
+    refuse_not_whole(network, source)
     return network
 
 
@@ -242,12 +250,18 @@ def _tensors(model: str) -> Iterator[tuple[str, Tensor]]:
         raise FileNotFoundError(f"model: {model!r} holds no weights; expected one of {', '.join(_WEIGHTS)}")
     shards = [name]
     if name.endswith(".index.json"):
-        shards = sorted(set(json.loads(_file(model, name).read_text())["weight_map"].values()))
+        shards = sorted(set(_json(_file(model, name))["weight_map"].values()))
     for shard in shards:
         path = _file(model, shard)
         if path.suffix == ".safetensors":
-            with safe_open(path, framework="pt") as tensors:
+            with whole(lambda file: safe_open(file, framework="pt"), path) as tensors:
                 for key in tensors.keys():  # noqa: SIM118 - no dictionary
                     yield key, tensors.get_tensor(key)
         else:
-            yield from torch.load(path, map_location="cpu", mmap=True, weights_only=True).items()
+            yield from whole(
+                lambda file: torch.load(file, map_location="cpu", mmap=True, weights_only=True), path
+            ).items()
+
+
+def _json(file: Path) -> Any:
+    return whole(lambda path: json.loads(path.read_text(encoding="utf-8")), file)

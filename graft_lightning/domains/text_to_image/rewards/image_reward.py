@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from graft_lightning.domains.text_to_image.rewards.base import DTYPES, NetworkJudge
 from graft_lightning.domains.text_to_image.rewards.score_head import ScoreHead, read_weights
+from graft_lightning.tensors import load_into, refuse_misfit, refuse_not_finite
+from graft_lightning.types import SettingsError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -91,7 +93,7 @@ class ImageReward(NetworkJudge):
         from transformers import BertTokenizer, CLIPImageProcessorPil
 
         side = self.vision["image_size"]
-        blip, head = read_blip(read_weights(self.weights, _WHERE), self.vision, self.text)
+        blip, head = read_blip(read_weights(self.weights, _WHERE), self.vision, self.text, f"weights={self.weights}")
         self._tokenizer = self.fetch(BertTokenizer.from_pretrained, "tokenizer")
         self._processor = CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
         return nn.ModuleDict({"blip": blip.to(DTYPES[self.dtype]), "head": head})
@@ -112,14 +114,16 @@ class ImageReward(NetworkJudge):
         return (head(read[:, 0].float()) - MEAN) / STD
 
 
-def read_blip(weights: dict[str, Tensor], vision: dict[str, Any], text: dict[str, Any]) -> tuple[Any, ScoreHead]:
+def read_blip(
+    weights: dict[str, Tensor], vision: dict[str, Any], text: dict[str, Any], source: str = "weights"
+) -> tuple[Any, ScoreHead]:
     """The network (a BlipForImageTextRetrieval) and the head of weights in the authors' names.
 
     ``blip.visual_encoder.*`` is a timm vision transformer and is renamed, ``blip.text_encoder.*`` keeps its names,
     ``mlp.*`` is the head. Projections and matching heads of BLIP's pre-training are left out.
 
     Raises:
-        ValueError: if a weight is missing.
+        SettingsError: if a weight is missing, of another shape, or not finite.
     """
     from transformers import BlipConfig, BlipForImageTextRetrieval, BlipTextConfig, BlipVisionConfig
 
@@ -130,10 +134,15 @@ def read_blip(weights: dict[str, Tensor], vision: dict[str, Any], text: dict[str
     named = {renamed(name.removeprefix("blip.")): tensor for name, tensor in weights.items()}
     needed = {name for name in blip.state_dict() if name.startswith(("vision_model.", "text_encoder."))}
     if missing := sorted(needed - named.keys() - {"text_encoder.embeddings.position_ids"}):
-        raise ValueError(f"the weights have nothing for {missing[0]} and {len(missing) - 1} more; {_WHERE}")
-    blip.load_state_dict({name: named[name] for name in needed & named.keys()}, strict=False)
+        raise SettingsError(
+            f"{source}: the weights have nothing for {missing[0]} and {len(missing) - 1} more; {_WHERE}"
+        )
+    read, own = {name: named[name] for name in needed & named.keys()}, blip.state_dict()
+    refuse_misfit({name: own[name] for name in read}, read, source, "BLIP")
+    refuse_not_finite(set(read), read, source)
+    blip.load_state_dict(read, strict=False)
     head = ScoreHead(config.text_config.hidden_size)
-    head.load_state_dict({k.removeprefix("mlp."): v for k, v in weights.items() if k.startswith("mlp.")})
+    load_into(head, {k.removeprefix("mlp."): v for k, v in weights.items() if k.startswith("mlp.")}, source)
     return blip, head
 
 

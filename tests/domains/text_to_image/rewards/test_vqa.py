@@ -1,6 +1,7 @@
 """VQAScore against probabilities worked out by hand from the logits of one image and question, without padding."""
 
 import functools
+import shutil
 
 import pytest
 import torch
@@ -8,6 +9,8 @@ import torch
 from graft_lightning.domains.base.loading import ModelUnavailableError
 from graft_lightning.domains.text_to_image.images import to_pil
 from graft_lightning.domains.text_to_image.rewards import VQAScore
+from graft_lightning.refusals import Refusal
+from tests.domains.weight_damage import DAMAGE, damage
 
 IMAGES = torch.rand(4, 3, 20, 32, generator=torch.Generator().manual_seed(5))
 PROMPTS = ["a cat", "a much longer prompt about two dogs", "b", "a cat"]
@@ -164,3 +167,12 @@ def test_wrong_settings():
 def test_an_absent_model(tmp_path):
     with pytest.raises(ModelUnavailableError, match=r"VQAScore, setting `model`: .*absent' is no folder here"):
         VQAScore(str(tmp_path / "absent"))(IMAGES, PROMPTS)
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_weights_that_are_not_all_there_do_not_judge(model_folder, tmp_path, kind):
+    folder = shutil.copytree(model_folder("llava"), tmp_path / "llava")
+    damage(next(folder.glob("*.safetensors")), kind)
+    with pytest.raises(Refusal) as error:
+        scorer(str(folder))(IMAGES, PROMPTS)
+    assert str(folder) in str(error.value)
