@@ -43,6 +43,16 @@ class GraftTrainer(L.Trainer):
             if type(self.strategy.checkpoint_io) is TorchCheckpointIO:
                 self.strategy.checkpoint_io = DurableCheckpoints()
 
+    def _run(self, model: Any, *arguments: Any, **options: Any) -> Any:
+        """Lightning's; in processes that were forked or spawned the callbacks are not told of a failure otherwise."""
+        try:
+            return super()._run(model, *arguments, **options)
+        except BaseException as error:
+            for callback in self.callbacks:  # type: ignore[attr-defined]
+                if isinstance(callback, TellOthers) and self.world_size > 1:
+                    callback.on_exception(self, model, error)  # once: what follows finds nothing left to tell
+            raise
+
     def plan(self, model: L.LightningModule, datamodule: Any = None, measure: bool = True) -> None:
         """Says what a configuration will cost before anything runs.
 

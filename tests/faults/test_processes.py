@@ -14,6 +14,7 @@ from tests.cli.test_nodes import NODES, on_two_nodes, prepared
 from tests.faults.counting import count
 from tests.runs import launch
 
+FORKED = {"trainer.devices": 2, "trainer.strategy": "ddp_fork", "data.batch_size": 2}
 PHASES = {
     "sampling": (Collection, "draw"),
     "scoring": (scoring, "_scores"),
@@ -55,3 +56,18 @@ def test_a_failure_reaches_the_other_node(tmp_path, capfd, phase, rank):
     assert f"error: the {phase} has failed" in said
     assert f"error: process {rank} of 2 failed: the {phase} has failed" in said
     count("failing processes", "told to the other")
+
+
+@pytest.mark.slow
+def test_a_failure_ends_all_processes_of_a_command(tmp_path, capfd, phase, rank):
+    """Processes that the command has forked end with the one that failed, and the command says what went wrong."""
+    start = time.monotonic()
+    with pytest.raises(SystemExit) as leave:
+        launch("fit", tmp_path, FORKED)
+    assert time.monotonic() - start < 60
+    said = capfd.readouterr().err
+    assert leave.value.code == 2, said
+    assert said.count(f"error: process {rank} of 2 failed: the {phase} has failed") == 1
+    assert said.count(f"error: the {phase} has failed") == 1
+    assert said.rstrip().endswith(f"error: the {phase} has failed")  # whatever the process that was ended has said
+    count("failing processes", "ended with the command")

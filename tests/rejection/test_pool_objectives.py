@@ -10,31 +10,11 @@ from graft_lightning.processes.paths import CategoricalPath, GaussianPath
 from graft_lightning.processes.process import Process
 from graft_lightning.processes.samplers import DDIM
 from graft_lightning.processes.schedules import Trigonometric
-from graft_lightning.processes.times import TimeDistribution
 from graft_lightning.processes.weightings import CappedInverseAlpha
 from graft_lightning.rejection.objectives import PoolObjective, UnselectedBaseline
 from graft_lightning.types import Groups, SettingsError
 from tests.fakes import OUTPUTS, ModuleDenoiser, TinyReference
-
-LEVEL = 0.6
-
-
-class OneLevel(TimeDistribution):
-    """Always the same level: what is expected over it is a number."""
-
-    def draw(self, noise, low, high, schedule):
-        return torch.full((len(noise),), LEVEL, dtype=torch.float64)
-
-
-class Line(nn.Module):
-    """A scalar multiple of what is seen, with a slope for every example, so that each has a gradient of its own."""
-
-    def __init__(self, slopes):
-        super().__init__()
-        self.slopes = nn.Parameter(slopes)
-
-    def forward(self, x, t, condition):
-        return self.slopes.reshape(-1, *[1] * (x.ndim - 1)) * x
+from tests.rejection.one_level import LEVEL, Line, OneLevel
 
 
 def groups_of(x, weight, size=None):

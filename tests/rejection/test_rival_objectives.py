@@ -12,7 +12,6 @@ from graft_lightning.processes.paths import CategoricalPath, CentredGaussianPath
 from graft_lightning.processes.process import Process
 from graft_lightning.processes.samplers import DDIM
 from graft_lightning.processes.schedules import RectifiedFlow, Trigonometric
-from graft_lightning.processes.times import TimeDistribution
 from graft_lightning.processes.weightings import OwnOutput
 from graft_lightning.rejection.acceptance import TopK
 from graft_lightning.rejection.objectives import AWM, DGPO, DPO, NFT, RAFT, RWR, UnselectedBaseline, advantages, nft
@@ -20,28 +19,10 @@ from graft_lightning.rejection.reference import LoRA
 from graft_lightning.rejection.selection import select
 from graft_lightning.types import Groups, SettingsError
 from tests.fakes import OUTPUTS, ModuleDenoiser, TinyReference
+from tests.rejection.one_level import LEVEL, Line, OneLevel
 
-LEVEL = 0.6
 NAN = float("nan")
 REWARDS = torch.tensor([[0.1, NAN, 0.5, 0.3, 0.9, 0.2], [0.4, 0.6, 0.1, 0.2, 0.3, 0.0], [0.5] * 6])
-
-
-class OneLevel(TimeDistribution):
-    """Always the same level."""
-
-    def draw(self, noise, low, high, schedule):
-        return torch.full((len(noise),), LEVEL, dtype=torch.float64)
-
-
-class Line(nn.Module):
-    """A scalar multiple of what is seen, with a slope for every example: each has a gradient of its own."""
-
-    def __init__(self, slopes):
-        super().__init__()
-        self.slopes = nn.Parameter(slopes)
-
-    def forward(self, x, t, condition):
-        return self.slopes.reshape(-1, *[1] * (x.ndim - 1)) * x
 
 
 def selection_of(rewards=REWARDS, rule=None):
