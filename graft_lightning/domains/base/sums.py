@@ -48,6 +48,6 @@ def sha256(file: Path) -> str:
     """The checksum of a file, in hexadecimal digits."""
     hasher = hashlib.sha256()
     with open(file, "rb") as opened:
-        while block := opened.read(1 << 20):
+        while block := opened.read(1 << 17):
             hasher.update(block)
     return hasher.hexdigest()
