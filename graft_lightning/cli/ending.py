@@ -65,6 +65,11 @@ def _of_samples(cli: Any, folder: Path) -> Iterator[str]:
         yield "no samples: data has no conditions to predict (data.predict, data.test or data.validation)"
         return
     yield f"samples: {place} (samples.jsonl says which file is of which condition and seed)"
+    tested = any(record["stage"] == "test" for record in last_records(folder))
+    if tested or getattr(cli.datamodule, "test", None) is None:
+        yield f"next: look at them; {US} report {_quoted(folder)}{'' if tested else ' --stage validate'}"
+    else:
+        yield "next: look at them; the same command with `test` measures what they are worth"
 
 
 def _of_collection(cli: Any, folder: Path) -> Iterator[str]:

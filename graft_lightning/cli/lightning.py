@@ -374,5 +374,6 @@ def _quieten() -> None:
         ".*LeafSpec.*",
         ".*smaller than the logging interval.*",
         ".*Couldn't infer the batch indices.*",
+        "LightningCLI's args parameter is intended.*",  # a command of ours may have a command of Lightning's inside
     ):
         warnings.filterwarnings("ignore", message=message)

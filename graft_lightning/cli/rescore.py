@@ -22,7 +22,8 @@ def run_rescore(args: Sequence[str]) -> None:
         action="append",
         required=True,
         metavar="REWARD",
-        help="a class by its name or dotted path, a YAML file, or {class_path: …, init_args: …}; may be given again",
+        help="a class by its name or dotted path, a function (samples, conditions) -> scores by its path, a YAML file, "
+        "or {class_path: …, init_args: …}; may be given again",
     )
     parser.add_argument("--anew", action="store_true", help="put the scores of a reward that has changed aside")
     parser.add_argument(

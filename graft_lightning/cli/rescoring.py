@@ -1,5 +1,6 @@
 """A pool, scored by further rewards on all processes of a trainer that trains nothing."""
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ from graft_lightning.cli.exporting import REFUSALS
 from graft_lightning.cli.pool_reference import built_for
 from graft_lightning.rejection.collected import add_filling
 from graft_lightning.rejection.pool import TrajectoryPool
+from graft_lightning.rejection.rewards.function import UnknownFunction, imported
 from graft_lightning.rejection.scoring import rescore
 from graft_lightning.reports.pool_facts import told_of_pool
+from graft_lightning.shipped import importable
 from graft_lightning.types import SettingsError
 
 __all__ = ["REFUSALS", "rescore_pool"]
@@ -60,6 +63,15 @@ def rescore_pool(
     on_all_processes(cli.trainer, work)
 
 
+def _of_function(path: str) -> dict[str, Any] | None:
+    """The configuration of a reward that is a function; None of a class, and of what cannot be imported."""
+    importable()
+    with contextlib.suppress(UnknownFunction):
+        if not isinstance(imported(path), type):
+            return {"class_path": "FunctionReward", "init_args": {"function": path}}
+    return None
+
+
 def reward_named(text: str) -> Any:
     """What a reward's name on a command line stands for, as a configuration writes it.
 
@@ -76,7 +88,7 @@ def reward_named(text: str) -> Any:
     except yaml.YAMLError as error:
         raise SettingsError(f"--reward {text}: {error}") from None
     if isinstance(found, str):
-        return {"class_path": found}
+        return _of_function(found) or {"class_path": found}
     if isinstance(found, dict) and "class_path" in found:
         return found
     raise SettingsError(f"--reward {text}: it names no class; write its name, or {{class_path: …, init_args: …}}")

@@ -3,6 +3,8 @@
 import csv
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -104,8 +106,20 @@ def test_rescore_scores_a_pool_and_the_pool_of_a_run(own, capsys):
     assert len(names) == 4
 
 
+def test_rescore_takes_a_function_by_its_path_and_says_nothing_of_its_own_workings(own):
+    (own / "taste.py").write_text("def dark(samples, conditions):\n    return 1 - samples.flatten(1).mean(1)\n")
+    line = [sys.executable, "-m", "graft_lightning", "rescore", "pool", "--reward", "taste.dark", *CPU]
+    done = subprocess.run(line, cwd=own, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    opened = pool_of(own).round(0)
+    torch.testing.assert_close(opened.rewards("dark"), 1 - opened.rewards("Ink"), rtol=0, atol=1e-6)
+    assert "Warning" not in done.stderr
+    assert "args parameter" not in done.stderr
+
+
 def test_rescore_of_nothing_is_refused(tmp_path, own, capsys):
     assert "neither a pool" in refused(capsys, "rescore", tmp_path / "none", "--reward=tests.runs.Ink", *CPU)
+    assert "no.module" in refused(capsys, "rescore", own / "pool", "--reward=no.module.thin", *CPU)
     assert "no.yaml: there is no such file" in refused(capsys, "rescore", own / "pool", "--reward=no.yaml", *CPU)
     assert "WrongShape" in refused(capsys, "rescore", own / "pool", "--reward=tests.runs.WrongShape", *CPU)
     (own / "pool/collected.yaml").unlink()

@@ -97,6 +97,7 @@ def test_after_the_block_of_the_readme_everything_agrees(tmp_path, monkeypatch, 
     assert "next: python -m graft_lightning test" in told["fit"]
     assert f"records: {Path('runs/digits/pgraft/evaluation.jsonl')}" in told["test"]
     assert "samples: runs/digits/pgraft/samples" in told["predict"]
+    assert "next: look at them; python -m graft_lightning report runs/digits/pgraft\n" in told["predict"]
     assert len(list((runs / "pgraft/samples").glob("*.png"))) == 2
 
 
