@@ -119,7 +119,7 @@ def test_rescore_takes_a_function_by_its_path_and_says_nothing_of_its_own_workin
 
 def test_rescore_of_nothing_is_refused(tmp_path, own, capsys):
     assert "neither a pool" in refused(capsys, "rescore", tmp_path / "none", "--reward=tests.runs.Ink", *CPU)
-    assert "no.module" in refused(capsys, "rescore", own / "pool", "--reward=no.module.thin", *CPU)
+    assert "No module named 'no'" in refused(capsys, "rescore", own / "pool", "--reward=no.module.thin", *CPU)
     assert "no.yaml: there is no such file" in refused(capsys, "rescore", own / "pool", "--reward=no.yaml", *CPU)
     assert "WrongShape" in refused(capsys, "rescore", own / "pool", "--reward=tests.runs.WrongShape", *CPU)
     (own / "pool/collected.yaml").unlink()
@@ -179,6 +179,21 @@ def test_what_was_deleted_is_never_trained_on(own, capsys):
     record = json.loads((own / "run" / COLLECTED).read_text())
     assert record["reward"] == "human"
     assert set(record["rewards"]) == {"human", "Ink"}
+
+
+def test_samples_that_came_after_a_persons_verdicts_are_asked_for(own, capsys):
+    next((own / "look").glob("*.png")).unlink()
+    main(["pool", str(own / "pool"), f"--verdicts={own / 'look'}"])
+    rule = {"class_path": "Threshold", "init_args": {"threshold": 0.5}}
+    by_eye = {"data.reward": "human", "data.acceptance": rule, "data.drop_without_signal": False}
+    capsys.readouterr()
+    with pytest.raises(SystemExit, match="2"):
+        launch("fit", own, {**by_eye, "collect.draws": DRAWS + 2})
+    told = capsys.readouterr().err
+    assert "'human' lacks" in told
+    assert f"{2 * len(PROMPTS)} of {6 * len(PROMPTS)} trajectories have no score" in told
+    assert "pool --export" in told
+    launch("fit", own, by_eye)  # those that were judged serve as before
 
 
 @pytest.mark.parametrize(

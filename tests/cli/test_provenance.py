@@ -101,6 +101,23 @@ def test_after_the_block_of_the_readme_everything_agrees(tmp_path, monkeypatch, 
     assert len(list((runs / "pgraft/samples").glob("*.png"))) == 2
 
 
+def test_commands_that_look_at_a_run_change_nothing_that_a_fit_has_left(tmp_path, capsys):
+    launch("fit", tmp_path)
+    before, pool, look = files_below(tmp_path), str(tmp_path / "pool"), str(tmp_path / "look")
+    for line in (
+        ["pool", pool],
+        ["pool", str(tmp_path / "run")],
+        ["pool", pool, f"--table={look}.csv"],
+        ["pool", pool, f"--export={look}"],
+        ["report", str(tmp_path / "run"), "--stage=validate"],
+    ):
+        main(line)
+        assert_only_added(before, tmp_path)
+    for command in ("plan", "diagnose", "collect", "predict"):
+        launch(command, tmp_path)
+        assert_only_added(before, tmp_path, ("lock",))
+
+
 def test_a_report_of_a_fit_alone_says_what_comes_next(tmp_path, capsys):
     launch("fit", tmp_path)
     with pytest.raises(SystemExit, match="1"):

@@ -137,7 +137,11 @@ class Round(Reading):
         known, values = self.scored(name)
         if not known.all():
             missing = self.missing_rewards(name)
-            raise PoolError(f"{self.path}: reward {name!r} lacks {len(missing)} of {len(self.shards)} shards")
+            raise PoolError(
+                f"{self.path}: reward {name!r} lacks {len(missing)} of {len(self.shards)} shards; {int((~known).sum())} of "
+                f"{len(self)} trajectories have no score. `rescore` gives them one, or a person (`pool --export`, "
+                "`--verdicts`); or ask for those that have one: fewer draws or conditions"
+            )
         return values.reshape(-1, self.draws)
 
     def scored(self, name: str) -> tuple[Tensor, Tensor]:
