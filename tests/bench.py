@@ -17,7 +17,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from graft_lightning.cli.allocator import keep_freed_memory
+from graft_lightning.allocator import keep_freed_memory
 from graft_lightning.datamodules.accepted import AcceptedTrajectories
 from graft_lightning.domains.digits import DigitPrompts, DigitReference
 from graft_lightning.modules.graft import PGraft

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from graft_lightning.cli.allocator import keep_freed_memory
+from graft_lightning.allocator import keep_freed_memory
 from graft_lightning.reports.trial import texts_for
 from tests.bench import quieten
 from tests.benchmarks import real, real_loops, report

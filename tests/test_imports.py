@@ -19,6 +19,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = {
     "refusals": -1,
     "ranges": -1,
+    "allocator": 0,
     "types": 0,
     "statistics": 0,
     "durable": 0,

@@ -27,13 +27,14 @@ import graft_lightning.processes.weightings
 import graft_lightning.rejection.acceptance
 import graft_lightning.rejection.rewards  # noqa: F401
 from graft_lightning import domains
+from graft_lightning.allocator import keep_freed_memory
 from graft_lightning.callbacks.collect import Collect
 from graft_lightning.callbacks.evaluate import Evaluate
 from graft_lightning.callbacks.files import WriteSamples
 from graft_lightning.callbacks.keep_best import KeepBest
+from graft_lightning.callbacks.memory import GiveBackMemory
 from graft_lightning.callbacks.progress import with_plain_bar
 from graft_lightning.checkpoints import refuse_address
-from graft_lightning.cli.allocator import keep_freed_memory
 from graft_lightning.cli.ending import tell_what_is_where
 from graft_lightning.cli.placement import WEIGHTS, place_fit, place_use, require_last
 from graft_lightning.cli.provenance import HYPER_PARAMETERS, Provenance
@@ -223,6 +224,7 @@ class GraftCLI(LightningCLI):
         callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
         if self.subcommand == "predict" and not any(isinstance(c, BasePredictionWriter) for c in callbacks):
             callbacks.insert(0, WriteSamples())
+        callbacks.append(GiveBackMemory())  # after the callbacks that collect and evaluate
         for callback in callbacks:
             if isinstance(callback, Collect) and self.subcommand is not None:
                 callback.configuration = yaml.safe_dump(

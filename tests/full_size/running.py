@@ -30,6 +30,7 @@ class Measured:
         gigabytes: resident at most.
         code: of its exit; 0 is success.
         output: what it printed.
+        beside: gigabytes of the server that stood beside it, at most.
     """
 
     seconds: float
@@ -37,6 +38,7 @@ class Measured:
     gigabytes: float
     code: int
     output: str
+    beside: float | None = None
 
 
 Runner = Callable[[Step, Path], Measured]
@@ -44,20 +46,26 @@ Runner = Callable[[Step, Path], Measured]
 
 def run_process(step: Step, log: Path) -> Measured:
     """Runs a step to its end."""
-    with _beside(step, log) if step.beside else nullcontext(), open(log, "w", encoding="utf-8") as file:
+    beside: list[float] = []
+    with _beside(step, log, beside) if step.beside else nullcontext(), open(log, "w", encoding="utf-8") as file:
         start = time.perf_counter()
         process = subprocess.Popen(_line(step.module, *step.arguments), stdout=file, stderr=subprocess.STDOUT)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         seconds = time.perf_counter() - start
-    kilobytes = usage.ru_maxrss / (1024 if sys.platform == "darwin" else 1)
     return Measured(
         round(seconds, 1),
         round(usage.ru_utime + usage.ru_stime, 1),
-        round(kilobytes * 1024 / GIGA, 3),
+        _gigabytes(usage),
         process.returncode,
         log.read_text(encoding="utf-8", errors="replace"),
+        beside[0] if beside else None,
     )
+
+
+def _gigabytes(usage: Any) -> float:
+    """Resident at most."""
+    return round(usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / GIGA, 3)
 
 
 def run_cell(name: str, steps: list[Step], setting: Setting, run: Runner = run_process) -> dict[str, Any]:
@@ -76,8 +84,10 @@ def run_cell(name: str, steps: list[Step], setting: Setting, run: Runner = run_p
             continue
         print(f"{name}: {step.name} ...", flush=True)
         done = run(step, setting.folder / f"{number}-{step.name.replace(' ', '-')}.log")
-        row = {key: value for key, value in asdict(done).items() if key != "output"}
-        row |= planned(done.output) if step.name.startswith("plan") else {}
+        row = {key: value for key, value in asdict(done).items() if key != "output" and value is not None}
+        if step.name.startswith("plan"):
+            row |= planned(done.output)
+            del row["gigabytes"]  # a plan has the system forget it, piece of work by piece of work
         record[step.name] = row
         (setting.folder / "record.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         print(f"{name}: {step.name}: {told(row)}", flush=True)
@@ -107,15 +117,19 @@ def told(row: dict[str, Any]) -> str:
     """A row in words."""
     if row["code"]:
         return f"failed (exit code {row['code']})"
-    words = f"{row['seconds']:.0f} s, {row['core_seconds'] / 60:.1f} core-minutes, {row['gigabytes']:.2f} GB at most"
+    words = f"{row['seconds']:.0f} s, {row['core_seconds'] / 60:.1f} core-minutes"
+    if "gigabytes" in row:
+        words += f", {row['gigabytes']:.2f} GB at most"
+    if "beside" in row:
+        words += f" and {row['beside']:.2f} GB of its server"
     if "planned_gigabytes" in row:
         words += f"; says {row['planned_gigabytes']:.2f} GB"
     return words
 
 
 @contextmanager
-def _beside(step: Step, log: Path) -> Any:
-    """The server of a step, from when it says that it serves."""
+def _beside(step: Step, log: Path, memory: list[float]) -> Any:
+    """The server of a step, from when it says that it serves; ``memory`` is given its gigabytes at most."""
     file = log.with_suffix(".server.log")
     with open(file, "w", encoding="utf-8") as written:
         server = subprocess.Popen(_line(*step.beside), stdout=written, stderr=subprocess.STDOUT)
@@ -130,7 +144,7 @@ def _beside(step: Step, log: Path) -> Any:
             server.terminate()
             _, _, usage = os.wait4(server.pid, 0)
             server.returncode = 0
-            print(f"  the server took {usage.ru_maxrss * 1024 / GIGA:.2f} GB at most", flush=True)
+            memory.append(_gigabytes(usage))
 
 
 def _line(module: str, *arguments: str) -> list[str]:

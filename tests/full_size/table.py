@@ -23,7 +23,9 @@ def table(found: dict[str, Any]) -> str:
 def _figures(row: dict[str, Any]) -> str:
     if row["code"]:
         return f"failed ({row['code']}) | | "
-    return f"{row['seconds'] / 60:.1f} | {row['core_seconds'] / 60:.1f} | {row['gigabytes']:.2f} GB"
+    memory = f"{row['gigabytes']:.2f} GB" if "gigabytes" in row else ""
+    memory += f" and {row['beside']:.2f} GB of the server" if "beside" in row else ""
+    return f"{row['seconds'] / 60:.1f} | {row['core_seconds'] / 60:.1f} | {memory}"
 
 
 def _foretold(row: dict[str, Any]) -> str:

@@ -1,11 +1,15 @@
 """The most memory held at a time: counted on tensors whose sizes are known, and added up by hand."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from graft_lightning.reports.live import live_bytes
 from graft_lightning.reports.memory import Memory
 from graft_lightning.reports.peak import STARTED, Footing
+from graft_lightning.reports.resident import ResidentGrowth
+from graft_lightning.reports.trial import fastest
 
 MEGA = 2**20
 
@@ -49,6 +53,26 @@ def test_a_backward_pass_holds_what_it_needs_and_the_gradient():
         weight.grad = None
 
     assert 3 * MEGA <= live_bytes(work) <= 5 * MEGA
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux says how large a process was")
+def test_a_process_grows_by_what_it_touches_and_what_was_freed_before_does_not_count():
+    megabytes(200)
+    growth = ResidentGrowth()
+    assert growth.most < 5 * MEGA
+    kept = torch.ones(20 * MEGA // 4)
+    assert 19 * MEGA < growth.most < 30 * MEGA
+    torch.ones(60 * MEGA // 4)
+    assert 79 * MEGA < growth.most < 90 * MEGA
+    assert ResidentGrowth().most < 5 * MEGA
+    assert kept.sum() == 20 * MEGA // 4
+
+
+def test_a_system_that_does_not_say_leaves_what_tensors_need(monkeypatch, tmp_path):
+    monkeypatch.setattr("graft_lightning.reports.resident.PROCESS", tmp_path / "absent")
+    held = []
+    fastest(lambda: megabytes(5) + 1, held)
+    assert held == [10 * MEGA]
 
 
 def footing(device="cpu", beside=50):

@@ -1,7 +1,8 @@
-"""Memory that was freed is kept for the next tensor, where the C library is glibc.
+"""Memory that was freed is kept for the next tensor, where the C library is glibc, and given back between phases.
 
 By default glibc gives large blocks back to the system at once, so that every large tensor begins with a page fault for
-each of its pages: sampling on a CPU takes up to twice as long.
+each of its pages: sampling on a CPU takes up to twice as long. Kept blocks serve tensors of their own size, which are
+those of the next batch; another phase of a run has others, and would need its memory beside them.
 """
 
 import ctypes
@@ -22,3 +23,13 @@ def keep_freed_memory() -> bool:
     settings = ((M_MMAP_THRESHOLD, KEPT), (M_TRIM_THRESHOLD, KEPT), (M_TOP_PAD, 1 << 26))
     done = [mallopt(parameter, value) for parameter, value in settings]
     return all(result == 1 for result in done)
+
+
+def give_back_freed_memory() -> bool:
+    """Gives back what is kept, as a phase of other sizes begins. Returns whether the C library could be asked."""
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except (OSError, AttributeError, TypeError):
+        return False
+    trim(0)
+    return True
