@@ -4,26 +4,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from tensordict import TensorDictBase
 
 from graft_lightning.callbacks.collect import Collect
 from graft_lightning.callbacks.invert import Invert
 from graft_lightning.modules.sampled import SampledModule
-from graft_lightning.rejection.reference import Reference
 from graft_lightning.rejection.reward import Reward
 from graft_lightning.reports.costs import Calls, Loop, Work, base_calls, tuned_calls, work_of
 from graft_lightning.reports.inverting import Inverting
-from graft_lightning.reports.memory import (
-    activation_bytes,
-    recomputes,
-    size_of,
-)
 from graft_lightning.reports.operations import operations
-from graft_lightning.reports.peak import Footing, footing_of
-from graft_lightning.reports.trial import fastest, seconds_of_networks, seconds_of_reward, texts_for, training_step
+from graft_lightning.reports.peak import footing_of
+from graft_lightning.reports.plan_memory import activations_of, memory_lines, peak_line, step_too_large, too_large
+from graft_lightning.reports.trial import fastest, seconds_of_networks, seconds_of_reward, training_step
+from graft_lightning.reports.units import duration, readable
 
 CPU = torch.device("cpu")
-PREFIXES = ("", "K", "M", "G", "T", "P", "E")
 TRIED = 5e12
 """Operations of a batch, at most, for it to be timed: a minute on one slow core."""
 
@@ -64,16 +58,23 @@ def make_plan(
     reason = "" if measure else "not asked for"
     if not reason and device.type == "cpu":
         reason = _too_much(counts, max(size, data.batch_size))
-    if too_large := _too_large(footing):
-        reason = too_large
+    reason = too_large(footing) or reason
+    activations = None
     if not reason and module.stages():
         try:
             module.configure_model()
-            lines += _timed(module.to(device), data, collect, loop, work, size, held)
+            module.to(device)
+            if module.trains:
+                activations = activations_of(module, work.conditions, data.batch_size)
+                reason = step_too_large(footing, activations[0], data.batch_size)
+            if not reason:
+                lines += _timed(module, data, collect, loop, work, size, held)
         except (OSError, torch.OutOfMemoryError) as error:  # weights that are not here, a batch that does not fit
-            reason = str(error).partition("\n")[0]
-    lines += _memory(module, data, work, footing, measured=not reason)
-    lines += _peak(footing, max(held, default=0) if not reason else 0)
+            reason, activations = str(error).partition("\n")[0], None
+    if reason:
+        held = [activations[0] + footing.memory.gradients] if activations and footing else []
+    lines += memory_lines(module, data, work, footing, activations)
+    lines += peak_line(footing, max(held, default=0), tried=not reason)
     if reason:
         lines.append(f"  time             not measured: {reason}")
     return "\n".join(lines)
@@ -204,122 +205,3 @@ def _timed(module: Any, data: Any, collect: Collect, loop: Loop, work: Work, siz
         parts["training"] = loop.batches * step
     listed = ", ".join(f"{name} {duration(seconds)}" for name, seconds in parts.items())
     return [*lines, f"  time             about {duration(sum(parts.values()))} on this machine: {listed}"]
-
-
-def _too_large(footing: Footing | None) -> str:
-    """Why a run cannot begin: weights and what goes with them exceed the machine's memory."""
-    if footing is None or footing.peak() <= footing.there:
-        return ""
-    return (
-        f"it does not fit: at least {readable(footing.peak())} of memory are needed, and this "
-        f"{'machine' if footing.device.type == 'cpu' else 'GPU'} has {readable(footing.there)}"
-    )
-
-
-def _peak(footing: Footing | None, step: int) -> list[str]:
-    """The most that is held at a time, and whether it is there."""
-    if footing is None:
-        return []
-    most = "about" if step and footing.known else "at least"
-    line = f"  peak memory      {most} {readable(footing.peak(step))} of {readable(footing.there)}"
-    parts = [
-        "the program" if footing.device.type == "cpu" else "",
-        f"{readable(footing.beside)} of networks beside" if footing.beside else "",
-        f"{readable(step)} in a step" if step else "",
-    ]
-    line += f": with {', '.join(filter(None, parts))}" if any(parts) else ""
-    return [line if footing.peak(step) <= footing.there else f"{line}; it does not fit"]
-
-
-def _memory(module: Any, data: Any, work: Work, footing: Footing | None, measured: bool) -> list[str]:
-    """What training keeps in memory and leaves on disk; activations only where the networks could be built."""
-    if not module.trains:
-        return _memory_of_closed_form(module, work)
-    views = module.views or module.meta_views()
-    if views is None or footing is None:
-        return []
-    memory = footing.memory
-    trained = sum(p.numel() for p in views.network.parameters() if p.requires_grad)
-    network = sum(p.numel() for p in views.original.parameters()) - memory.adapters * trained
-    frozen = [stage for stage in module.stages() if not stage.trained]
-    trained_name = next((stage.name for stage in module.stages() if stage.trained), "network")
-    optimiser = (
-        "of the optimiser not measured" if memory.optimiser is None else f"{readable(memory.optimiser)} optimiser"
-    )
-    what = [
-        f"{readable(memory.flow)} frozen {' and '.join(stage.name for stage in frozen)}" if frozen else "",
-        f"{readable(memory.original)} {trained_name if frozen else 'weights'} ({memory.dtype})",
-        f"{readable(memory.trained)} {'adapters' if memory.adapters else 'trained copy'}" if memory.trained else "",
-        f"{readable(memory.gradients)} gradients",
-        optimiser,
-        f"{readable(memory.average)} average" if memory.average else "",
-    ]
-    parts = f"{network:,} in the network"
-    if frozen:
-        listed = ", ".join(f"{parameters(stage.reference):,} in the {stage.name}" for stage in frozen)
-        parts = f"{listed}, {network:,} in the {trained_name}"
-    lines = [
-        f"  parameters       {parts}, {trained:,} trained",
-        f"  memory           {readable(memory.resident)} in training = {' + '.join(filter(None, what))}",
-    ]
-    if module.decoder.beside:
-        beside = ", ".join(module.decoder.beside)
-        lines.append(f"                   without {beside} and rewards")
-    if memory.checkpoint is not None:
-        lines.append(f"  checkpoint       {readable(memory.checkpoint)}")
-    if not measured:
-        lines.append("  activations      not measured")
-        return lines + (["  encoded texts    not measured"] if any(work.conditions) else [])
-    held = [*views.original.parameters(), *views.network.parameters(), *views.network.buffers()]
-    whole, each = activation_bytes(lambda count: training_step(module, work.conditions, count)(), held, data.batch_size)
-    least = "at least " if recomputes(views.network) else ""
-    lines.append(
-        f"  activations      {least}{readable(whole)} in a step of {data.batch_size} examples, {readable(each)} each"
-    )
-    encoded: Any = module.reference.encode(texts_for(work.conditions, 2), module.device)
-    fields: Any = encoded.values() if isinstance(encoded, TensorDictBase) else [encoded]
-    one = size_of(fields) / 2
-    texts = len(set(work.conditions))
-    return lines + ([f"  encoded texts    {readable(one * texts)} for {texts:,} conditions"] if one else [])
-
-
-def _memory_of_closed_form(module: SampledModule, work: Work) -> list[str]:
-    """What trains no network: the frozen ones, a few tensors, and while they are fitted the noise."""
-    stages = module.stages()
-    if not stages:
-        return []
-    listed = ", ".join(f"{parameters(stage.reference):,} in the {stage.name}" for stage in stages)
-    lines = [f"  parameters       {listed}, none of them trained"]
-    if work.inverting is None:
-        return lines
-    frozen = sum(size_of(stage.reference.meta_network().parameters()) for stage in stages)
-    fitted, noise = module.closed_form_bytes(work.inverting.samples)
-    return [
-        *lines,
-        f"  memory           {readable(frozen + fitted + noise)} in the fit = {readable(frozen)} frozen flow + "
-        f"{readable(fitted)} Gaussian + {readable(noise)} noise",
-        f"  checkpoint       {readable(fitted)}",
-    ]
-
-
-def parameters(reference: Reference) -> int:
-    """Weights of a reference's network."""
-    return sum(p.numel() for p in reference.meta_network().parameters())
-
-
-def readable(count: float, unit: str = "B") -> str:
-    """A number of bytes, or of another unit, to three digits."""
-    for prefix in PREFIXES[:-1]:
-        if count < 999.5:  # from here on three digits would read 1e+03
-            return f"{count:.3g} {prefix}{unit}"
-        count /= 1000
-    return f"{count:.3g} {PREFIXES[-1]}{unit}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds in words."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.1f} min"
-    return f"{seconds / 3600:.1f} h"

@@ -61,7 +61,9 @@ def seconds_of_reward(
     texts = texts_for(conditions, size)
     made: list[Any] = []
     noise = pure_noise(module.decoder, texts, module.device)
-    module.decoder.decode(noise[:1])  # networks beside are loaded by their first call, and counted apart
+    module.decoder.decode(
+        pure_noise(module.decoder, texts[:1], module.device)
+    )  # networks beside are loaded by their first call, and counted apart
     growth = ResidentGrowth()
     decoding = live_bytes(lambda: made.append(module.decoder.decode(noise)))
     if held is not None:

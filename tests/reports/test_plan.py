@@ -6,7 +6,7 @@ from graft_lightning.modules.sampled import SampledModule
 from graft_lightning.modules.stages import Stage, evaluations_of
 from graft_lightning.rejection.reference import FrozenDenoiser, Reference, TrainableDenoiser
 from graft_lightning.reports.operations import operations
-from graft_lightning.reports.plan import readable
+from graft_lightning.reports.units import readable
 from tests.runs import NETWORK, PROMPTS, STEPS, Ink, launch, tiny_config
 
 
