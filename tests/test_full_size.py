@@ -39,6 +39,8 @@ def test_what_is_done_stays_done_and_a_failure_ends_a_cell(tmp_path):
     assert second.ran == ["plan", "fit"]
     assert record["plan"]["planned_gigabytes"] == 7.25
     assert record["plan"]["planned_seconds"] == 330
+    assert "gigabytes" not in record["plan"], "a plan has the system forget how large it was"
+    assert record["fit"]["gigabytes"] == 0.5
     assert run_cell("cell", STEPS, setting, third) == record
     assert third.ran == []
 
@@ -96,3 +98,12 @@ def test_a_cell_runs_small(name, tmp_path, monkeypatch, test_data):
     plans = [row for step, row in record.items() if step.startswith("plan")]
     assert plans
     assert all(0.6 <= row["planned_gigabytes"] < 2 for row in plans)
+
+
+def test_the_memory_of_a_server_is_recorded_beside_that_of_its_step(tmp_path):
+    def run(step, log):
+        return Measured(60.0, 30.0, 8.5, 0, "", beside=6.25)
+
+    record = run_cell("clip_flant5", [Step("fit", "m", [], ("server",))], Setting(tmp_path, True, "cpu"), run)
+    found = {"cells": {"clip_flant5": record}, "card": None, "machine": "", "date": "", "threads": 1, "torch": ""}
+    assert "| fit | 1.0 | 0.5 | 8.50 GB and 6.25 GB of the server |" in table({**found, "tiny": False})

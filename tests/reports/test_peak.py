@@ -1,5 +1,6 @@
 """The most memory held at a time: counted on tensors whose sizes are known, and added up by hand."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,10 @@ import torch
 from graft_lightning.reports.live import live_bytes
 from graft_lightning.reports.memory import Memory
 from graft_lightning.reports.peak import STARTED, Footing
+from graft_lightning.reports.plan_memory import peak_line, step_too_large
 from graft_lightning.reports.resident import ResidentGrowth
 from graft_lightning.reports.trial import fastest
+from tests.runs import launch
 
 MEGA = 2**20
 
@@ -90,3 +93,31 @@ def test_everything_is_in_one_memory_on_a_cpu():
 def test_a_gpu_holds_what_is_beside_in_turn():
     assert footing("cuda").peak() == 1450
     assert footing("cuda").peak(step=1100) == 2400
+
+
+def test_a_step_that_exceeds_the_machine_is_not_tried(monkeypatch):
+    monkeypatch.setattr(Footing, "there", STARTED + 1450 + 7000)
+    assert step_too_large(footing(), 7000, 64) == ""
+    said = step_too_large(footing(), 7001, 64)
+    assert "on 64 examples does not fit: it keeps 7 KB" in said
+    assert "data.batch_size" in said
+    assert step_too_large(footing("cuda"), 7001, 64) == "", "a GPU's own allocator says so"
+    assert step_too_large(None, 7001, 64) == ""
+
+
+def test_what_was_not_tried_is_a_least(monkeypatch):
+    monkeypatch.setattr(Footing, "there", STARTED + 1450 + 7000)
+    assert "about" in peak_line(footing(), 7100, tried=True)[0]
+    [line] = peak_line(footing(), 7101, tried=False)
+    assert "at least" in line
+    assert line.endswith("; it does not fit")
+    assert peak_line(footing(), 7100, tried=True)[0].endswith("in a step")
+
+
+def test_a_step_that_does_not_fit_is_said_instead_of_tried(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(Footing, "there", STARTED + 2_000_000)
+    launch("plan", tmp_path, {"data.batch_size": 256})
+    printed = capsys.readouterr().out
+    assert re.search(r"time\s+not measured: a training step on 256 examples does not fit: it keeps [\d.]+ MB", printed)
+    assert re.search(r"activations\s+[\d.]+ MB in a step of 256 examples", printed)
+    assert re.search(r"peak memory\s+at least 6\d\d MB of 602 MB: .* in a step; it does not fit", printed)
