@@ -23,6 +23,7 @@ def activations_of(module: Any, conditions: Any, batch_size: int) -> tuple[int, 
     """
     views = module.views
     held = [*views.original.parameters(), *views.network.parameters(), *views.network.buffers()]
+    module.reference.encode(texts_for(conditions, 1), module.device)  # its encoders are loaded once, not a step
     return activation_bytes(lambda count: training_step(module, conditions, count)(), held, batch_size)
 
 

@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from graft_lightning.modules.graft import PGraft
 from graft_lightning.reports.live import live_bytes
 from graft_lightning.reports.memory import Memory
 from graft_lightning.reports.peak import STARTED, Footing
-from graft_lightning.reports.plan_memory import peak_line, step_too_large
+from graft_lightning.reports.plan_memory import activations_of, peak_line, step_too_large
 from graft_lightning.reports.resident import ResidentGrowth
 from graft_lightning.reports.trial import fastest
+from tests.fakes import TinyReference
 from tests.runs import launch
 
 MEGA = 2**20
@@ -121,3 +123,19 @@ def test_a_step_that_does_not_fit_is_said_instead_of_tried(tmp_path, capsys, mon
     assert re.search(r"time\s+not measured: a training step on 256 examples does not fit: it keeps [\d.]+ MB", printed)
     assert re.search(r"activations\s+[\d.]+ MB in a step of 256 examples", printed)
     assert re.search(r"peak memory\s+at least 6\d\d MB of 602 MB: .* in a step; it does not fit", printed)
+
+
+def test_what_the_first_texts_load_is_no_part_of_a_step(monkeypatch):
+    module = PGraft(handoff=0.25, reference=TinyReference())
+    module.configure_model()
+    expected = activations_of(module, ["left"], 4)
+    loaded = []
+
+    def encode(self, conditions, device, original=TinyReference.encode):
+        if not loaded:
+            loaded.append(torch.ones(10 * MEGA, requires_grad=True) ** 2)
+        return original(self, conditions, device)
+
+    monkeypatch.setattr(TinyReference, "encode", encode)
+    assert activations_of(module, ["left"], 4) == expected
+    assert loaded
