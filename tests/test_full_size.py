@@ -43,6 +43,8 @@ def test_what_is_done_stays_done_and_a_failure_ends_a_cell(tmp_path):
     assert record["fit"]["gigabytes"] == 0.5
     assert run_cell("cell", STEPS, setting, third) == record
     assert third.ran == []
+    (setting.folder / "record.json").write_text(json.dumps({k: v for k, v in record.items() if k != "plan"}))
+    assert list(run_cell("cell", STEPS, setting, Fake())) == ["make it", "plan", "fit"], "run anew, in its place"
 
 
 def test_a_plan_that_states_nothing_foretells_nothing():

@@ -89,6 +89,7 @@ def run_cell(name: str, steps: list[Step], setting: Setting, run: Runner = run_p
             row |= planned(done.output)
             del row["gigabytes"]  # a plan has the system forget it, piece of work by piece of work
         record[step.name] = row
+        record = {one.name: record[one.name] for one in steps if one.name in record}  # a step may be run anew
         (setting.folder / "record.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         print(f"{name}: {step.name}: {told(row)}", flush=True)
         if done.code:
