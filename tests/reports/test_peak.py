@@ -125,6 +125,15 @@ def test_a_step_that_does_not_fit_is_said_instead_of_tried(tmp_path, capsys, mon
     assert re.search(r"peak memory\s+at least 6\d\d MB of 602 MB: .* in a step; it does not fit", printed)
 
 
+def test_networks_that_exceed_the_machine_are_not_loaded(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(Footing, "there", STARTED)
+    monkeypatch.setattr(PGraft, "configure_model", lambda self: pytest.fail("loaded"))
+    launch("plan", tmp_path)
+    printed = capsys.readouterr().out
+    assert re.search(r"time\s+not measured: it does not fit: at least 60\d MB .*, and this machine has 600 MB", printed)
+    assert re.search(r"peak memory\s+at least 60\d MB of 600 MB.*; it does not fit", printed)
+
+
 def test_what_the_first_texts_load_is_no_part_of_a_step(monkeypatch):
     module = PGraft(handoff=0.25, reference=TinyReference())
     module.configure_model()
