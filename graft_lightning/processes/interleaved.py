@@ -6,7 +6,8 @@ from itertools import pairwise
 from graft_lightning.processes.grids import Grid
 from graft_lightning.processes.noise import Noise
 from graft_lightning.processes.process import Process
-from graft_lightning.processes.samplers import DDIM, Predict
+from graft_lightning.processes.resampled import Predict
+from graft_lightning.processes.samplers import DDIM
 from graft_lightning.processes.times import Levels
 from graft_lightning.types import State
 

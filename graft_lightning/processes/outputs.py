@@ -19,6 +19,10 @@ class Prediction:
     x_0: Tensor
     epsilon: Tensor
 
+    def rows(self, index: Tensor) -> "Prediction":
+        """That of some samples, ``(batch,)`` positions, with repetitions."""
+        return Prediction(self.x_0[index], self.epsilon[index])
+
 
 @dataclass(frozen=True)
 class Classes:
@@ -31,6 +35,10 @@ class Classes:
 
     probabilities: Tensor
     level: float = 0.0
+
+    def rows(self, index: Tensor) -> "Classes":
+        """That of some samples, ``(batch,)`` positions, with repetitions."""
+        return Classes(self.probabilities[index], self.level)
 
 
 def convert(

@@ -1,7 +1,7 @@
 """Samplers: one loop, owned by the base class; a sampler writes its step."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -11,11 +11,9 @@ from graft_lightning.processes.denoiser import Denoiser, Fields, Level, predict
 from graft_lightning.processes.grids import Grid
 from graft_lightning.processes.noise import Noise
 from graft_lightning.processes.process import Process, Shape
+from graft_lightning.processes.resampled import Choose, Predict, chosen
 from graft_lightning.processes.times import Levels
 from graft_lightning.types import MASK, State, StateLike, Trajectory, as_state, bare
-
-Predict = Callable[[State, Level], Fields]
-"""(x_t, t) -> prediction by field, denoiser and condition already inside."""
 
 
 class Sampler(ABC):
@@ -91,6 +89,7 @@ class Sampler(ABC):
         shape: Shape | Mapping[str, Shape],
         keep: Collection[float] = (),
         static: StateLike | None = None,
+        choose: Choose | None = None,
     ) -> Trajectory:
         """Whole trajectories from pure noise.
 
@@ -102,9 +101,10 @@ class Sampler(ABC):
             shape: of one sample, by field for mixed states.
             keep: levels whose states are kept; they must lie on the grid.
             static: fields without path (a mask), for mixed states.
+            choose: chooses among the trajectories before every step; all go on by default.
         """
         start = process.prior(shape, noise, static)
-        return self.resume(denoiser, process, condition, noise, start, self.levels(process)[-1], keep)
+        return self.resume(denoiser, process, condition, noise, start, self.levels(process)[-1], keep, choose)
 
     def resume(
         self,
@@ -115,6 +115,7 @@ class Sampler(ABC):
         x: StateLike,
         level: float,
         keep: Collection[float] = (),
+        choose: Choose | None = None,
     ) -> Trajectory:
         """Trajectories finished from states at ``level``. Arguments as in `sample`.
 
@@ -147,7 +148,8 @@ class Sampler(ABC):
         with torch.no_grad():
             for t, t_next in pairwise(descent):
                 within = t_next != descent[-1] and t_next not in boundaries
-                state = self.step(process, model, state, t, t_next, noise, within)
+                state, asked = (state, model) if choose is None else chosen(choose, model, state, t)
+                state = self.step(process, asked, state, t, t_next, noise, within)
                 if t_next in keep:
                     states[t_next] = bare(state)
         return Trajectory(bare(state), states, calls)

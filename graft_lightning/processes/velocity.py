@@ -2,7 +2,8 @@
 
 from graft_lightning.processes.noise import Noise
 from graft_lightning.processes.process import Process
-from graft_lightning.processes.samplers import Predict, Sampler
+from graft_lightning.processes.resampled import Predict
+from graft_lightning.processes.samplers import Sampler
 from graft_lightning.types import State
 
 

@@ -121,6 +121,15 @@ class Path(ABC, Generic[P]):
             origin: the level whose class a categorical head predicts.
         """
 
+    def data_of(self, prediction: P, mask: Tensor | None = None) -> Tensor:
+        """The field at t = 0 as it is predicted, ``(batch, *shape)``: its mean, or the likeliest class.
+
+        Args:
+            prediction: what `predict` made of a network's answer.
+            mask: as in `prior`.
+        """
+        raise TypeError(f"{type(self).__name__} does not say what data a prediction stands for (data_of)")
+
     @abstractmethod
     def reverse(
         self,

@@ -95,6 +95,9 @@ class CategoricalPath(Path[Classes]):
     ) -> Classes:
         return Classes(raw.double().softmax(-1), origin)
 
+    def data_of(self, prediction: Classes, mask: Tensor | None = None) -> Tensor:
+        return real_classes(prediction.probabilities.argmax(-1), mask)
+
     def reverse(
         self,
         x_t: Tensor,

@@ -72,6 +72,9 @@ class GaussianPath(Path[Prediction]):
     ) -> Prediction:
         return convert(output, raw, x_t, *self.schedule.at(t), clip)
 
+    def data_of(self, prediction: Prediction, mask: Tensor | None = None) -> Tensor:
+        return prediction.x_0 if mask is None else prediction.x_0 * weight_of(mask, prediction.x_0)
+
     def reverse(
         self,
         x_t: Tensor,
