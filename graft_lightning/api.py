@@ -10,7 +10,8 @@ Every name is imported when it is first used: this module by itself loads nothin
     objectives  `RWR`, `RAFT`, `NFT`, `AWM`, `DGPO`, `DPO`, `UnselectedBaseline`, over whole groups of a pool;
                 `PoolObjective` to derive from
     Lightning   `PGraft`, `Graft`, `AcceptedTrajectories`; `DurableCheckpoints`, a plugin of the Trainer
-    samples     `sample`, of a view of a reference or of a module; `open_run`, the module of a run or checkpoint
+    samples     `sample`, of a view of a reference or of a module; `open_run`, the module of a run or checkpoint;
+                `Steering`, samples that follow a reward
 """
 
 import importlib
@@ -64,6 +65,7 @@ _HOMES = {
     "rejection.rewards.function": ("CallableReward", "FunctionReward"),
     "rejection.rewards.weighted": ("WeightedSum",),
     "rejection.sampling": ("sample",),
+    "rejection.steering": ("Steering",),
     "rejection.selection": ("select",),
     "domains.base": ("Texts",),
     "datamodules.accepted": ("AcceptedTrajectories",),

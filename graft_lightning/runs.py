@@ -187,7 +187,7 @@ def last_records(folder: Path, name: str = EVALUATIONS) -> list[dict[str, Any]]:
 
 def validations(folder: Path) -> dict[int, Mapping[str, Any]]:
     """The evaluations on the validation conditions by step, the base's at 0; empty where the base has none."""
-    found = [record for record in read_records(folder) if record["stage"] == "validate"]
+    found = [r for r in read_records(folder) if r["stage"] == "validate" and "steered" not in r]
     base = [record for record in found if record["method"] == "base"]
     return {r["step"]: r for r in [*(r for r in found if r["method"] != "base" and r["step"]), *base]} if base else {}
 

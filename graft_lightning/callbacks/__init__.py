@@ -10,6 +10,7 @@ from graft_lightning.callbacks.inversion_measures import HeldOutNoise, RoundTrip
 from graft_lightning.callbacks.invert import Invert
 from graft_lightning.callbacks.keep_best import KeepBest
 from graft_lightning.callbacks.measures import FlopsPerSample
+from graft_lightning.callbacks.steer import Steer
 
 __all__ = [
     "Alarms",
@@ -21,6 +22,7 @@ __all__ = [
     "KeepBest",
     "RoundTrips",
     "SaveReference",
+    "Steer",
     "TellOthers",
     "TrainableEMA",
     "WriteSamples",

@@ -25,6 +25,7 @@ from graft_lightning.callbacks.measures import Measure
 from graft_lightning.callbacks.sample_facts import Facts, change, facts_of
 from graft_lightning.callbacks.trained_reward import trained_reward, with_trained_first
 from graft_lightning.modules.sampled import SampledModule
+from graft_lightning.modules.stages import visited
 from graft_lightning.processes.noise import Noise, trajectory_seeds
 from graft_lightning.rejection.reward import Reward, RewardError, score
 from graft_lightning.runs import ALARMS, EVALUATIONS, append_record, read_records, retire_records, run_folder
@@ -89,6 +90,13 @@ class Evaluate(L.Callback):
             number = sum(name == reward.name or name.startswith(f"{reward.name}-") for name in found)
             found.append(f"{reward.name}-{number + 1}" if number else reward.name)
         return found
+
+    def named(self, module: SampledModule) -> str:
+        """What reports call the model under evaluation: with how many particles it is steered, where it is."""
+        if self.method or not (steering := getattr(module, "steering", None)):
+            return self.method or module.method
+        steered = f"fk_{steering[0].particles}"
+        return f"{module.method}+{steered}" if getattr(module, "trained_steps", 0) else steered
 
     def lead_with_trained(self, trainer: L.Trainer, data: Any) -> None:
         """Puts the reward that the run of a trainer on some data maximises first among the scores."""
@@ -209,10 +217,10 @@ class Evaluate(L.Callback):
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         if not trainer.sanity_checking:
-            self._finish(trainer, pl_module, "validate", self.method or pl_module.method)
+            self._finish(trainer, pl_module, "validate", self.named(pl_module))
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
-        self._finish(trainer, pl_module, "test", self.method or pl_module.method)
+        self._finish(trainer, pl_module, "test", self.named(pl_module))
 
     # ---- work
 
@@ -234,7 +242,8 @@ class Evaluate(L.Callback):
         asked = self.baseline and (self.rewards or self.metrics) and module.has_base and (self.method != "base")
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         loader = data.test_dataloader()
-        if not (asked and loader and (self._steps(trainer, module) or trainer.ckpt_path)) or trainer.fast_dev_run:  # type: ignore[attr-defined]
+        other = self._steps(trainer, module) or trainer.ckpt_path or getattr(module, "steering", None)
+        if not (asked and loader and other) or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         key = base_key(module, data, self.rewards, self.metrics)
         folder, kept = run_folder(trainer), Path(data.pool) if getattr(data, "pool", None) else None
@@ -297,6 +306,8 @@ class Evaluate(L.Callback):
         for metric in self.metrics:
             value = float(metric.compute())  # collective, inside torchmetrics
             metrics[type(metric).__name__] = without_interval(value, len(rows))  # of the whole set
+        if not before:
+            metrics |= cost_of_steering(module)
         for measure in self.measures if not before else ():
             metrics |= measure(trainer, module)
         for name, found in metrics.items():
@@ -324,6 +335,7 @@ class Evaluate(L.Callback):
             "averages": averages,
             "scores": {name: table(rows, i) for i, name in enumerate(self.names)},
             **_of_run(module),
+            **({} if before else _steered(module)),
         }
         append_record(folder, EVALUATIONS, record)
         watched = None
@@ -390,6 +402,25 @@ class Evaluate(L.Callback):
             before, after = (concatenate([pair[k][1] for pair in pairs]) for k in (0, 1))
             both = module.decoder.compare(before, after, texts[: len(pairs)])
             log_sheet(trainer, f"{stage}/base_and_now", both, file.with_name("base_and_now.png"), step)
+
+
+def cost_of_steering(module: SampledModule) -> dict[str, Interval]:
+    """Calls of network and reward that one sample takes, where it is steered."""
+    steering = getattr(module, "steering", None)
+    if steering is None:
+        return {}
+    groups, stage = steering[0], module.stages()[0]
+    steps = len(visited(stage.reference, module.sampling_denoiser().boundaries))
+    return {
+        "network_calls": without_interval(groups.particles * stage.calls),
+        "reward_calls": without_interval(groups.particles * (groups.looks(steps) + 1)),
+    }
+
+
+def _steered(module: SampledModule) -> dict[str, dict[str, Any]]:
+    """How samples were steered; nothing where they were not."""
+    steering = getattr(module, "steering", None)
+    return {} if steering is None else {"steered": {**vars(steering[0]), "reward": steering[1].name}}
 
 
 def _of_run(module: L.LightningModule) -> dict[str, str]:

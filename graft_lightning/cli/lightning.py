@@ -34,6 +34,7 @@ from graft_lightning.callbacks.files import WriteSamples
 from graft_lightning.callbacks.keep_best import KeepBest
 from graft_lightning.callbacks.memory import GiveBackMemory
 from graft_lightning.callbacks.progress import with_plain_bar
+from graft_lightning.callbacks.steer import Steer
 from graft_lightning.checkpoints import refuse_address
 from graft_lightning.cli.ending import tell_what_is_where
 from graft_lightning.cli.placement import WEIGHTS, place_fit, place_use, require_last
@@ -49,7 +50,7 @@ from graft_lightning.reports.tuning import with_settings
 from graft_lightning.runs import run_folder
 from graft_lightning.shipped import config_file, importable
 
-BLOCKS = ("data", "collect", "evaluate", "best", "model", "trainer")
+BLOCKS = ("data", "collect", "evaluate", "best", "steer", "model", "trainer")
 """What a configuration is made of, whatever the command."""
 
 
@@ -164,6 +165,7 @@ class GraftCLI(LightningCLI):
         parser.add_lightning_class_args(Collect, "collect")
         parser.add_lightning_class_args(Evaluate, "evaluate")
         parser.add_lightning_class_args(KeepBest, "best")
+        parser.add_lightning_class_args(Steer, "steer")
 
     def before_instantiate_classes(self) -> None:
         """Holds settings against their ranges, and chooses the folder of the run before a logger opens it.
@@ -172,7 +174,7 @@ class GraftCLI(LightningCLI):
             SettingsError: naming the key, its value, and what would be right.
         """
         settings = nested(self.config[self.subcommand] if self.subcommand else self.config)
-        refuse_out_of_range(settings, {"collect": Collect, "evaluate": Evaluate, "best": KeepBest})
+        refuse_out_of_range(settings, {"collect": Collect, "evaluate": Evaluate, "best": KeepBest, "steer": Steer})
         if self.subcommand is None:
             return
         config = expand_home(self.config[self.subcommand])

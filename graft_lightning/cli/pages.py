@@ -52,6 +52,10 @@ HELD_OUT = (
     Option("data.eval_batch_size", "32", "of these, sampled at a time"),
     Option("evaluate.method", "mine", "name in reports; the model's own by default"),
 )
+STEERING = (
+    Option("steer.particles", "4", "draw each sample by steering so many after the reward; 1 is plain sampling"),
+    Option("steer.temperature", "0.1", "of steering: the smaller, the more one reward outweighs another"),
+)
 KEEPING = (
     Option("model.baseline", "unselected", "train selected less unselected draws"),
     Option("best.patience", "0", "evaluations in a row below the best that end a run"),
@@ -82,9 +86,9 @@ OWN: dict[str, tuple[Option, ...]] = {
         Option("baselines", "[own,unselected]", "also train selected less unselected draws"),
         SAMPLES,
     ),
-    "validate": (*RUN, *HELD_OUT, WEIGHTS),
-    "test": (*RUN, *HELD_OUT, WEIGHTS),
-    "predict": (*RUN, *HELD_OUT[:2], WEIGHTS),
+    "validate": (*RUN, *HELD_OUT, *STEERING, WEIGHTS),
+    "test": (*RUN, *HELD_OUT, *STEERING, WEIGHTS),
+    "predict": (*RUN, *HELD_OUT[:2], *STEERING, WEIGHTS),
     "plan": (
         *RUN,
         *DRAWING,

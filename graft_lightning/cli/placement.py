@@ -28,6 +28,7 @@ ELSEWHERE = (
     "data.init_args.rescore",
     "ckpt_path",
     "config",
+    "steer",
 )
 """Settings that make no other run."""
 HELD_OUT = ("validation", "test", "predict", "eval_draws", "eval_batch_size", "predict_draws")

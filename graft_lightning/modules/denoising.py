@@ -16,6 +16,8 @@ from graft_lightning.processes.denoiser import Denoiser
 from graft_lightning.processes.noise import Noise
 from graft_lightning.processes.objectives import Loss, Objective
 from graft_lightning.rejection.reference import Reference, Views, open_views
+from graft_lightning.rejection.reward import Reward
+from graft_lightning.rejection.steering import Steering
 from graft_lightning.tensors import refuse_misfit, refuse_not_finite
 from graft_lightning.types import Batch, Draws, SettingsError, StateLike
 
@@ -58,6 +60,7 @@ class DenoisingModule(SampledModule):
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self._fingerprint: dict[str, Any] | None = None
+        self.steering: tuple[Steering, Reward] | None = None  # how evaluation samples, and what that follows
 
     @property
     def decoder(self) -> Reference:
@@ -219,9 +222,22 @@ class DenoisingModule(SampledModule):
 
         Args:
             draws: conditions and seeds.
-            denoiser: another model, with the same seeds; by default the one under evaluation.
+            denoiser: another model, with the same seeds; by default the one under evaluation, steered where that is
+                asked for.
         """
         reference = self.reference
+        if denoiser is None and self.steering is not None:
+            steering, reward = self.steering
+            together = len(draws.conditions) if self.in_step else None  # processes make as many calls as each other
+            return steering.sample(
+                reference,
+                reward.to(self.device),
+                self.sampling_denoiser(),
+                draws.conditions,
+                draws.seeds,
+                self.device,
+                together,
+            ).x_0
         trajectory = reference.sampler.sample(
             denoiser or self.sampling_denoiser(),
             reference.process,

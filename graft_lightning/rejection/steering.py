@@ -117,16 +117,29 @@ class Steering:
         Raises:
             SettingsError: if the reward looks at whole groups of draws.
         """
-        if reward.groupwise:
-            raise SettingsError(
-                f"steering follows a reward of single samples, and {reward.name} looks at all draws of a condition"
-            )
+        self.require(reward)
         if self.particles > 1 and not reference.sampler.stochastic(reference.process):
             _warn_of_copies(reference.sampler)
         size = at_once or max(1, len(conditions) // self.particles)
         cuts = [slice(low, low + size) for low in range(0, len(conditions), size)]
         parts = [self._groups(reference, reward, denoiser, conditions[cut], seeds[cut], device) for cut in cuts]
         return parts[0] if len(parts) == 1 else _joined(parts)
+
+    @staticmethod
+    def require(reward: Reward) -> None:
+        """Refuses a reward that cannot be followed.
+
+        Raises:
+            SettingsError: if it looks at whole groups of draws.
+        """
+        if reward.groupwise:
+            raise SettingsError(
+                f"steering follows a reward of single samples, and {reward.name} looks at all draws of a condition"
+            )
+
+    def looks(self, steps: int) -> int:
+        """How often the predictions are scored in so many steps of a sampler."""
+        return (steps - 1) // self.every
 
     def _groups(
         self,
