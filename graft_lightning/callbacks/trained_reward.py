@@ -26,7 +26,8 @@ def trained_reward(trainer: L.Trainer, data: Any) -> tuple[str | None, Reward | 
     if collect is None or collect.reward is None:
         return None, None
     name = getattr(data, "reward", None) or collect.reward.name
-    return name, collect.rewards.get(name)
+    found = collect.rewards.get(name)
+    return name, None if found is None else found.judge
 
 
 def with_trained_first(rewards: Sequence[Reward], trained: Reward | None) -> list[Reward]:

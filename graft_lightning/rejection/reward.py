@@ -42,6 +42,11 @@ class Reward(ABC):
         return 0
 
     @property
+    def judge(self) -> "Reward":
+        """What evaluations score by: itself, unless its scores compare the draws of a condition with each other."""
+        return self
+
+    @property
     def name(self) -> str:
         """The name of the column in pools and logs: the class's, unless a reward says otherwise."""
         return type(self).__name__
