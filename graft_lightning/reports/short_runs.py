@@ -26,6 +26,7 @@ from graft_lightning.processes.weightings import Weighting
 from graft_lightning.rejection.acceptance import Acceptance, Always
 from graft_lightning.rejection.objectives import PoolObjective, UnselectedBaseline
 from graft_lightning.rejection.reward import score
+from graft_lightning.reports.without_signal import ShuffledRewards
 from graft_lightning.statistics import Interval, interval
 from graft_lightning.types import SettingsError, concatenate, on_device
 
@@ -147,12 +148,13 @@ class ShortRuns:
             setting: what is tried; its average is not looked at.
             steps: after which it is evaluated, increasing.
             averages: decays of the moving averages that are evaluated at each of them.
-            selected: False trains on all samples of the pool, whatever they are worth.
+            selected: False trains on all samples of the pool, whatever they are worth; where the objective goes by
+                rewards whatever the rule accepts, on rewards that are exchanged at random within their condition.
         """
         before, acceptance = self.module.objective.weighting, self.data.acceptance
         objective = self.module.pool_objective
         try:
-            return self._run(setting, steps, averages, self.data.acceptance if selected else Always())
+            return self._run(setting, steps, averages, self.data.acceptance if selected else Always(), selected)
         finally:
             self.module.objective.weighting, self.data.acceptance = before, acceptance
             self.module.pool_objective = objective
@@ -161,17 +163,21 @@ class ShortRuns:
             self.module.eval()
 
     def _run(
-        self, setting: Setting, steps: Sequence[int], averages: Sequence[float], acceptance: Acceptance
+        self, setting: Setting, steps: Sequence[int], averages: Sequence[float], acceptance: Acceptance, selected: bool
     ) -> list[Point]:
-        module, points = self.module, []
+        module, points = self.module, list[Point]()
         if setting.weighting != OWN:
             module.objective.weighting = self.weightings[setting.weighting]
         module.pool_objective = self._objective(setting)
         self.data.acceptance = acceptance
         # unselected samples of conditions without signal are as good a placebo as any
         drop, self.data.drop_without_signal = self.data.drop_without_signal, not isinstance(acceptance, Always)
+        objective = module.pool_objective
+        used: Any = self._round
+        if not selected and objective is not None and not objective.by_rule:
+            used = ShuffledRewards(self._round, self.data.seed)
         try:
-            self.data.use(self._round, self.reward, module.training_state, module.pool_objective)
+            self.data.use(used, self.reward, module.training_state, objective)
         finally:
             self.data.drop_without_signal = drop
         self._load(self._start)

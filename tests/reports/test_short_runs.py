@@ -14,6 +14,7 @@ from graft_lightning.reports.document import write_report
 from graft_lightning.reports.placebo import text_of as placebo_text
 from graft_lightning.reports.short_runs import Point, Setting, ShortRuns, own_rate
 from graft_lightning.reports.tuning import tune, with_settings
+from graft_lightning.reports.without_signal import ShuffledRewards
 from graft_lightning.types import SettingsError
 from tests.runs import arguments, launch, tiny_config
 
@@ -75,6 +76,45 @@ def test_a_placebo_looks_at_no_reward(tmp_path, capsys):
     assert one.change == pytest.approx(other.change)
     (chosen,), (opposite,) = (r.run(Setting(0.01), [5]) for r in (up, down))
     assert abs(chosen.reward["mean"] + opposite.reward["mean"]) > 1e-4
+
+
+class OneRound:
+    """Two conditions of four draws."""
+
+    index, draws = 0, 4
+
+    def rewards(self, name):
+        return torch.tensor([[1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0]])
+
+
+def test_a_placebo_of_rewards_gives_each_draw_every_one_of_its_condition():
+    found = torch.stack([ShuffledRewards(OneRound(), seed).rewards("r") for seed in range(4000)])
+    assert torch.equal(found.sort(2).values, OneRound().rewards("r").expand_as(found))
+    for value in (1.0, 6.0):
+        share = (found == value).double().mean(0)[0 if value < 5 else 1]
+        torch.testing.assert_close(share, torch.full((4,), 0.25).double(), rtol=0, atol=0.03)
+    assert not torch.equal(found[:, 0], found[:, 1] - 4)  # conditions exchange apart
+    assert ShuffledRewards(OneRound(), 0).draws == 4
+
+
+RIVALS = {
+    "rwr": {"class_path": "RWR", "init_args": {"temperature": 1e-4}},
+    "raft": {"class_path": "RAFT"},
+    "nft": {"class_path": "NFT"},
+    "dgpo": {"class_path": "DGPO"},
+}
+
+
+@pytest.mark.parametrize("rival", RIVALS)
+def test_a_placebo_of_an_objective_that_goes_by_rewards_differs_from_its_run(tmp_path, rival, capsys):
+    """Whatever the rule: it would else train on the best draws, and call what selection gains a placebo."""
+    kind = RIVALS[rival]
+    named = {**kind, "class_path": f"graft_lightning.rejection.objectives.{kind['class_path']}"}
+    _, runs = runs_of(tmp_path, {"model.objective": named})
+    (selected,), (unselected,) = (runs.run(Setting(0.01), [4], selected=chosen) for chosen in (True, False))
+    assert selected.rewards != unselected.rewards
+    (again,) = runs.run(Setting(0.01), [4], selected=False)
+    assert again.rewards == unselected.rewards
 
 
 def test_placebo_and_tune_as_a_user_sees_them(tmp_path, capsys):
