@@ -23,12 +23,22 @@ from graft_lightning.callbacks.base_scores import base_key, keep_base, kept_base
 from graft_lightning.callbacks.figures import SAMPLES_SHOWN, boards, log_layout, log_sheet, sheet_of
 from graft_lightning.callbacks.measures import Measure
 from graft_lightning.callbacks.sample_facts import Facts, change, facts_of
+from graft_lightning.callbacks.spent import begin_counting, spent_so_far
 from graft_lightning.callbacks.trained_reward import trained_reward, with_trained_first
 from graft_lightning.modules.sampled import SampledModule
 from graft_lightning.modules.stages import visited
 from graft_lightning.processes.noise import Noise, trajectory_seeds
 from graft_lightning.rejection.reward import Reward, RewardError, score
-from graft_lightning.runs import ALARMS, EVALUATIONS, append_record, read_records, retire_records, run_folder
+from graft_lightning.runs import (
+    ALARMS,
+    EVALUATIONS,
+    KEYS,
+    SPENT,
+    append_record,
+    read_records,
+    retire_records,
+    run_folder,
+)
 from graft_lightning.statistics import Interval, finite_mean, over_conditions, without_interval
 from graft_lightning.types import Draws, SettingsError, concatenate, on_device, take
 
@@ -187,6 +197,7 @@ class Evaluate(L.Callback):
             )  # as Lightning itself keeps it around a validation
             trainer.fit_loop.epoch_loop.val_loop.run()
             logged._first_loop_iter, trainer.training = first, True
+            begin_counting(trainer, pl_module)
         self._owed = None
 
     def owes(self, trainer: L.Trainer, module: Any) -> bool:
@@ -316,6 +327,7 @@ class Evaluate(L.Callback):
         facts = gathered(self._facts)
         changes = gathered([(trainer.global_rank, 0, self._change(trainer, module, stage, before))])
         folder = run_folder(trainer)
+        spent = {} if before else spent_so_far(trainer, module)
         if not trainer.is_global_zero:
             return None
         step = 0 if before else self._steps(trainer, module)
@@ -338,6 +350,8 @@ class Evaluate(L.Callback):
             **({} if before else _steered(module)),
         }
         append_record(folder, EVALUATIONS, record)
+        if spent:  # apart: time is another one in every run of the same settings
+            append_record(folder, SPENT, {**{key: record[key] for key in KEYS}, "spent": spent, **_of_run(module)})
         watched = None
         if self.alarms.on:
             known = [value for _, _, value in changes if value is not None]

@@ -15,7 +15,7 @@ import yaml
 
 from graft_lightning.durable import write_text
 from graft_lightning.identity import content, differences, digest_of
-from graft_lightning.runs import ALARMS, CONFIG, DONE, EVALUATIONS, append_record, done, read_json, read_records
+from graft_lightning.runs import ALARMS, CONFIG, DONE, EVALUATIONS, SPENT, append_record, done, read_json, read_records
 from graft_lightning.statistics import over_conditions
 
 FORMAT = "graft_lightning cell record 1"
@@ -50,7 +50,7 @@ def write_record(file: Path, identity: Mapping[str, Any], folder: Path, facts: M
         "identity": _plain(identity),
         "files": dict(_files_read(folder)),
         "facts": _plain(facts, DIGITS),
-        "evaluations": _plain([_without_means(found) for found in read_records(folder)], DIGITS),
+        "evaluations": _plain([_without_means(found) for found in _with_spent(folder)], DIGITS),
         "alarms": _plain(read_records(folder, ALARMS), DIGITS),
         "tables": _plain(dict(_tables(folder)), DIGITS),
     }
@@ -99,12 +99,23 @@ def restore(record: Mapping[str, Any], folder: Path) -> None:
     """Writes the files that a report reads into a folder, as the cell's run had left them."""
     folder.mkdir(parents=True, exist_ok=True)
     for evaluation in record["evaluations"]:
-        append_record(folder, EVALUATIONS, _with_means(evaluation))
+        append_record(folder, EVALUATIONS, _with_means({k: v for k, v in evaluation.items() if k != "spent"}))
+        if "spent" in evaluation:
+            own = {name: evaluation[name] for name in ("stage", "method", "step", "spent", "run") if name in evaluation}
+            append_record(folder, SPENT, own)
     for alarm in record["alarms"]:
         append_record(folder, ALARMS, alarm)
     for name, table in record["tables"].items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(json.dumps(table), encoding="utf-8")
+
+
+def _with_spent(folder: Path) -> Iterator[dict[str, Any]]:
+    """The evaluations of a run, each with what had been spent by then, where that is known."""
+    spent = {(r["stage"], r["method"], r["step"]): r["spent"] for r in read_records(folder, SPENT)}
+    for found in read_records(folder):
+        known = spent.get((found["stage"], found["method"], found["step"]))
+        yield found if known is None else {**found, "spent": known}
 
 
 def _without_means(evaluation: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from graft_lightning.callbacks.evaluate import Evaluate
 from graft_lightning.callbacks.failures import TellOthers
 from graft_lightning.callbacks.invert import Invert
 from graft_lightning.callbacks.ranks import on_all_processes, ready
+from graft_lightning.callbacks.spent import Spent
 from graft_lightning.checkpoints import DurableCheckpoints
 from graft_lightning.domains.base import Examples
 from graft_lightning.durable import replacing
@@ -38,7 +39,7 @@ class GraftTrainer(L.Trainer):
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
-        self.callbacks.insert(0, TellOthers())  # type: ignore[attr-defined]
+        self.callbacks[:0] = [TellOthers(), Spent()]  # type: ignore[attr-defined]
         with contextlib.suppress(NotImplementedError):  # strategies that write a folder of their own
             if type(self.strategy.checkpoint_io) is TorchCheckpointIO:
                 self.strategy.checkpoint_io = DurableCheckpoints()

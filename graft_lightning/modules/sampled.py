@@ -35,6 +35,7 @@ class SampledModule(L.LightningModule):
         self.trained_steps = 0
         self.run: str | None = None
         self.kept_step: int | None = None  # the step that the weights are of, where it is not the last one
+        self.spent: dict[str, float] | None = None  # what the fit that the weights are of has spent
 
     @property
     @abstractmethod
@@ -84,11 +85,14 @@ class SampledModule(L.LightningModule):
             checkpoint["run"] = self.run
         if self.kept_step is not None:
             checkpoint["kept_step"] = self.kept_step
+        if self.spent is not None:
+            checkpoint["spent"] = self.spent
         if not _is_plain(checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {})):
             del checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.run = checkpoint.get("run")
+        self.spent = checkpoint.get("spent")
         self.trained_steps = int(checkpoint.get("kept_step", checkpoint["global_step"]))
 
     def validation_step(self, batch: Draws, batch_idx: int) -> Any:

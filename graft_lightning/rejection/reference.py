@@ -167,28 +167,54 @@ class Reference(Codec, ABC):
         }
 
 
-class FrozenDenoiser(Denoiser):
-    """The reference as it was: no gradient ever reaches it, and an adapter on shared weights is switched off."""
+@dataclass
+class Calls:
+    """Calls of a network, one sample each.
 
-    def __init__(self, reference: Reference, network: nn.Module) -> None:
+    Attributes:
+        forward: without gradient.
+        forward_backward: with it.
+    """
+
+    forward: int = 0
+    forward_backward: int = 0
+
+
+class FrozenDenoiser(Denoiser):
+    """The reference as it was: no gradient ever reaches it, and an adapter on shared weights is switched off.
+
+    Args:
+        reference: the reference.
+        network: holds its weights.
+        calls: are added to at every call.
+    """
+
+    def __init__(self, reference: Reference, network: nn.Module, calls: Calls | None = None) -> None:
         self.reference, self.network = reference, network
+        self.calls = calls or Calls()
         self.output = reference.output
         self._modules = list(network.modules())
         self._adapters = adapter_layers(self._modules)
 
     def __call__(self, x_t: Any, t: Tensor, condition: Any) -> Any:
+        self.calls.forward += len(t)
         with torch.no_grad(), evaluating(self._modules), adapters_off(self._adapters):
             return self.reference.denoise(self.network, x_t, t, condition)
 
 
 class TrainableDenoiser(Denoiser):
-    """The copy, or the adapted model, that fine-tuning changes."""
+    """The copy, or the adapted model, that fine-tuning changes; arguments as of `FrozenDenoiser`."""
 
-    def __init__(self, reference: Reference, network: nn.Module) -> None:
+    def __init__(self, reference: Reference, network: nn.Module, calls: Calls | None = None) -> None:
         self.reference, self.network = reference, network
+        self.calls = calls or Calls()
         self.output = reference.output
 
     def __call__(self, x_t: Any, t: Tensor, condition: Any) -> Any:
+        if torch.is_grad_enabled():
+            self.calls.forward_backward += len(t)
+        else:
+            self.calls.forward += len(t)
         return self.reference.denoise(self.network, x_t, t, condition)
 
 
@@ -201,12 +227,14 @@ class Views:
         trainable: the model that is trained, guided as asked for.
         network: holds the trainable parameters.
         original: holds the reference's weights; the same object as ``network`` under LoRA.
+        calls: of both, counted.
     """
 
     frozen: Denoiser
     trainable: Denoiser
     network: nn.Module
     original: nn.Module = field(repr=False)
+    calls: Calls = field(default_factory=Calls)
 
 
 def open_views(
@@ -242,15 +270,16 @@ def open_views(
         network = copy.deepcopy(original) if copies else network
         for name in learned:
             network.get_parameter(name).requires_grad_(True)
-    frozen: Denoiser = FrozenDenoiser(reference, original)
-    trainable: Denoiser = TrainableDenoiser(reference, network)
+    calls = Calls()
+    frozen: Denoiser = FrozenDenoiser(reference, original, calls)
+    trainable: Denoiser = TrainableDenoiser(reference, network, calls)
     scale = reference.guidance_scale
     if scale != 1:
         null = functools.cache(reference.null)
         guided = Guided(frozen, frozen, scale, null, joint=True)
         trainable = Guided(trainable, frozen, scale, null) if guidance == "composed" else trainable
         frozen = guided
-    return Views(frozen, trainable, network, original)
+    return Views(frozen, trainable, network, original, calls)
 
 
 def require_trained_levels(reference: Reference) -> None:

@@ -2,11 +2,11 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from graft_lightning.runs import EVALUATIONS, read_records
+from graft_lightning.runs import EVALUATIONS, KEYS, SPENT, read_records
 from graft_lightning.statistics import Interval, best_of, finite_mean, interval, over_conditions
 
 
@@ -22,6 +22,7 @@ class Run:
         step: gradient steps that had been taken.
         values: the mean of every metric.
         scores: per-sample scores by metric, by condition and draw.
+        spent: what the run had spent by then; empty where it does not say.
     """
 
     folder: Path
@@ -31,6 +32,7 @@ class Run:
     step: int
     values: dict[str, float]
     scores: dict[str, list[list[float]]]
+    spent: dict[str, float] = field(default_factory=dict)
 
 
 class NoRuns(FileNotFoundError):
@@ -47,7 +49,8 @@ def read_runs(folders: Iterable[Path]) -> list[Run]:
     listed = list(folders)
     for folder in listed:
         for file in sorted(folder.rglob(EVALUATIONS)):
-            found += [_run(file.parent, record) for record in read_records(file.parent)]
+            spent = {_key(record): record["spent"] for record in read_records(file.parent, SPENT)}
+            found += [_run(file.parent, record, spent.get(_key(record), {})) for record in read_records(file.parent)]
     if not found:
         raise NoRuns(
             f"no {EVALUATIONS} below {', '.join(map(str, listed))}: has a run been evaluated? `fit` does it "
@@ -56,9 +59,14 @@ def read_runs(folders: Iterable[Path]) -> list[Run]:
     return found
 
 
-def _run(folder: Path, record: dict[str, Any]) -> Run:
+def _key(record: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(record[key] for key in KEYS)
+
+
+def _run(folder: Path, record: dict[str, Any], spent: dict[str, float]) -> Run:
     values = {name: metric["mean"] for name, metric in record["metrics"].items()}
-    return Run(folder, record["method"], record["seed"], record["stage"], record["step"], values, record["scores"])
+    who = record["method"], record["seed"], record["stage"], record["step"]
+    return Run(folder, *who, values, record["scores"], spent)
 
 
 FEW = 3

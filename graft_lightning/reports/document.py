@@ -12,6 +12,7 @@ from typing import Any
 from graft_lightning.durable import write_bytes, write_text
 from graft_lightning.reports.alarms import alarms_of
 from graft_lightning.reports.belonging import require_stage, what_does_not_belong
+from graft_lightning.reports.budgets import budget_section
 from graft_lightning.reports.ceiling import ceilings
 from graft_lightning.reports.charts import bars, frontier, learning_curves
 from graft_lightning.reports.comparison import FEW, Run, compare, compare_over_conditions, curves, read_runs
@@ -92,6 +93,9 @@ def write_report(
             told_of_pools, of_pools = ceiling_table(folders, prefix)
             report.update(of_pools)
             lines += told_of_pools
+            told_budgets, of_budgets = budget_section(chosen, first, metrics[first], out)
+            report.update(of_budgets)
+            lines += told_budgets
             by_seed, records = paired_verdicts(chosen, section.get("paired", ()), metrics, stage)
             by_seed += positive_verdicts(found, section.get("positive", ()), metrics)
             if by_seed:
