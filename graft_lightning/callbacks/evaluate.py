@@ -418,7 +418,7 @@ class Evaluate(L.Callback):
             log_sheet(trainer, f"{stage}/base_and_now", both, file.with_name("base_and_now.png"), step)
 
 
-def cost_of_steering(module: SampledModule) -> dict[str, Interval]:
+def cost_of_steering(module: Any) -> dict[str, Interval]:
     """Calls of network and reward that one sample takes, where it is steered."""
     steering = getattr(module, "steering", None)
     if steering is None:

@@ -27,7 +27,7 @@ def trained_reward(trainer: L.Trainer, data: Any) -> tuple[str | None, Reward | 
         return None, None
     name = getattr(data, "reward", None) or collect.reward.name
     found = collect.rewards.get(name)
-    return name, None if found is None else found.judge
+    return name, None if found is None else found.evaluated_by
 
 
 def with_trained_first(rewards: Sequence[Reward], trained: Reward | None) -> list[Reward]:

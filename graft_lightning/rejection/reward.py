@@ -42,7 +42,7 @@ class Reward(ABC):
         return 0
 
     @property
-    def judge(self) -> "Reward":
+    def evaluated_by(self) -> "Reward":
         """What evaluations score by: itself, unless its scores compare the draws of a condition with each other."""
         return self
 

@@ -78,8 +78,8 @@ def budget_section(runs: Sequence[Run], metric: str, label: str, out: Path) -> t
         record[budget] = {method: [{"spent": x, **found} for x, found in line] for method, line in points.items()}
         most, rows = at_equal(points)
         columns[budget] = f"at {most:,.0f} {BUDGETS[budget].partition(',')[0]}"
-        for method, found in rows.items():
-            equal.setdefault(method, {})[budget] = found
+        for method, reached in rows.items():
+            equal.setdefault(method, {})[budget] = reached
     if len(equal) > 1:
         record["equal"] = equal
         lines += [f"{label} at equal budget, one budget a column:", "", *_table(equal, columns), ""]

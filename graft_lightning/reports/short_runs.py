@@ -124,7 +124,7 @@ class ShortRuns:
         filled = self.collect.collection(self.module, self.data)
         self._round = filled.fill(frozen, print_of, self.module.device, ranks=ranks_of(self.trainer)).round
         self._start = {name: p.detach().clone() for name, p in trained(self.module)}
-        first = self.collect.rewards[self.reward].judge
+        first = self.collect.rewards[self.reward].evaluated_by
         self.rewards = {first.name: first, **{reward.name: reward for reward in self.evaluate.rewards}}
         with torch.no_grad():
             self._base, self._base_scores = self._sampled(base=True)

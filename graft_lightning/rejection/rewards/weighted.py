@@ -52,7 +52,7 @@ class WeightedSum(Reward):
         return (torch.tensor(self.weights)[:, None] * scores).sum(0)
 
     @property
-    def judge(self) -> Reward:
+    def evaluated_by(self) -> Reward:
         """The plain sum: over all draws of a condition the mean of the normalised one is 0, whatever they are worth."""
         return WeightedSum(self.rewards, self.weights, self.name) if self.normalise else self
 

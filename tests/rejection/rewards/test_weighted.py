@@ -1,3 +1,5 @@
+from importlib import import_module
+
 import pytest
 import torch
 
@@ -87,8 +89,20 @@ def test_a_normalised_sum_is_of_whole_groups_and_judged_by_the_plain_one():
     plain = WeightedSum([Column(0), Column(1)], [1.0, 2.0], "both")
     assert reward.groupwise
     assert not plain.groupwise
-    assert plain.judge is plain
-    assert reward.judge.name == "both"
-    assert torch.equal(reward.judge(TWO, TEXTS), plain(TWO, TEXTS))
+    assert plain.evaluated_by is plain
+    assert reward.evaluated_by.name == "both"
+    assert torch.equal(reward.evaluated_by(TWO, TEXTS), plain(TWO, TEXTS))
     assert describe(reward) != describe(plain)
     assert "normalise" not in describe(plain)  # which pools that it has scored already know it by
+
+
+def test_no_reward_has_another_use_for_the_name():
+    """What evaluations go by is asked of every reward: one that calls something else so would be evaluated by that."""
+    import_module("graft_lightning.domains.text_to_image.rewards")
+    waiting, found = [Reward], set()
+    while waiting:
+        kind = waiting.pop()
+        waiting += kind.__subclasses__()
+        found.add(kind)
+    assert len(found) > 8
+    assert all(isinstance(vars(kind).get("evaluated_by", property()), property) for kind in found)
