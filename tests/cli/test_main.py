@@ -92,9 +92,11 @@ assert not loaded, loaded
 
 
 def at(config: dict, key: str):
-    """The value at a dotted key, ``init_args`` left out; of a class its path."""
+    """The value at a dotted key, ``init_args`` left out; of a class its path; None where a block is absent."""
     value = config
     for part in key.split("."):
+        if value is None:
+            return None
         value = value.get("init_args", {}).get(part) if "class_path" in value else value.get(part)
     return value["class_path"].rpartition(".")[2] if isinstance(value, dict) and "class_path" in value else value
 
