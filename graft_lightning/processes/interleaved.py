@@ -9,6 +9,7 @@ from graft_lightning.processes.process import Process
 from graft_lightning.processes.resampled import Predict
 from graft_lightning.processes.samplers import DDIM
 from graft_lightning.processes.times import Levels
+from graft_lightning.processes.transitions import Transition
 from graft_lightning.types import State
 
 
@@ -51,6 +52,16 @@ class Interleaved(DDIM):
         x = self.reversed(process, x, predict(x, t), t, t_next, noise, classes)
         levels = dict(zip(process.paths, self._ahead(process, t, t_next), strict=True))
         return self.reversed(process, x, predict(x, levels), t, t_next, noise, others)
+
+    def transitions(
+        self, process: Process, predict: Predict, x: State, x_next: State, t: float, t_next: float
+    ) -> dict[str, Transition]:
+        classes = [name for name, path in process.paths.items() if path.discrete]
+        others = process.paths.keys() - classes
+        first = self.moved(process, x, predict(x, t), t, t_next, classes)
+        given = x | {name: x_next[name] for name in classes}
+        levels = dict(zip(process.paths, self._ahead(process, t, t_next), strict=True))
+        return first | self.moved(process, given, predict(given, levels), t, t_next, others)
 
     @staticmethod
     def _ahead(process: Process, t: float, t_next: float) -> Levels:

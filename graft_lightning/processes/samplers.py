@@ -13,7 +13,8 @@ from graft_lightning.processes.noise import Noise
 from graft_lightning.processes.process import Process, Shape
 from graft_lightning.processes.resampled import Choose, Predict, chosen
 from graft_lightning.processes.times import Levels
-from graft_lightning.types import MASK, State, StateLike, Trajectory, as_state, bare
+from graft_lightning.processes.transitions import Transition
+from graft_lightning.types import MASK, SettingsError, State, StateLike, Trajectory, as_state, bare
 
 
 class Sampler(ABC):
@@ -59,6 +60,28 @@ class Sampler(ABC):
     def stochastic(self, process: Process) -> bool:
         """Whether states of this process are moved with fresh noise on the way; nested sampling needs it."""
         return True
+
+    def drawn_steps(self, process: Process) -> list[int]:
+        """The state indices n whose step to n - 1 draws with a density: what a policy gradient can be taken of."""
+        return []
+
+    def transitions(
+        self, process: Process, predict: Predict, x: State, x_next: State, t: float, t_next: float
+    ) -> dict[str, Transition]:
+        """The distribution of every field of ``x_next`` given ``x``, and given the fields that move before it.
+
+        Args:
+            process: the noise process.
+            predict: as in `step`.
+            x: state at t, fields ``(batch, *shape)``.
+            x_next: state at t_next.
+            t: level of ``x``.
+            t_next: level of ``x_next``.
+
+        Raises:
+            SettingsError: of samplers whose steps have no density.
+        """
+        raise SettingsError(without_density(self))
 
     def evaluations(self, within: bool) -> int:
         """How often a step calls the denoiser; ``within`` as in `step`."""
@@ -180,6 +203,27 @@ class DDIM(Sampler):
     def stochastic(self, process: Process) -> bool:
         return self.eta > 0 or any(path.discrete for path in process.paths.values())
 
+    def drawn_steps(self, process: Process) -> list[int]:
+        steps = enumerate(pairwise(self.levels(process)), start=1)
+        paths = process.paths.values()
+        return [n for n, (t_next, t) in steps if any(path.draws(t, t_next, self.eta) for path in paths)]
+
+    def transitions(
+        self, process: Process, predict: Predict, x: State, x_next: State, t: float, t_next: float
+    ) -> dict[str, Transition]:
+        return self.moved(process, x, predict(x, t), t, t_next, process.paths)
+
+    def moved(
+        self, process: Process, x: State, fields: Fields, t: float, t_next: float, names: Collection[str]
+    ) -> dict[str, Transition]:
+        """The distributions of the fields of these names, moved from t down to t_next by their predictions."""
+        mask = x.get(MASK)
+        return {
+            name: path.transition(x[name], fields[name], t, t_next, mask, self.eta)
+            for name, path in process.paths.items()
+            if name in names
+        }
+
     def step(
         self, process: Process, predict: Predict, x: State, t: float, t_next: float, noise: Noise, within: bool
     ) -> State:
@@ -196,12 +240,8 @@ class DDIM(Sampler):
         names: Collection[str],
     ) -> State:
         """``x`` with the fields of these names moved from t down to t_next by their predictions."""
-        mask = x.get(MASK)
-        return x | {
-            name: path.reverse(x[name], fields[name], t, t_next, noise, mask, self.eta)
-            for name, path in process.paths.items()
-            if name in names
-        }
+        moved = self.moved(process, x, fields, t, t_next, names)
+        return x | {name: transition.draw(noise) for name, transition in moved.items()}
 
 
 class DDPM(DDIM):
@@ -238,6 +278,14 @@ class Heun(Euler):
     def evaluations(self, within: bool) -> int:
         return 2 if within else 1
 
+    def drawn_steps(self, process: Process) -> list[int]:
+        return []  # it moves no classes, and draws nothing
+
+    def transitions(
+        self, process: Process, predict: Predict, x: State, x_next: State, t: float, t_next: float
+    ) -> dict[str, Transition]:
+        raise SettingsError(without_density(self))
+
     def step(
         self, process: Process, predict: Predict, x: State, t: float, t_next: float, noise: Noise, within: bool
     ) -> State:
@@ -253,3 +301,12 @@ class Heun(Euler):
             name: path.transport(x[name], [fields[name] for fields in found], t, t_next)
             for name, path in process.paths.items()
         }
+
+
+def without_density(sampler: Sampler) -> str:
+    """Why no policy gradient can be taken of a sampler, and of which it can."""
+    eta = f" with eta={sampler.eta:g}" if isinstance(sampler, DDIM) else ""
+    return (
+        f"{type(sampler).__name__}{eta} draws nothing on its way, so that its steps have no density and no policy "
+        "gradient: choose DDPM, DDIM with eta above 0 or, for a flow, FlowSDE"
+    )

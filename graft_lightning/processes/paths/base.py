@@ -10,6 +10,7 @@ from torch import Tensor
 from graft_lightning.processes.noise import Noise
 from graft_lightning.processes.outputs import Output
 from graft_lightning.processes.schedules import Schedule
+from graft_lightning.processes.transitions import Transition
 from graft_lightning.processes.weightings import Weighting
 from graft_lightning.types import broadcast
 
@@ -131,6 +132,26 @@ class Path(ABC, Generic[P]):
         raise TypeError(f"{type(self).__name__} does not say what data a prediction stands for (data_of)")
 
     @abstractmethod
+    def transition(
+        self,
+        x_t: Tensor,
+        prediction: P,
+        t: float,
+        t_next: float,
+        mask: Tensor | None = None,
+        eta: float = 1.0,
+    ) -> Transition:
+        """The distribution of the field at t_next < t, with the predicted data summed or put in.
+
+        Args:
+            x_t: field at t, ``(batch, *shape)``.
+            prediction: what `predict` made of it.
+            t: its level.
+            t_next: level of the result.
+            mask: as in `prior`.
+            eta: share of the ancestral noise of a continuous field; nothing is drawn of it at 0.
+        """
+
     def reverse(
         self,
         x_t: Tensor,
@@ -141,17 +162,22 @@ class Path(ABC, Generic[P]):
         mask: Tensor | None = None,
         eta: float = 1.0,
     ) -> Tensor:
-        """A draw of the field at t_next < t, with the predicted data summed or put in.
+        """A draw of the field at t_next < t, from `transition`.
 
         Args:
-            x_t: field at t, ``(batch, *shape)``.
-            prediction: what `predict` made of it.
-            t: its level.
-            t_next: level of the result.
+            x_t: as there.
+            prediction: as there.
+            t: as there.
+            t_next: as there.
             noise: of the samples; none is drawn where a continuous field moves with ``eta`` 0.
-            mask: as in `prior`.
-            eta: share of the ancestral noise of a continuous field.
+            mask: as there.
+            eta: as there.
         """
+        return self.transition(x_t, prediction, t, t_next, mask, eta).draw(noise)
+
+    def draws(self, t: float, t_next: float, eta: float = 1.0) -> bool:
+        """Whether the step from t to t_next draws anything, so that it has a density."""
+        return True
 
     @abstractmethod
     def loss(self, raw: Tensor, noised: Noised, output: Output, settings: LossSettings) -> Tensor:

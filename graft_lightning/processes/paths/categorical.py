@@ -10,6 +10,7 @@ from graft_lightning.processes.noise import Noise
 from graft_lightning.processes.outputs import Classes, Output
 from graft_lightning.processes.paths.base import LossSettings, Noised, Path, Shape, mean_over_real
 from graft_lightning.processes.schedules import Schedule
+from graft_lightning.processes.transitions import ClassTransition, real_classes, sample_classes
 from graft_lightning.types import broadcast
 
 
@@ -98,20 +99,18 @@ class CategoricalPath(Path[Classes]):
     def data_of(self, prediction: Classes, mask: Tensor | None = None) -> Tensor:
         return real_classes(prediction.probabilities.argmax(-1), mask)
 
-    def reverse(
+    def transition(
         self,
         x_t: Tensor,
         prediction: Classes,
         t: float,
         t_next: float,
-        noise: Noise,
         mask: Tensor | None = None,
         eta: float = 1.0,
-    ) -> Tensor:
-        """A draw of c_s | c_t with the class at the predicted level summed out (Eq. 3 reversed)."""
+    ) -> ClassTransition:
+        """Of c_s | c_t, with the class at the predicted level summed out (Eq. 3 reversed)."""
         s, high = (torch.full((1,), level, dtype=torch.float64, device=x_t.device) for level in (t_next, t))
-        posterior = self.posterior(x_t, prediction.probabilities, s, high, prediction.level)
-        return real_classes(sample_classes(posterior, noise.uniform(*x_t.shape[1:])), mask)
+        return ClassTransition(self.posterior(x_t, prediction.probabilities, s, high, prediction.level), mask)
 
     def loss(self, raw: Tensor, noised: Noised, output: Output, settings: LossSettings) -> Tensor:
         """Eq. 7."""
@@ -164,23 +163,3 @@ def one_hot(classes: Tensor, count: int) -> Tensor:
     torch's own reads the least and the greatest class back before it goes on, unless they are on a GPU.
     """
     return classes.unsqueeze(-1) == torch.arange(count, device=classes.device)
-
-
-def real_classes(classes: Tensor, mask: Tensor | None) -> Tensor:
-    """The classes, 0 where ``mask`` has padding."""
-    return classes if mask is None else classes * broadcast(mask, classes)
-
-
-def sample_classes(probabilities: Tensor, uniform: Tensor) -> Tensor:
-    """Classes by inversion of the cumulative probabilities.
-
-    Args:
-        probabilities: ``(*shape, classes)``.
-        uniform: ``(*shape)`` in [0, 1).
-
-    Returns:
-        int64 ``(*shape)``.
-    """
-    cumulative = probabilities.cumsum(-1)
-    scaled = uniform.to(cumulative.dtype) * cumulative[..., -1]
-    return (cumulative <= scaled.unsqueeze(-1)).sum(-1).clamp_max(probabilities.shape[-1] - 1)

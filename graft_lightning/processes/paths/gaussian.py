@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from graft_lightning.processes.noise import Noise
 from graft_lightning.processes.outputs import Output, Prediction, convert
 from graft_lightning.processes.paths.base import LossSettings, Noised, Path, Shape, mean_over_real, weight_of
+from graft_lightning.processes.transitions import GaussianTransition
 from graft_lightning.processes.weightings import OwnOutput, Unit
 from graft_lightning.types import broadcast
 
@@ -75,27 +77,46 @@ class GaussianPath(Path[Prediction]):
     def data_of(self, prediction: Prediction, mask: Tensor | None = None) -> Tensor:
         return prediction.x_0 if mask is None else prediction.x_0 * weight_of(mask, prediction.x_0)
 
-    def reverse(
+    def transition(
         self,
         x_t: Tensor,
         prediction: Prediction,
         t: float,
         t_next: float,
-        noise: Noise,
         mask: Tensor | None = None,
         eta: float = 1.0,
-    ) -> Tensor:
+    ) -> GaussianTransition:
         """DDIM (arXiv 2010.02502); at eta = 1 the posterior q(x_s | x_t, x_0) at the predicted x_0."""
+        alpha_s, sigma_s = self.schedule.at(t_next)
+        std = self._step_std(t, t_next, eta)
+        direction = math.sqrt(max(sigma_s**2 - std**2, 0.0))
+        return self.gaussian(alpha_s * prediction.x_0 + direction * prediction.epsilon, std, mask)
+
+    def gaussian(self, mean: Tensor, std: float, mask: Tensor | None = None) -> GaussianTransition:
+        """N(mean, std^2) on the space where the field lives; arguments as of `project`."""
+        return GaussianTransition(mean, std, partial(self.project, mask=mask), partial(self.dimensions, mask=mask))
+
+    def dimensions(self, like: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The dimensions of the space where the field lives, ``(batch,)``.
+
+        Args:
+            like: ``(batch, *shape)``.
+            mask: as in `project`.
+        """
+        points, each = like.shape[1], math.prod(like.shape[2:])
+        real = torch.full((len(like),), points, device=like.device) if mask is None else mask.sum(1)
+        return real * each
+
+    def draws(self, t: float, t_next: float, eta: float = 1.0) -> bool:
+        return self._step_std(t, t_next, eta) > 0
+
+    def _step_std(self, t: float, t_next: float, eta: float) -> float:
+        """Eta times the standard deviation of q(x_s | x_t, x_0)."""
         (alpha_s, sigma_s), (alpha_t, sigma_t) = self.schedule.at(t_next), self.schedule.at(t)
         if alpha_s == 0:
             raise ValueError(_nothing_left(t_next))
         sigma_ts = math.sqrt(max(sigma_t**2 - (alpha_t / alpha_s) ** 2 * sigma_s**2, 0.0))
-        posterior_std = eta * sigma_ts * sigma_s / sigma_t
-        direction = math.sqrt(max(sigma_s**2 - posterior_std**2, 0.0))
-        mean = alpha_s * prediction.x_0 + direction * prediction.epsilon
-        if posterior_std == 0:
-            return mean
-        return mean + posterior_std * self.project(noise.normal(*x_t.shape[1:]), mask)
+        return eta * sigma_ts * sigma_s / sigma_t
 
     def transport(self, x_t: Tensor, predictions: Sequence[Prediction], t: float, t_next: float) -> Tensor:
         (alpha_t, sigma_t), (alpha_s, sigma_s) = self.schedule.at(t), self.schedule.at(t_next)
@@ -201,3 +222,8 @@ class CentredGaussianPath(GaussianPath):
         weight = noise.new_ones(noise.shape[:2] + (1,) * (noise.ndim - 2)) if mask is None else weight_of(mask, noise)
         mean = (noise * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp_min(1)
         return (noise - mean) * weight
+
+    def dimensions(self, like: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Those of all real points but one. Arguments as in `GaussianPath.dimensions`."""
+        real = super().dimensions(like, mask)
+        return (real - math.prod(like.shape[2:])).clamp_min(0)
