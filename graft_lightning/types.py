@@ -104,6 +104,18 @@ class Groups(Batch):
 
 
 @dataclass(frozen=True)
+class Chains(Groups):
+    """Draws of a pool, one step of whose way there is trained on; ``x`` is where they ended.
+
+    Attributes:
+        seeds: of the trajectories, from which they are walked again.
+        step: state index n of the step from n to n - 1.
+    """
+
+    step: int
+
+
+@dataclass(frozen=True)
 class Draws:
     """Samples to be drawn: the conditions, which draw of its condition each one is, and its seed (``(batch,)``).
 

@@ -15,7 +15,7 @@ from graft_lightning.datamodules.accepted import AcceptedTrajectories
 from graft_lightning.durable import write_text
 from graft_lightning.modules.graft import PGraft
 from graft_lightning.rejection.acceptance import Acceptance
-from graft_lightning.rejection.objectives import PoolObjective
+from graft_lightning.rejection.objectives import WeighedObjective
 from graft_lightning.rejection.pool import Round
 from graft_lightning.rejection.selection import Selection, mean_of_all
 from graft_lightning.runs import COLLECTED
@@ -93,7 +93,7 @@ def tell(
     log_figure(trainer, "collect/acceptance", accepted_figure(selection, opened.conditions))
 
 
-def _tell_aim(objective: PoolObjective, selection: Selection, rule: str) -> None:
+def _tell_aim(objective: WeighedObjective, selection: Selection, rule: str) -> None:
     """What an objective that weighs draws itself can reach in this round, where it is known."""
     name, weights = type(objective).__name__, objective.aim(selection)
     log.info("%s weighs draws by their rewards itself: %s has no say in training", name, rule)

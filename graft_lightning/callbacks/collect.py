@@ -267,7 +267,8 @@ class Collect(L.Callback):
     def select(self, module: PGraft, data: AcceptedTrajectories, opened: Round) -> Selection:
         """Hands a filled round to the datamodule, which selects from it."""
         try:
-            return data.use(opened, self._reward_name(data), module.training_state, module.pool_objective)
+            name, state = self._reward_name(data), module.training_state
+            return data.use(opened, name, state, module.pool_objective, module.policy_steps())
         except ValueError as error:
             raise SettingsError(str(error)) from None
 

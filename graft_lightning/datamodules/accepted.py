@@ -1,17 +1,20 @@
 """The data of fine-tuning: accepted trajectories, streamed from the pool that the reference filled."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from graft_lightning.datamodules.evaluation import HeldOutConditions
 from graft_lightning.datamodules.stream import Positions, StreamLoader
 from graft_lightning.domains.base import Conditions
 from graft_lightning.rejection.acceptance import Acceptance
 from graft_lightning.rejection.accepted import AcceptedStream
+from graft_lightning.rejection.chains import ChainStream
 from graft_lightning.rejection.grouped import GroupStream, group_size
-from graft_lightning.rejection.objectives import PoolObjective
-from graft_lightning.rejection.pool import Round
+from graft_lightning.rejection.objectives import PolicyObjective, WeighedObjective
+from graft_lightning.rejection.pool import Round, TrajectoryPool
 from graft_lightning.rejection.selection import Selection
 from graft_lightning.types import Batch
 
@@ -54,7 +57,7 @@ class AcceptedTrajectories(HeldOutConditions):
         self.group = group
         if group is not None and (group < 1 or batch_size % group):
             raise ValueError(f"data.group={group} does not divide data.batch_size={batch_size} into whole groups")
-        self._stream: AcceptedStream | GroupStream | None = None
+        self._stream: AcceptedStream | GroupStream | ChainStream | None = None
 
     @property
     def selection(self) -> Selection | None:
@@ -66,7 +69,8 @@ class AcceptedTrajectories(HeldOutConditions):
         pool_round: Round,
         reward: str,
         state: int | Literal["x_0"],
-        objective: PoolObjective | None = None,
+        objective: WeighedObjective | None = None,
+        steps: Sequence[int] = (),
     ) -> Selection:
         """Selects from a filled round what is trained on from now on.
 
@@ -75,18 +79,43 @@ class AcceptedTrajectories(HeldOutConditions):
             reward: name of the reward to accept by.
             state: index N_I of the states to stream, or "x_0".
             objective: over whole groups, which are then streamed, rejected draws and all.
+            steps: state indices of the sampler's steps that a policy gradient is taken of.
         """
         chosen = AcceptedStream(pool_round, self.acceptance, reward, state, self.seed, self.drop_without_signal)
-        self._stream = chosen if objective is None else self.grouped(pool_round, chosen.selection, state, objective)
+        if objective is None:
+            self._stream = chosen
+            return chosen.selection
+        weights = self._weights(pool_round, reward, chosen.selection, objective)
+        if isinstance(objective, PolicyObjective):
+            block = self.batch_size * self.place[1]
+            self._stream = ChainStream(
+                pool_round, chosen.selection, weights, steps, objective.batches_of(len(steps)), block, self.seed
+            )
+        else:
+            self._stream = self.grouped(pool_round, chosen.selection, state, objective, weights)
         return self._stream.selection
 
+    def _weights(self, pool_round: Round, reward: str, selection: Selection, objective: WeighedObjective) -> Tensor:
+        """What each draw counts, ``(conditions, draws)``."""
+        before = selection.rewards[:, :0]
+        if pool_round.index and not objective.within_conditions:
+            pool = TrajectoryPool.open(self.pool, verify=False)
+            rounds = [pool.round(i, pool_round.conditions, pool_round.draws) for i in range(pool_round.index)]
+            before = torch.cat([one.rewards(reward) for one in rounds], 1)
+        weights = objective.weights_after(selection, before)
+        if self.drop_without_signal and objective.within_conditions and pool_round.draws > 1:
+            weights = weights.index_fill(0, torch.tensor(selection.without_signal, dtype=torch.int64), 0.0)
+        return weights
+
     def grouped(
-        self, pool_round: Round, selection: Selection, state: int | Literal["x_0"], objective: PoolObjective
+        self,
+        pool_round: Round,
+        selection: Selection,
+        state: int | Literal["x_0"],
+        objective: WeighedObjective,
+        weights: Tensor,
     ) -> GroupStream:
         """Whole groups of a round, weighted by an objective; arguments as in `use`."""
-        weights = objective.weights(selection)
-        if self.drop_without_signal and pool_round.draws > 1:
-            weights = weights.index_fill(0, torch.tensor(selection.without_signal, dtype=torch.int64), 0.0)
         fixed = objective.group
         if fixed and (self.group or fixed) != fixed:
             raise ValueError(

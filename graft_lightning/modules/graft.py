@@ -9,15 +9,16 @@ from torch import Tensor
 
 from graft_lightning.modules.denoising import DenoisingModule
 from graft_lightning.modules.drawing_model import DrawingModel, weights_now
+from graft_lightning.modules.policy_gradient import PolicyGradient, asked_beside
 from graft_lightning.modules.stages import Stage, evaluations_of, halves, visited
 from graft_lightning.modules.trained_weights import write
 from graft_lightning.processes.denoiser import Denoiser
 from graft_lightning.processes.objectives import Loss
 from graft_lightning.processes.stitched import Stitched
 from graft_lightning.rejection.levels import state_index
-from graft_lightning.rejection.objectives import PoolObjective, UnselectedBaseline
+from graft_lightning.rejection.objectives import PolicyObjective, PoolObjective, UnselectedBaseline, WeighedObjective
 from graft_lightning.rejection.reference import LoRA, Views, open_views
-from graft_lightning.types import Batch, Draws, Groups, SettingsError, StateLike
+from graft_lightning.types import Batch, Chains, Draws, Groups, SettingsError, StateLike
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ class PGraft(DenoisingModule):
         lora: low-rank adapters in place of full fine-tuning.
         baseline: "unselected" trains the selected draws less all draws (`UnselectedBaseline`): what fine-tuning does to
             any samples cancels in the mean at the reference, and its noise does not. An objective over whole groups
-            (`PoolObjective`) is given as ``objective``.
+            (`PoolObjective`), or a policy gradient (`PolicyObjective`), is given as ``objective``.
         arguments: of `DenoisingModule`.
 
     Raises:
@@ -74,17 +75,19 @@ class PGraft(DenoisingModule):
         self.guidance, self.lora = guidance, lora
         self.state_index = state_index(self.reference, handoff)
         self.drew_with: dict[str, Tensor] = {}  # trained weights that drew the round in use; none in the first one
+        self.steps_taken = PolicyGradient()
         self.strict_loading = lora is None  # a checkpoint of adapters lacks the frozen weights
 
-    def _over_groups(self, guidance: str) -> PoolObjective | None:
+    def _over_groups(self, guidance: str) -> WeighedObjective | None:
         """The objective that looks at whole groups, where there is one."""
-        if isinstance(self.objective, PoolObjective):
+        if isinstance(self.objective, WeighedObjective):
             if self.baseline != "none":
                 raise SettingsError(
                     f"model.baseline={self.baseline}, but model.objective is {type(self.objective).__name__}, which "
                     "looks at whole groups itself; leave out the one or the other"
                 )
-            if self.objective.asks_reference and guidance == "absorbed" and self.reference.guidance_scale != 1:
+            asks = self.objective.asks_reference or self.objective.asks_drawing
+            if asks and guidance == "absorbed" and self.reference.guidance_scale != 1:
                 raise SettingsError(
                     f"model.guidance=absorbed, but model.objective={type(self.objective).__name__} compares the "
                     "trained model with the guided reference, which only guidance=composed starts as"
@@ -115,7 +118,9 @@ class PGraft(DenoisingModule):
     @property
     def training_state(self) -> int | Literal["x_0"]:
         """Index of the states that are trained on, or "x_0"."""
-        return "x_0" if self.reverse or self.states == "x_0" or self.state_index == 0 else self.state_index
+        if self.reverse or isinstance(self.pool_objective, PolicyObjective):  # which walks from noise to the data
+            return "x_0"
+        return "x_0" if self.states == "x_0" or self.state_index == 0 else self.state_index
 
     @property
     def forgets(self) -> bool:
@@ -133,6 +138,7 @@ class PGraft(DenoisingModule):
         super().setup(stage)
         if stage == "fit" and self.pool_objective is not None:
             self.pool_objective.check(self.reference.process)
+            self.policy_steps()
         if stage == "fit" and self.forgets:
             _warn(
                 "model.states=x_0 with model.handoff=%g and the deterministic sampler %s: noising the accepted x_0 "
@@ -159,10 +165,27 @@ class PGraft(DenoisingModule):
             by_tuned = (t > s) != self.reverse
             tuned += evaluations * (1 if by_tuned and self.guidance == "absorbed" else halves(reference))
         composed = self.guidance == "composed" and halves(reference) == 2  # its unconditional half stays frozen
-        asked = self.pool_objective is not None and self.pool_objective.asks_reference
-        beside = int(composed) + halves(reference) * int(asked)
+        beside = int(composed) + halves(reference) * self._asked()
         frozen = lambda: self.opened().frozen  # noqa: E731
         return [Stage("network", reference, tuned, evaluations_of(reference), frozen, True, beside)]
+
+    def _asked(self) -> int:
+        """How often a frozen model answers beside each training example."""
+        if isinstance(self.pool_objective, PolicyObjective):
+            return asked_beside(self.pool_objective, self.reference, len(self.policy_steps()))
+        return int(self.pool_objective is not None and self.pool_objective.asks_reference)
+
+    def policy_steps(self) -> list[int]:
+        """State indices of the sampler's steps that a policy gradient is taken of; none where none is taken.
+
+        Raises:
+            SettingsError: if the sampler draws nothing.
+        """
+        if not isinstance(self.pool_objective, PolicyObjective):
+            return []
+        s, reference = self.handoff_level, self.reference
+        between = (0.0, s) if self.reverse else (s, None)
+        return self.pool_objective.trained_steps(reference.sampler, reference.process, *between)
 
     def loss_range(self) -> tuple[float, float | None, float | None]:
         s = self.handoff_level
@@ -176,6 +199,12 @@ class PGraft(DenoisingModule):
         assert isinstance(batch, Groups)
         views = self.opened()
         drawing = DrawingModel(views.trainable, views.network, self.drew_with) if self.drew_with else None
+        if isinstance(self.pool_objective, PolicyObjective):
+            assert isinstance(batch, Chains)
+            drew = None if drawing is None else self._stitched(drawing)
+            loss = self.steps_taken.loss(self.pool_objective, views, self.reference, batch, drew)
+            return loss.value.mean(), loss
+        assert isinstance(self.pool_objective, PoolObjective)
         loss = self.pool_objective.group_loss(
             views.trainable,
             views.frozen,
@@ -193,8 +222,11 @@ class PGraft(DenoisingModule):
             self.drew_with = weights_now(self.opened().network)
 
     def sampling_denoiser(self) -> Denoiser:
-        views = self.opened()
-        above, below = (views.frozen, views.trainable) if self.reverse else (views.trainable, views.frozen)
+        return self._stitched(self.opened().trainable)
+
+    def _stitched(self, tuned: Denoiser) -> Denoiser:
+        frozen = self.opened().frozen
+        above, below = (frozen, tuned) if self.reverse else (tuned, frozen)
         return Stitched(above, below, self.handoff_level)
 
     def sample_base(self, draws: Draws) -> StateLike:

@@ -83,9 +83,20 @@ class GroupStream(Stream):
         whole = [group + i for group in groups for i in range(self.size)]
         if whole != list(positions) or any(group % self.size for group in groups):
             raise ValueError(f"positions of whole groups are asked for, which begin at multiples of {self.size}")
-        indices = [index for group in groups for index in self._group(group // self.size)]
+        return self.at(self.indices(groups), place_seeds("noise", self.seed, positions))
+
+    def indices(self, groups: Sequence[int]) -> list[int]:
+        """Global indices of the draws of the groups that begin at these positions."""
+        return [index for group in groups for index in self._group(group // self.size)]
+
+    def at(self, indices: list[int], seeds: Tensor) -> Groups:
+        """Draws by their global indices, one group after the other.
+
+        Args:
+            indices: of whole groups.
+            seeds: one for each.
+        """
         x, texts = self._stored.read(indices)
-        seeds = place_seeds("noise", self.seed, positions)
         return Groups(x, texts, seeds, self._weights[indices], self._rewards[indices], self.size)
 
     def _group(self, number: int) -> list[int]:

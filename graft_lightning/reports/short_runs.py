@@ -24,7 +24,7 @@ from graft_lightning.modules.graft import PGraft
 from graft_lightning.modules.trained_weights import trained
 from graft_lightning.processes.weightings import Weighting
 from graft_lightning.rejection.acceptance import Acceptance, Always
-from graft_lightning.rejection.objectives import PoolObjective, UnselectedBaseline
+from graft_lightning.rejection.objectives import UnselectedBaseline, WeighedObjective
 from graft_lightning.rejection.reward import score
 from graft_lightning.reports.without_signal import ShuffledRewards
 from graft_lightning.statistics import Interval, interval
@@ -177,7 +177,7 @@ class ShortRuns:
         if not selected and objective is not None and not objective.by_rule:
             used = ShuffledRewards(self._round, self.data.seed)
         try:
-            self.data.use(used, self.reward, module.training_state, objective)
+            self.data.use(used, self.reward, module.training_state, objective, module.policy_steps())
         finally:
             self.data.drop_without_signal = drop
         self._load(self._start)
@@ -205,7 +205,7 @@ class ShortRuns:
                 points += [self._point(setting, step + 1, decay, averaged.get(decay)) for decay in averages]
         return points
 
-    def _objective(self, setting: Setting) -> PoolObjective | None:
+    def _objective(self, setting: Setting) -> WeighedObjective | None:
         if setting.baseline == OWN:
             return self.module.pool_objective
         plain = self.module.objective

@@ -1,6 +1,6 @@
 """Objectives over a pool: losses that look at whole groups of draws, their rewards, and the reference's answers."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,12 +10,12 @@ from torch import Tensor
 
 from graft_lightning.processes.denoiser import Denoiser
 from graft_lightning.processes.noise import Noise
-from graft_lightning.processes.objectives import Loss, Noisy, Objective, noisy
+from graft_lightning.processes.objectives import Loss, Noisy, noisy
 from graft_lightning.processes.outputs import Output
 from graft_lightning.processes.paths import LossSettings, Noised, Path
 from graft_lightning.processes.process import Process
-from graft_lightning.rejection.selection import Selection
-from graft_lightning.types import Groups, SettingsError, State, as_state, device_of
+from graft_lightning.rejection.objectives.weighed import WeighedObjective
+from graft_lightning.types import Groups, State, as_state, device_of
 
 
 @dataclass(frozen=True)
@@ -43,70 +43,17 @@ class Answers:
     of_drawing: State
 
 
-class PoolObjective(Objective, ABC):
+class PoolObjective(WeighedObjective):
     """A loss over groups of a pool's draws, rejected ones among them.
 
     A method is a file with a class: `weights`, once a round, of all rewards; `losses`, of what the models answer. With
     `Objective.of` the denoising loss of any answer (Eq. 6, 6b, 7), on every path and for every output, is at hand.
 
     Attributes:
-        method: what reports call it; a hand-off is added to it.
         same_noise: whether all draws of a group get the same level and noise.
-        asks_reference: whether the reference answers too, one evaluation without gradient an example.
-        asks_drawing: whether the model that drew the round answers too, where that is not the reference.
-        group: draws of a group, where the method fixes it.
-        weighted_only: whether draws of weight 0 are left out of the groups.
-        moves_continuously: whether the method is about fields that move in small steps, and not about classes.
     """
 
-    method = "graft"
     same_noise = False
-    asks_reference = True
-    asks_drawing = False
-    group: int | None = None
-    weighted_only = False
-    moves_continuously = False
-
-    def aim(self, selection: Selection) -> Tensor | None:
-        """The weights, of mean 1, of the distribution that one round leads to, ``(conditions, draws)``.
-
-        What a round can reach, and the KL that it may spend, follow from them. None where the method names no such
-        distribution; to first order, and perhaps negative, where weights are signed.
-
-        Args:
-            selection: as in `weights`.
-        """
-        return selection.relative if self.by_rule else None
-
-    @property
-    def by_rule(self) -> bool:
-        """Whether what the acceptance rule says of a draw decides its weight."""
-        return type(self).weights is PoolObjective.weights
-
-    def check(self, process: Process) -> None:
-        """Refuses fields that the method is not defined for, and weights of fields that are not there.
-
-        Raises:
-            ValueError: naming them.
-        """
-        super().check(process)
-        classes = [name for name, path in process.paths.items() if path.discrete]
-        if self.moves_continuously and classes:
-            raise SettingsError(
-                f"model.objective={type(self).__name__} is about differences of predicted states, and of classes there "
-                f"is none; the reference has classes in {', '.join(classes)}: use RWR, DGPO or DPO, which take the "
-                "denoising loss of any field, or GRAFT's own objective"
-            )
-
-    def weights(self, selection: Selection) -> Tensor:
-        """What each draw counts, ``(conditions, draws)``: A_i over its mean by default.
-
-        Conditions whose weights are all 0 are left out.
-
-        Args:
-            selection: all rewards of a round, and what the rule accepts of them.
-        """
-        return selection.relative
 
     def errors(self, answers: Answers) -> tuple[Tensor, Tensor]:
         """The denoising losses of the trained model and, without gradient, of the reference, ``(batch,)`` each."""
