@@ -150,6 +150,24 @@ class PGraft(DenoisingModule):
                 " / ".join(f"{t:g}".lstrip("0") for t in KEPT_BY_X_0),
             )
 
+    def on_train_start(self) -> None:
+        """Warns where the gradient of an update is that of some of a trajectory's steps alone."""
+        super().on_train_start()
+        if isinstance(self.pool_objective, PolicyObjective):
+            batches, summed = (
+                self.pool_objective.batches_of(len(self.policy_steps())),
+                self.trainer.accumulate_grad_batches,
+            )
+            if summed % batches:
+                _warn(
+                    "trainer.accumulate_grad_batches=%d: each trajectory is trained on %d steps, one a batch, so that "
+                    "an update follows the gradient of some of them alone; set it to %d, or a multiple, and "
+                    "data.steps_per_epoch to one too",
+                    summed,
+                    batches,
+                    batches,
+                )
+
     def open_views(self) -> Views:
         views = open_views(self.reference, self.reference.build(), self.lora, self.guidance)
         if self.objective.categorical_target == "c_s" and self.training_state != "x_0":

@@ -96,9 +96,9 @@ def test_ddpo_follows_the_gradient_of_the_expected_reward():
     likelihood = torch.full((len(every),), 1 / classes).double()  # of the noise that it begins with
     for n in (1, 2, 3):
         answer = path.predict(
-            table(states[levels[n]], torch.tensor([levels[n]]).double(), None), None, levels[n], "logits"
+            table(states[levels[n]], torch.tensor([levels[n]], dtype=torch.float64), None), None, levels[n], "logits"
         )
-        low, high = (torch.tensor([t]).double() for t in (levels[n - 1], levels[n]))
+        low, high = (torch.tensor([t], dtype=torch.float64) for t in (levels[n - 1], levels[n]))
         chances = path.posterior(states[levels[n]], answer.probabilities, low, high)[:, 0]
         likelihood = likelihood * chances.gather(1, states[levels[n - 1]])[:, 0]
     assert float(likelihood.sum()) == pytest.approx(1)
