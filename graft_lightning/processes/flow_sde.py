@@ -45,7 +45,8 @@ class FlowSDE(Sampler):
         self, process: Process, predict: Predict, x: State, x_next: State, t: float, t_next: float
     ) -> dict[str, Transition]:
         self._refuse_unfit(process)
-        fields, mask, moved = predict(x, t), x.get(MASK), {}
+        fields, mask = predict(x, t), x.get(MASK)
+        moved: dict[str, Transition] = {}
         for name, path in process.paths.items():
             assert isinstance(path, GaussianPath)  # classes are refused above
             found: Prediction = fields[name]

@@ -44,11 +44,7 @@ class PolicyObjective(WeighedObjective):
         if share == 0:
             raise ValueError("share=0 trains no step; it must lie in (0, 1]")
         self.clip, self.kl, self.share = clip, kl, share
-
-    @property
-    def asks_reference(self) -> bool:  # type: ignore[override]
-        """Only for the divergence from it."""
-        return self.kl > 0
+        self.asks_reference = kl > 0
 
     def check(self, process: Process) -> None:
         """Refuses clips of fields that are not there.
