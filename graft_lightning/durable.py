@@ -6,7 +6,9 @@ Everything that a run keeps is written here: beside its place, on the same file 
 import contextlib
 import json
 import os
+import re
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -31,14 +33,64 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         sync_file(temporary)
         os.replace(temporary, path)
-    except OSError as error:
-        if error.errno is not None and error.filename in (None, str(temporary)):
-            raise OSError(error.errno, error.strerror, str(path)) from None
+    except Exception as error:
+        if (known := of_the_system(error, temporary, path)) is not None:
+            raise known from None
         raise
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """A place to write a folder to; it becomes ``path`` at the end of the block, once all of it is on disk.
+
+    A folder that was there is moved aside, and deleted when the new one has its place.
+
+    Yields:
+        The path of a folder that is absent, beside ``path``; the name is hidden and ends in ``.tmp``.
+
+    Raises:
+        OSError: if it cannot be written; what was there before is untouched, and nothing else is left.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    name = f".{path.name[:LONGEST]}.{secrets.token_hex(4)}"
+    temporary, old = path.with_name(f"{name}.tmp"), path.with_name(f"{name}.old")
+    try:
+        yield temporary
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                sync_file(file)
+        if path.exists():
+            os.rename(path, old)
+        os.rename(temporary, path)
+    except Exception as error:
+        if old.exists() and not path.exists():
+            os.rename(old, path)
+        if (known := of_the_system(error, temporary, path)) is not None:
+            raise known from None
+        raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if path.exists():
+            shutil.rmtree(old, ignore_errors=True)
+    sync_folder(path.parent)
+
+
+def of_the_system(error: Exception, temporary: Path, path: Path) -> OSError | None:
+    """A failure to write a temporary file or folder as one of the file that it was to be; None where it is another.
+
+    Libraries in Rust tell of a full disk as an error of their own, with the system's number in its text.
+    """
+    if isinstance(error, OSError):
+        inside = error.filename is not None and str(error.filename).startswith(str(temporary))
+        if error.errno is None or not (error.filename is None or inside):
+            return None
+        return OSError(error.errno, error.strerror, str(path))
+    found = re.search(r"os error (\d+)", str(error))
+    return OSError(int(found[1]), os.strerror(int(found[1])), str(path)) if found else None
 
 
 def write_text(path: Path, text: str) -> None:

@@ -7,8 +7,6 @@ refused, and what does not fit the network.
 
 import hashlib
 import json
-import os
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -37,18 +35,12 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     Raises:
         OSError: if they cannot be written; what was there before is untouched.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     texts = dict(metadata or {})
     with replacing(path) as temporary:
-        try:
-            save_file(plain, str(temporary), {**texts, DIGEST: digest_of_tensors(plain, texts)})
-        except SafetensorError as error:
-            if found := re.search(r"os error (\d+)", str(error)):
-                raise OSError(int(found[1]), os.strerror(int(found[1])), str(path)) from None
-            raise
+        save_file(plain, str(temporary), {**texts, DIGEST: digest_of_tensors(plain, texts)})
 
 
 def read_tensors(path: Path, remedy: str = REMEDY) -> tuple[dict[str, Tensor], dict[str, str]]:

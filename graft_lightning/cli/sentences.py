@@ -1,6 +1,8 @@
 """Messages of the parser and of constructors, brought to one sentence with the whole path of the key."""
 
+import inspect
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,7 @@ from typing import Any
 import yaml
 
 from graft_lightning.cli.settings import path_of
+from graft_lightning.ranges import parameters
 from graft_lightning.refusals import SettingsError, first_line
 
 NOISE = re.compile(
@@ -53,18 +56,31 @@ def sentence(message: str, sources: Sequence[Any] = ()) -> str:
 
 
 def _lacking(name: str, settings: Any, above: str, path: str = "") -> Iterator[str]:
-    """Paths of an argument that is left empty, or that is left out below a key of this name."""
+    """Paths of an argument that is left empty, or that is left out below a key of this name.
+
+    Where the parser does not say what it stands below, it is every class that needs such an argument and has none.
+    """
     if isinstance(settings, list):
         for place, item in enumerate(settings):
             yield from _lacking(name, item, above, f"{path}[{place}]")
     elif isinstance(settings, dict):
         here = re.sub(r"\[\d+\]$", "", path).rpartition(".")[2]
         given = settings.get("init_args") or {}
-        empty = "class_path" in settings and name in given and given[name] is None
-        if empty or ("class_path" in settings and name not in given and here == above.rpartition(".")[2]):
-            yield f"{path}.{name}"
+        if "class_path" in settings and given.get(name) is None:
+            needed = here == above.rpartition(".")[2] if above else _needs(str(settings["class_path"]), name)
+            if name in given or needed:
+                yield f"{path}.{name}"
         for key, item in settings.items():
             yield from _lacking(name, item, above, path if key == "init_args" else f"{path}.{key}".strip("."))
+
+
+def _needs(class_path: str, argument: str) -> bool:
+    """Whether a class cannot be made without an argument of this name; a bare name is one of ours."""
+    module, _, name = class_path.rpartition(".")
+    ours = [found for path, found in list(sys.modules.items()) if path.startswith("graft_lightning.")]
+    places = [sys.modules[module]] if module in sys.modules else ours if not module else []
+    kinds = {vars(place)[name] for place in places if isinstance(vars(place).get(name), type)}
+    return any(parameters(kind).get(argument, (None, None))[1] is inspect.Parameter.empty for kind in kinds)
 
 
 def plain(text: str) -> str:

@@ -45,6 +45,10 @@ def mutations(config: dict[str, Any], kinds: dict[str, Any]) -> Iterator[Mutatio
             yield Mutation(
                 "no_such_argument", "unknown key", _with(config, (*keys, "init_args", "no_such_argument"), 1)
             )
+            yield from (
+                Mutation(f"{path}.{name}", "left out", _without(config, (*keys, "init_args"), name))
+                for name in needed(_class(value["class_path"]), value.get("init_args") or {})
+            )
         if keys and isinstance(value, dict) and len(keys) == 1:
             yield Mutation(path, "empty section", _with(config, keys, 3))
 
@@ -57,6 +61,12 @@ def settings(config: dict[str, Any], kinds: dict[str, Any]) -> Iterator[tuple[tu
             yield from _arguments(kinds[key], value, (key,), key)
         elif key not in ("seed_everything", "vars"):
             yield from _inside(Any, value, (key,), key)
+
+
+def needed(kind: Any, given: dict[str, Any]) -> Iterator[str]:
+    """Arguments that are given and have no default."""
+    known = parameters(kind) if kind is not None else {}
+    yield from (name for name in given if known.get(name, (Any, None))[1] is inspect.Parameter.empty)
 
 
 def _inside(
@@ -121,4 +131,13 @@ def _with(config: dict[str, Any], keys: tuple[Any, ...], value: Any) -> dict[str
             place[key] = {}
         place = place[key]
     place[keys[-1]] = value
+    return changed
+
+
+def _without(config: dict[str, Any], keys: tuple[Any, ...], name: str) -> dict[str, Any]:
+    changed = copy.deepcopy(config)
+    place: Any = changed
+    for key in keys:
+        place = place[key]
+    del place[name]
     return changed

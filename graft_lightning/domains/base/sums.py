@@ -4,6 +4,7 @@ The list is written last: a folder that has one is complete. ``sha256sum -c SHA2
 """
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
 from graft_lightning.durable import write_text
@@ -13,9 +14,15 @@ SUMS = "SHA256SUMS"
 REMEDY = "write or fetch the folder again"
 
 
-def write_sums(folder: Path) -> None:
-    """Writes the checksums of all files below a folder, hidden ones left out."""
-    names = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
+def write_sums(folder: Path, among: Iterable[str] = ("",)) -> None:
+    """Writes the checksums of files below a folder, hidden ones left out.
+
+    Args:
+        folder: of the files, and of the list.
+        among: files and folders in it that count; all by default.
+    """
+    found = {file for name in among for file in [folder / name, *(folder / name).rglob("*")] if file.is_file()}
+    names = sorted(file.relative_to(folder).as_posix() for file in found)
     listed = [name for name in names if name != SUMS and not any(part[0] == "." for part in name.split("/"))]
     write_text(folder / SUMS, "".join(f"{sha256(folder / name)}  {name}\n" for name in listed))
 

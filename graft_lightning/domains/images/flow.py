@@ -2,7 +2,6 @@
 
 import inspect
 import json
-import shutil
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +15,7 @@ from graft_lightning.domains.base.loading import loaded
 from graft_lightning.domains.base.pretrained import loaded_network
 from graft_lightning.domains.base.sums import check_sums, write_sums
 from graft_lightning.domains.images.architectures import Architecture, Config
-from graft_lightning.durable import sync_file, sync_folder, write_text
+from graft_lightning.durable import replacing_folder, write_text
 from graft_lightning.processes.process import Shape
 from graft_lightning.processes.samplers import Euler, Sampler
 from graft_lightning.ranges import Natural
@@ -158,24 +157,19 @@ class ImageFlow(UnconditionalFlow):
         """
         target = path / self.subfolder if self.subfolder else path
         partial = target.with_name(target.name + ".partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        network.save_pretrained(partial)  # type: ignore[operator]
-        write_text(partial / PROVENANCE, json.dumps(provenance, indent=1) + "\n")
-        write_sums(partial)
+        with replacing_folder(partial) as temporary:
+            network.save_pretrained(temporary)  # type: ignore[operator]
+            write_text(temporary / PROVENANCE, json.dumps(provenance, indent=1) + "\n")
+            write_sums(temporary)
         if target.is_dir() and not any(target.iterdir()):
             target.rmdir()
-        elif target.exists():
-            if not (target / "config.json").is_file():
-                raise SettingsError(
-                    f"weights: {target} is there, and holds no network (no config.json), so it is not replaced; the "
-                    f"network is in {partial}; name another folder"
-                )
-            shutil.rmtree(target)
-        for file in partial.rglob("*"):
-            if file.is_file():
-                sync_file(file)
-        partial.rename(target)
-        sync_folder(target.parent)
+        elif target.exists() and not (target / "config.json").is_file():
+            raise SettingsError(
+                f"weights: {target} is there, and holds no network (no config.json), so it is not replaced; the "
+                f"network is in {partial}; name another folder"
+            )
+        with replacing_folder(target) as temporary:
+            partial.rename(temporary)
 
     def fingerprint(self, network: nn.Module) -> dict[str, Any]:
         """What identifies the distribution of its samples; also what the network is asked for, and how."""

@@ -18,6 +18,7 @@ Where nothing is guided (guidance_scale = 1), `switch` alone does the same for a
     image = pipe("a red cube", guidance_scale=1.0, callback_on_step_end=switch).images[0]
 """
 
+import hashlib
 import inspect
 import json
 from collections.abc import Callable
@@ -29,11 +30,64 @@ import torch
 FOLDER = Path(__file__).parent
 LORA = "pytorch_lora_weights.safetensors"
 ADAPTER = "graft"
+SUMS = "SHA256SUMS"
+"""Checksums of what was exported, as ``sha256sum -c`` reads them; written last."""
 
 
 def read_settings(folder: Path = FOLDER) -> dict[str, Any]:
     """What was exported: base model, hand-off, guidance, scheduler."""
     return json.loads((folder / "handoff.json").read_text(encoding="utf-8"))
+
+
+def changed(folder: Path = FOLDER) -> list[str]:
+    """What is wrong with the files of an export, one text each: absent, or other bytes than were written."""
+    listed = folder / SUMS
+    if not listed.is_file():
+        return []
+    found = []
+    for line in listed.read_text(encoding="utf-8", errors="replace").splitlines():
+        known, _, name = line.partition("  ")
+        if not name or len(known) != 64:
+            found.append(f"{listed} is damaged")
+        elif not (folder / name).is_file():
+            found.append(f"{folder / name} is absent")
+        else:
+            with open(folder / name, "rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != known:
+                    found.append(f"{folder / name} is not as it was exported")
+    return found
+
+
+def refuse_damaged(file: Path) -> None:
+    """Reads a file of adapters.
+
+    Raises:
+        ValueError: if it cannot be read, or a number in it is not finite; names it.
+    """
+    from safetensors.torch import load_file
+
+    try:
+        tensors = load_file(file)
+    except Exception as error:
+        raise ValueError(f"{file} is damaged ({error}); export again") from None
+    for name, value in tensors.items():
+        if not bool(value.isfinite().all()):
+            raise ValueError(f"{file} is damaged: {name} is not finite; export again")
+
+
+def whole(network: Any, report: dict[str, Any], where: Path) -> Any:
+    """A network that was loaded, if it has all of its weights.
+
+    Raises:
+        ValueError: if weights are missing, unexpected or not finite; names the first of them and the folder.
+    """
+    for key in ("missing_keys", "unexpected_keys"):
+        if names := sorted(report[key]):
+            raise ValueError(f"{where} is damaged: {names[0]} and {len(names) - 1} more {key}; export again")
+    for name, value in network.named_parameters():
+        if not bool(value.isfinite().all()):
+            raise ValueError(f"{where} is damaged: {name} is not finite; export again")
+    return network
 
 
 def load_pipeline(folder: Path = FOLDER, base: str | None = None, device: str = "cpu") -> Any:
@@ -77,11 +131,13 @@ class Handoff:
         self.network = getattr(pipe, self.settings["component"])
         self.tuned_network: Any = None
         if self.settings["kind"] == "lora":
+            refuse_damaged(Path(folder) / LORA)
             pipe.load_lora_weights(str(folder), weight_name=LORA, adapter_name=ADAPTER)
         else:
             where = Path(folder) / self.settings["weights"]
             dtype = next(self.network.parameters()).dtype
-            self.tuned_network = type(self.network).from_pretrained(where, torch_dtype=dtype).to(pipe.device).eval()
+            network, report = type(self.network).from_pretrained(where, torch_dtype=dtype, output_loading_info=True)
+            self.tuned_network = whole(network, report, where).to(pipe.device).eval()
         self.on = True
         # Loading a LoRA renews the hooks of offloading, which live in `forward` too.
         self.hooked = "forward" in vars(self.network)

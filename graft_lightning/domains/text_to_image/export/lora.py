@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from graft_lightning.domains.text_to_image.export.settings import Tuned
+from graft_lightning.durable import replacing
 from graft_lightning.tensors import read_tensors, write_tensors
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
@@ -27,12 +28,15 @@ def write_lora(tuned: Tuned, folder: Path, settings: dict[str, Any]) -> Path:
     kind = getattr(diffusers, settings["pipeline"])
     component = settings["component"]
     layers = folded(network)
-    kind.save_lora_weights(
-        folder, **{f"{component}_lora_layers": layers, f"{component}_lora_adapter_metadata": adapter_config(network)}
-    )
+    with replacing(folder / LORA_FILE) as temporary:
+        kind.save_lora_weights(
+            temporary.parent,
+            weight_name=temporary.name,
+            **{f"{component}_lora_layers": layers, f"{component}_lora_adapter_metadata": adapter_config(network)},
+        )
+        tensors, header = read_tensors(temporary)
     file = folder / LORA_FILE
-    tensors, header = read_tensors(file)
-    header |= header_of(settings)
+    header = header | header_of(settings)
     write_tensors(file, tensors, header)
     if component == "unet":
         other = convert_state_dict_to_kohya({f"unet.{name}": value for name, value in layers.items()})

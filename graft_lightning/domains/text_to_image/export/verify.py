@@ -10,6 +10,7 @@ where fine-tuning has no effect. ``graft_lightning``, which wrote this, cannot b
 import argparse
 import importlib.util
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,17 +24,36 @@ HERE = Path(__file__).resolve().parent
 def main() -> int:
     """Compares, prints what it finds, and returns the exit status."""
     sys.modules["graft_lightning"] = None  # type: ignore[assignment]
+    options = asked()
+    wrong = module("handoff").changed(options.folder)
+    try:
+        return compare(options, wrong)
+    except Exception as error:
+        if os.environ.get("GRAFT_DEBUG", "") not in ("", "0"):
+            raise
+        said = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        damaged = f"{'; '.join(wrong)}; export again ({said})" if wrong else f"{options.folder}: {said}"
+        print(f"error: {damaged}", file=sys.stderr)
+        return 2
+
+
+def asked() -> argparse.Namespace:
+    """What the command line says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", type=Path, default=HERE, help="the export; that of this script by default")
     parser.add_argument("--base", help="folder, hub id or file of the base model; that of the export by default")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--tolerance", type=float, help="greatest difference, as a share of the latents' size")
     options = parser.parse_args()
+    options.folder = options.folder.resolve()
+    return options
 
+
+def compare(options: argparse.Namespace, changed: list[str]) -> int:
+    """Draws again and compares; files that have changed are a failure too."""
     from safetensors.torch import load_file
 
-    handoff = module("handoff")
-    folder = options.folder.resolve()
+    handoff, folder = module("handoff"), options.folder
     task = json.loads((folder / "verify.json").read_text(encoding="utf-8"))
     run = load_file(folder / "verify.safetensors")
     tolerance = task["tolerance"] if options.tolerance is None else options.tolerance
@@ -63,6 +83,7 @@ def main() -> int:
     wrong = [f"the {name} differs from the run's own" for name, d in differences.items() if not d <= tolerance]
     if pixels > task["pixel_tolerance"]:
         wrong.append("images differ from the run's own")
+    wrong += changed
     if not effect > max(1e-5, 2 * differences["fine-tuned"]):
         wrong.append("fine-tuning has no effect")
     print("FAILED: " + "; ".join(wrong) if wrong else "verified")
@@ -86,6 +107,8 @@ def merged(
     kind = getattr(diffusers, settings["pipeline"])
     options = dict.fromkeys(settings["without"]) | {"torch_dtype": getattr(torch, settings["dtype"])}
     pipe = kind.from_pretrained(folder / settings["merged"], **options).to(device)
+    for network in (part for part in pipe.components.values() if isinstance(part, torch.nn.Module)):
+        module("handoff").whole(network, {"missing_keys": [], "unexpected_keys": []}, folder / settings["merged"])
     pipe.set_progress_bar_config(disable=True)
     unguided = {**arguments, "callback_on_step_end": None, "guidance_scale": 1.0}
     return sample(pipe, task["prompts"], run["noise"], unguided)[0]

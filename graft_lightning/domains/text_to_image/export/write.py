@@ -9,16 +9,19 @@ import torch
 from torch import Tensor
 
 from graft_lightning.domains.base.images import to_pixels
+from graft_lightning.domains.base.sums import SUMS, write_sums
 from graft_lightning.domains.text_to_image.export.card import model_card
-from graft_lightning.domains.text_to_image.export.lora import LORA_FILE, write_lora
+from graft_lightning.domains.text_to_image.export.lora import KOHYA_FILE, LORA_FILE, write_lora
 from graft_lightning.domains.text_to_image.export.settings import Tuned, deterministic, settings_of
-from graft_lightning.durable import replacing, write_bytes, write_text
+from graft_lightning.durable import replacing, replacing_folder, write_bytes, write_text
 from graft_lightning.processes.noise import Noise
 from graft_lightning.rejection.reference import evaluating
 from graft_lightning.tensors import write_tensors
 from graft_lightning.types import Draws
 
 SCRIPTS = ("handoff.py", "verify.py")
+TASK, SAMPLES = "verify.json", "verify.safetensors"
+"""What is to be drawn again, and what the run itself drew."""
 TOLERANCE = {"float32": 1e-3, "bfloat16": 0.2, "float16": 0.05}
 """Greatest difference of latents, as a share of their deviation: what other kernels may do in such precision."""
 PIXEL_TOLERANCE = {"float32": 2, "bfloat16": 26, "float16": 13}
@@ -51,17 +54,25 @@ def export(
         settings["weights"] = f"pipeline/{component}"  # one copy of the network is enough
     settings["merged"] = "pipeline" if merge else None
     folder.mkdir(parents=True, exist_ok=True)
+    for mark in (SUMS, TASK):  # an export that is cut off has neither, and `verify` refuses it
+        (folder / mark).unlink(missing_ok=True)
     if tuned.lora is not None:
         write_lora(tuned, folder, settings)
     elif not merge:
-        tuned.views.network.save_pretrained(folder / weights)  # type: ignore[operator]
+        with replacing_folder(folder / weights) as temporary:
+            tuned.views.network.save_pretrained(temporary)  # type: ignore[operator]
     if merge:
-        write_merged(tuned, folder / "pipeline")
+        with replacing_folder(folder / "pipeline") as temporary:
+            write_merged(tuned, temporary)
     write_text(folder / "handoff.json", json.dumps(settings, indent=1) + "\n")
     for script in SCRIPTS:
         write_bytes(folder / script, (Path(__file__).parent / script).read_bytes())
     task = write_task(tuned, draws, folder, settings)
     write_text(folder / "README.md", model_card(settings, task, run))
+    write_text(folder / TASK, json.dumps(task, indent=1, ensure_ascii=False) + "\n")
+    own = [LORA_FILE, KOHYA_FILE] if tuned.lora is not None else [weights] if not merge else []
+    own += ["pipeline"] if merge else []
+    write_sums(folder, [*own, "handoff.json", *SCRIPTS, TASK, SAMPLES, *task["images"]])  # its card may be edited
     return settings
 
 
@@ -98,7 +109,7 @@ def write_merged(tuned: Tuned, folder: Path) -> None:
 
 
 def write_task(tuned: Tuned, draws: Draws, folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """What ``verify.py`` draws again: prompts, seeds, initial noise; and what the run's own sampler makes of them."""
+    """Draws what ``verify.py`` draws again: prompts, seeds, initial noise. Writes what the run makes of them."""
     from PIL import Image
 
     reference = tuned.reference
@@ -119,7 +130,7 @@ def write_task(tuned: Tuned, draws: Draws, folder: Path, settings: dict[str, Any
     images = reference.decode(latents).cpu()
     tensors = {"noise": noise, "latents": latents, "base_latents": base}
     plain = {name: value.detach().float() for name, value in tensors.items()}
-    write_tensors(folder / "verify.safetensors", {**plain, "images": (images * 255).round().to(torch.uint8)})
+    write_tensors(folder / SAMPLES, {**plain, "images": (images * 255).round().to(torch.uint8)})
     names = _shown(images, folder, Image)
     task = {
         "prompts": list(draws.conditions),
@@ -133,7 +144,6 @@ def write_task(tuned: Tuned, draws: Draws, folder: Path, settings: dict[str, Any
         "device": str(device),
         "effect": float((latents - base).abs().max() / latents.std()),
     }
-    write_text(folder / "verify.json", json.dumps(task, indent=1, ensure_ascii=False) + "\n")
     return task
 
 
