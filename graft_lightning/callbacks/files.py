@@ -10,6 +10,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import BasePredictionWriter
 
+from graft_lightning.durable import append_line, write_text
 from graft_lightning.runs import run_folder
 from graft_lightning.types import Draws, SettingsError
 
@@ -50,10 +51,14 @@ class WriteSamples(BasePredictionWriter):
             names = [f"{slug(text)}-{number}-{seed % 10**6:06d}" for text, number, seed in rows]
             paths = pl_module.decoder.write(prediction, names, folder)
         index = folder / ("samples.jsonl" if trainer.world_size == 1 else f"samples-{trainer.global_rank}.jsonl")
-        with open(index, "w" if batch_idx == 0 else "a", encoding="utf-8") as file:
-            for (text, number, seed), path in zip(rows, paths, strict=True):
-                line = {"file": path.name, "condition": text, "draw": number, "seed": seed}
-                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        if batch_idx == 0:
+            write_text(index, "")
+        told = [
+            {"file": path.name, "condition": text, "draw": number, "seed": seed}
+            for (text, number, seed), path in zip(rows, paths, strict=True)
+        ]
+        if told:
+            append_line(index, "\n".join(json.dumps(line, ensure_ascii=False) for line in told))
 
 
 class SaveReference(L.Callback):

@@ -106,8 +106,7 @@ def restore(record: Mapping[str, Any], folder: Path) -> None:
     for alarm in record["alarms"]:
         append_record(folder, ALARMS, alarm)
     for name, table in record["tables"].items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(json.dumps(table), encoding="utf-8")
+        write_text(folder / name, json.dumps(table))
 
 
 def _with_spent(folder: Path) -> Iterator[dict[str, Any]]:

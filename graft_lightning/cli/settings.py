@@ -121,6 +121,8 @@ def _within(annotation: Any, value: Any, path: str) -> Iterator[tuple[str, Any, 
         return
     if "class_path" in value:
         kind = _imported(value["class_path"])
+        if kind is None:  # below an argument of any type, which the parser leaves as it is
+            yield f"{path}.class_path", value["class_path"], "there is no such class, or it cannot be imported"
         yield from _of(kind, value.get("init_args") or {}, path)
         return
     of_dataclass = [part for part in leaves(annotation) if dataclasses.is_dataclass(part)]

@@ -26,6 +26,7 @@ from graft_lightning.cli.chain import (
 )
 from graft_lightning.cli.submitted import jobs_of_a_cluster
 from graft_lightning.cli.sweep_file import Plan, read_plan
+from graft_lightning.durable import write_bytes
 from graft_lightning.reports.document import write_report
 
 REFUSALS = (ValueError, FileNotFoundError, SweepBusy)
@@ -203,7 +204,7 @@ def write_sweep_report(plan: Plan) -> Path:
                     assert record is not None
                     restore(record, Path(folder) / chain.name / cell.name)
         report = write_report([Path(folder)], plan.folder, plan.report, [plan.folder])
-    (plan.records / "report.json").write_bytes(report.with_name("report.json").read_bytes())
+    write_bytes(plan.records / "report.json", report.with_name("report.json").read_bytes())
     return report
 
 

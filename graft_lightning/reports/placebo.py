@@ -8,6 +8,7 @@ from typing import Any
 import lightning as L
 
 from graft_lightning.callbacks.keep_best import plain, written
+from graft_lightning.durable import write_text
 from graft_lightning.reports.placebo_chart import draw_placebo
 from graft_lightning.reports.short_runs import Point, Setting, ShortRuns, own_rate, progress
 from graft_lightning.runs import PLACEBO, run_folder
@@ -46,7 +47,7 @@ def placebo(
         "moved": plain(min((p.reward for p in moved), key=lambda r: r["mean"])) if moved else None,
         "points": [recorded(point) for point in points],
     }
-    (folder / PLACEBO).write_text(json.dumps(record, indent=1) + "\n")
+    write_text(folder / PLACEBO, json.dumps(record, indent=1) + "\n")
     for point in points:
         curves = {f"best/placebo/{name}/{point.setting.name}": d["mean"] for name, d in point.rewards.items()}
         for logger in trainer.loggers:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from graft_lightning.reports.charts import save_figure
 from graft_lightning.runs import PLACEBO, TUNED, validations
 from graft_lightning.statistics import Interval
 
@@ -82,4 +83,4 @@ def draw_placebo(record: Mapping[str, Any], folder: Path, path: Path) -> None:
     axis.axhline(record["base"][reward], color="black", linewidth=0.8, linestyle=":", label="base")
     axis.set(xlabel="gradient steps", ylabel=reward, title="Unselected samples beside the real run")
     axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
-    figure.savefig(path, dpi=150)
+    save_figure(figure, path)

@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from graft_lightning.callbacks.files import slug
-from graft_lightning.durable import write_text
+from graft_lightning.durable import replacing, write_text
 from graft_lightning.rejection.pool import TrajectoryPool
 from graft_lightning.rejection.reference import Reference
 from graft_lightning.reports.pool_facts import rows_of
@@ -29,8 +29,7 @@ def write_table(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
     The last column, ``score``, is empty: a person may fill it in.
     """
     names = list(dict.fromkeys(name for row in rows for name in row if name != "index"))
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with open(file, "w", encoding="utf-8-sig", newline="") as opened:
+    with replacing(file) as temporary, open(temporary, "x", encoding="utf-8-sig", newline="") as opened:
         writer = csv.writer(opened)
         writer.writerow([*names, "score"])
         for row in rows:

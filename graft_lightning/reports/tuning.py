@@ -7,6 +7,7 @@ from typing import Any
 
 import lightning as L
 
+from graft_lightning.durable import write_text
 from graft_lightning.reports.placebo import recorded, table_of
 from graft_lightning.reports.short_runs import OWN, Point, Setting, ShortRuns, own_rate, progress
 from graft_lightning.runs import TUNED, run_folder
@@ -104,7 +105,7 @@ def tune(
     }
     folder = run_folder(trainer)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / TUNED).write_text(json.dumps(record, indent=1) + "\n")
+    write_text(folder / TUNED, json.dumps(record, indent=1) + "\n")
     return Tuned(chosen, text_of(record, unselected, points, chosen), record)
 
 

@@ -1,8 +1,6 @@
 """Runs that are killed at one point after another, and go on: their end is that of a run that nobody disturbed."""
 
 import json
-import os
-import signal
 from pathlib import Path
 
 import pytest
@@ -13,6 +11,7 @@ from graft_lightning.callbacks.evaluate import Evaluate
 from graft_lightning.rejection.pool import TrajectoryPool
 from graft_lightning.rejection.pool.round import Round
 from tests.faults.counting import count
+from tests.faults.killing import die_at, killed
 from tests.runs import assert_same_weights, launch
 
 CALLBACKS = [
@@ -37,33 +36,6 @@ POINTS = {
 }
 CHECKPOINTS = {f"checkpoint write {number}": number for number in (1, 3, 5, 6, 8, 10)}
 STEPS = (2, 5, 7, 10)
-
-
-def killed(work) -> None:
-    """Does ``work`` in a forked process, which must die by SIGKILL."""
-    child = os.fork()
-    if child == 0:
-        try:
-            work()
-        finally:
-            os._exit(1)
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status), "it was not killed: the point is never reached"
-    assert os.WTERMSIG(status) == signal.SIGKILL
-
-
-def die_at(patch: pytest.MonkeyPatch, where, name: str, number: int, chosen=lambda *a: True) -> None:
-    """Has the process killed in the middle of the call of this number."""
-    original, calls = getattr(where, name), []
-
-    def and_die(*arguments, **options):
-        if chosen(*arguments):
-            calls.append(1)
-            if len(calls) == number:
-                os.kill(os.getpid(), signal.SIGKILL)
-        return original(*arguments, **options)
-
-    patch.setattr(where, name, and_die)
 
 
 def run(folder: Path, *more, **settings):

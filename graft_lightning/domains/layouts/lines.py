@@ -12,6 +12,7 @@ from typing import Any
 from graft_lightning.domains.layouts.inspection import BROKEN_ENTRY, MALFORMED, Element, Inspection
 from graft_lightning.domains.layouts.layout import Layout
 from graft_lightning.domains.layouts.vocabularies import PUBLAYNET, Vocabulary
+from graft_lightning.durable import replacing
 
 DIGITS = 6
 """Decimals of coordinates."""
@@ -30,7 +31,7 @@ def line_of(layout: Layout, vocabulary: Vocabulary = PUBLAYNET) -> str:
 
 def write_lines(path: Path | str, layouts: Iterable[Layout], vocabulary: Vocabulary = PUBLAYNET) -> None:
     """Writes layouts as a file of JSON lines."""
-    with open(path, "w", encoding="utf-8") as file:
+    with replacing(Path(path)) as temporary, open(temporary, "x", encoding="utf-8") as file:
         for layout in layouts:
             file.write(line_of(layout, vocabulary) + "\n")
 

@@ -8,6 +8,7 @@ import numpy as np
 from graft_lightning.domains.layouts.colours import ASPECTS, colours
 from graft_lightning.domains.layouts.layout import Layout
 from graft_lightning.domains.layouts.vocabularies import PUBLAYNET, Vocabulary
+from graft_lightning.durable import write_text
 
 HEIGHT = 1000
 """Units of a page, in which lines and letters are measured too."""
@@ -57,4 +58,4 @@ def svg(layout: Layout, vocabulary: Vocabulary = PUBLAYNET, outlined: np.ndarray
 
 def write_svg(path: Path | str, layout: Layout, vocabulary: Vocabulary = PUBLAYNET) -> None:
     """Writes a page as an SVG file."""
-    Path(path).write_text(svg(layout, vocabulary), encoding="utf-8")
+    write_text(Path(path), svg(layout, vocabulary))

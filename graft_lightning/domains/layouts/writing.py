@@ -9,6 +9,7 @@ from graft_lightning.domains.layouts.layout import Layout
 from graft_lightning.domains.layouts.lines import line_of
 from graft_lightning.domains.layouts.svg import write_svg
 from graft_lightning.domains.layouts.vocabularies import Vocabulary
+from graft_lightning.durable import write_text
 
 LINES = "layouts.jsonl"
 
@@ -34,7 +35,7 @@ def write_layouts(layouts: Sequence[Layout], names: Sequence[str], folder: Path,
         with open(file, "a", encoding="utf-8") as stream:
             stream.write("".join(lines))
     else:
-        file.write_text("".join([*others, *lines]), encoding="utf-8")
+        write_text(file, "".join([*others, *lines]))
     paths = [folder / f"{name}.svg" for name in names]
     for path, layout in zip(paths, named, strict=True):
         write_svg(path, layout, vocabulary)
