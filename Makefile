@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-faults check format bench bench-gpu full-size reproduce reproduce-inverse-noise \
-	reproduce-molecules reproduce-qm7 reproduce-layouts reproduce-rico tables tensorboard clean
+	reproduce-molecules reproduce-qm7 reproduce-layouts reproduce-rico tables docs tensorboard clean
 
 PYTHON ?= $(shell python3.11 -V >/dev/null 2>&1 && echo python3.11 || echo python3)
 PY := .venv/bin/python
@@ -81,6 +81,11 @@ reproduce-rico: $(READY) ## The same on real screens, Rico of RICO=FILE (its tex
 
 tables: $(READY) ## Write the tables of the READMEs anew, from the committed reports of the comparisons
 	$(PY) -m tests.printed
+
+docs: $(READY) ## The reference of every module, class and function, from their docstrings: build/docs/index.html
+	$(PY) -W "ignore:The module specification" -m pdoc --docformat google -o build/docs \
+		$$(find graft_lightning -name '*.py' ! -name __main__.py | sed 's|/__init__.py$$||; s|\.py$$||; s|/|.|g')
+	@echo "Reference: build/docs/index.html; for scripts and notebooks build/docs/graft_lightning/api.html"
 
 tensorboard: $(READY) ## Dashboards of everything under runs/
 	.venv/bin/tensorboard --logdir runs
