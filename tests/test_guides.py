@@ -13,6 +13,7 @@ import yaml
 from graft_lightning.modules.graft import PGraft
 from graft_lightning.rejection.reward import Reward, score
 from graft_lightning.rejection.rewards.server import RewardServer
+from tests.domains.text_to_image import tiny_models
 
 ROOT = Path(__file__).parents[1]
 GUIDES = sorted((ROOT / "experiments/guides").glob("*.md"))
@@ -129,6 +130,23 @@ def test_the_model_in_yaml_is_built_and_sampled(folder):
     assert images.shape == (3, 1, 8, 8)
     assert 0 <= images.min() < images.max() <= 1
     assert not model.degenerate(images).any()
+
+
+def test_the_judges_of_text_to_image_are_built_and_score(folder):
+    """By a small model of a real architecture in place of the one that is named."""
+    guide = ROOT / "experiments/text_to_image/README.md"
+    tiny_models.llava(folder / "judge")
+    (line,) = blocks(guide, "json")
+    (folder / "questions.jsonl").write_text(line)
+    images = torch.rand(3, 3, 20, 32, generator=torch.Generator().manual_seed(0))
+    found = {}
+    for block in blocks(guide, "yaml"):
+        text = block.replace("Qwen/Qwen3-VL-8B-Instruct", str(folder / "judge"))
+        reward = built(Reward, "reward", yaml.safe_load(text)["collect"]["reward"])
+        found[reward.name] = score(reward, images, ["two white cats"] * 3)
+    assert set(found) == {"SoftTIFA", "WrittenScore"}
+    assert ((found["SoftTIFA"] > 0) & (found["SoftTIFA"] < 1)).all()
+    assert found["WrittenScore"].isnan().all(), "random weights write no score"
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,8 @@ HERE = "graft_lightning.domains.text_to_image"
 GENERIC = "graft_lightning.rejection.rewards"
 REWARDS = {
     f"{HERE}.rewards.VQAScore": {"model": "owner/name", "reduction": "geometric_mean", "include_end": True},
+    f"{HERE}.rewards.SoftTIFA": {"model": "owner/name", "questions": "questions.jsonl", "reduction": "mean"},
+    f"{HERE}.rewards.WrittenScore": {"model": "owner/name", "pattern": "Score: (\\d+)", "max_new_tokens": 64},
     f"{HERE}.rewards.CLIPFlanT5Score": {},
     f"{HERE}.rewards.EmbeddingSimilarity": {"model": "owner/name"},
     f"{HERE}.rewards.CLIPScore": {"weight": 1.0},
@@ -39,6 +41,7 @@ PROMPTS = {
     f"{HERE}.prompts.GenAIBench": {"folder": "data/genai1600"},
     f"{HERE}.prompts.T2ICompBench": {"folder": "data/t2i", "split": "train", "categories": ["color"]},
     f"{HERE}.prompts.GenEval": {"path": "data/geneval"},
+    f"{HERE}.prompts.GenEval2": {"path": "data/geneval2_data.jsonl"},
     f"{HERE}.prompts.Selected": {
         "prompts": {"class_path": f"{HERE}.prompts.GenAIBench", "init_args": {"folder": "x"}},
         "tags": ["counting"],

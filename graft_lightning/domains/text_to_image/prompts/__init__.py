@@ -3,6 +3,7 @@
 from graft_lightning.domains.text_to_image.prompts.base import MissingPromptsError, Prompt, PromptSet
 from graft_lightning.domains.text_to_image.prompts.genai_bench import GenAIBench
 from graft_lightning.domains.text_to_image.prompts.geneval import GenEval
+from graft_lightning.domains.text_to_image.prompts.geneval2 import GenEval2
 from graft_lightning.domains.text_to_image.prompts.plain import JSONLines, PromptFile
 from graft_lightning.domains.text_to_image.prompts.selection import Selected, Split
 from graft_lightning.domains.text_to_image.prompts.t2i_compbench import T2ICompBench
@@ -10,6 +11,7 @@ from graft_lightning.domains.text_to_image.prompts.t2i_compbench import T2ICompB
 __all__ = [
     "GenAIBench",
     "GenEval",
+    "GenEval2",
     "JSONLines",
     "MissingPromptsError",
     "Prompt",

@@ -9,7 +9,9 @@ from graft_lightning.domains.text_to_image.rewards.jpeg import (
     JPEGIncompressibility,
 )
 from graft_lightning.domains.text_to_image.rewards.similarity import CLIPScore, EmbeddingSimilarity, HPSv2, PickScore
+from graft_lightning.domains.text_to_image.rewards.soft_tifa import SoftTIFA
 from graft_lightning.domains.text_to_image.rewards.vqa import VQAScore
+from graft_lightning.domains.text_to_image.rewards.written import WrittenScore
 
 __all__ = [
     "AestheticScore",
@@ -22,5 +24,7 @@ __all__ = [
     "JPEGCompressibility",
     "JPEGIncompressibility",
     "PickScore",
+    "SoftTIFA",
     "VQAScore",
+    "WrittenScore",
 ]

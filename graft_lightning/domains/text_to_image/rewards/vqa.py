@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from graft_lightning.domains.text_to_image.rewards.base import NetworkJudge
+from graft_lightning.domains.text_to_image.rewards.questions import QuestionJudge
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-class VQAScore(NetworkJudge):
+class VQAScore(QuestionJudge):
     r"""P(answer | image, question) by any image-text-to-text model of transformers, asked in its own chat template.
 
     The answer's tokens a_1, ..., a_n are forced one after the other, and their probabilities taken from the raw logits:
@@ -55,34 +55,15 @@ class VQAScore(NetworkJudge):
         dtype: str = "bfloat16",
         batch_size: int = 16,
     ) -> None:
-        super().__init__(dtype, batch_size)
+        super().__init__(model, chat, dtype, batch_size)
         if "{}" not in question:
             raise ValueError(f"question: {question!r} has no {{}} for the prompt")
         if reduction not in ("product", "geometric_mean"):
             raise ValueError(f"reduction: {reduction!r} is not product or geometric_mean")
-        self.model = model
         self.question = question
         self.answer = answer
         self.reduction = reduction
         self.include_end = include_end
-        self.chat = chat
-        self._processor: Any = None
-
-    def load(self) -> Any:
-        from transformers import AutoModelForImageTextToText, AutoProcessor
-
-        self._processor = self.fetch(AutoProcessor.from_pretrained)
-        if self.chat and not getattr(self._processor, "chat_template", None):
-            raise ValueError(
-                f"chat: {self.model!r} has no chat template; set `chat: false` and write into `question` the whole "
-                "text that the model expects, with its image token if its processor does not add one"
-            )
-        network = self.fetch_network(AutoModelForImageTextToText)
-        # A decoder goes on at the right end, so that shorter questions are filled up on the left. An encoder measures
-        # distances between tokens: filling must not come between the image and the question.
-        encodes = network.config.get_text_config().is_encoder_decoder or network.config.is_encoder_decoder
-        self._processor.tokenizer.padding_side = "right" if encodes else "left"
-        return network
 
     def judge(self, images: "list[Image]", conditions: list[str]) -> Tensor:
         network = self.network  # loads the processor too
@@ -90,23 +71,6 @@ class VQAScore(NetworkJudge):
         inputs.pop("labels", None)  # PaliGemma's processor makes some, for training
         log_p = answer_log_probabilities(network, inputs.to(self._device, network.dtype), self.answer_tokens())
         return (log_p.sum(1) if self.reduction == "product" else log_p.mean(1)).exp()
-
-    def asked(self, images: "list[Image]", questions: list[str]) -> Any:
-        """What the network is given for images and questions, as the processor makes it."""
-        if not self.chat:
-            return self._processor(images=images, text=questions, padding=True, return_tensors="pt")
-        conversations = [
-            [{"role": "user", "content": [{"type": "image", "image": image}, {"type": "text", "text": question}]}]
-            for image, question in zip(images, questions, strict=True)
-        ]
-        return self._processor.apply_chat_template(
-            conversations,
-            add_generation_prompt=True,
-            tokenize=True,
-            return_dict=True,
-            return_tensors="pt",
-            processor_kwargs={"padding": True},
-        )
 
     def answer_tokens(self) -> list[int]:
         """The token ids of the answer.
