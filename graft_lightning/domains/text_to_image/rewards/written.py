@@ -12,7 +12,9 @@ from graft_lightning.domains.text_to_image.rewards.questions import QuestionJudg
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_QUESTION = 'How well does this image show "{}"? Answer with one number from 0 (not at all) to 10 (perfectly), and nothing else.'
+_QUESTION = (
+    'How well does this image show "{}"? Answer with one number, from 0 (not at all) to 10 (perfectly), and no more.'
+)
 
 
 class WrittenScore(QuestionJudge):
