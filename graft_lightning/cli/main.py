@@ -45,6 +45,9 @@ MANY = {
         "graft_lightning.cli.sweep:run_sweep", "run the cells of a comparison, each once, resumable; ends in a report"
     ),
     "report": Command("graft_lightning.cli.report:run_report", "report.md, figures and report.json from run folders"),
+    "picture": Command(
+        "graft_lightning.cli.picture:run_picture", "samples before and after, of the same seeds, as a PNG"
+    ),
 }
 OTHERS = {
     "serve": Command("graft_lightning.cli.serve:run_serve", "a reward in its own environment, for RemoteReward"),
