@@ -83,7 +83,8 @@ def before_and_after(
         found = [module.decoder.decode(states(draws)) for states in (module.sample_base, module.sample)]
     captions = draws.conditions if any(draws.conditions) else None
     sheets = [_sheet(module.decoder, images, captions, columns, folder) for images in found]
-    reward = next((callback.reward for callback in cli.trainer.callbacks if isinstance(callback, Collect)), None)
+    callbacks: Any = cli.trainer.callbacks  # type: ignore[attr-defined]
+    reward = next((callback.reward for callback in callbacks if isinstance(callback, Collect)), None)
     means = [_mean(reward, images, draws.conditions) for images in found]
     return (sheets[0], sheets[1]), (means[0], means[1])
 

@@ -138,9 +138,9 @@ class Round(Reading):
         if not known.all():
             missing = self.missing_rewards(name)
             raise PoolError(
-                f"{self.path}: reward {name!r} lacks {len(missing)} of {len(self.shards)} shards; {int((~known).sum())} of "
-                f"{len(self)} trajectories have no score. `rescore` gives them one, or a person (`pool --export`, "
-                "`--verdicts`); or ask for those that have one: fewer draws or conditions"
+                f"{self.path}: reward {name!r} lacks {len(missing)} of {len(self.shards)} shards; "
+                f"{int((~known).sum())} of {len(self)} trajectories have no score. `rescore` gives them one, or a "
+                "person (`pool --export`, `--verdicts`); or ask for those that have one: fewer draws or conditions"
             )
         return values.reshape(-1, self.draws)
 
@@ -164,9 +164,9 @@ class Round(Reading):
         values = [torch.full((len(part.rows),), torch.nan) for part in self.parts]
         known = [torch.zeros(len(part.rows), dtype=torch.bool) for part in self.parts]
         for shard in shards:
-            told, given = scores.told(shard, "reward")
+            told, rows = scores.told(shard, "reward")
             values[shard.part][shard.start : shard.stop] = told
-            known[shard.part][shard.start : shard.stop] = torch.from_numpy(given)
+            known[shard.part][shard.start : shard.stop] = torch.from_numpy(rows)
         found, mask = torch.full((len(self),), torch.nan), torch.zeros(len(self), dtype=torch.bool)
         for number in range(len(self.parts)):
             here = np.flatnonzero(self._part == number)

@@ -52,9 +52,12 @@ def changed(folder: Path = FOLDER) -> list[str]:
         elif not (folder / name).is_file():
             found.append(f"{folder / name} is absent")
         else:
+            hasher = hashlib.sha256()
             with open(folder / name, "rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != known:
-                    found.append(f"{folder / name} is not as it was exported")
+                while block := file.read(1 << 20):
+                    hasher.update(block)
+            if hasher.hexdigest() != known:
+                found.append(f"{folder / name} is not as it was exported")
     return found
 
 
