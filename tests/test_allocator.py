@@ -36,9 +36,9 @@ def test_glibc_listens():
 def test_what_is_freed_is_kept_until_a_phase_ends():
     printed = subprocess.run([sys.executable, "-c", HELD], capture_output=True, text=True, check=True).stdout
     full, freed, given_back = map(float, printed.split())
-    assert 300 <= full < 340
+    assert 299 < full < 340
     assert freed >= 290  # 29 blocks of 10 MB, of which the next batch would have the same
-    assert 10 <= given_back < 40  # one block is held
+    assert 9 < given_back < 40  # one block is held
 
 
 @pytest.mark.parametrize("error", [OSError, AttributeError, TypeError])

@@ -7,6 +7,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
+from graft_lightning.modules.adapters import check_adapters, keep_adapters
 from graft_lightning.modules.denoising import DenoisingModule
 from graft_lightning.modules.drawing_model import DrawingModel, weights_now
 from graft_lightning.modules.policy_gradient import PolicyGradient, asked_beside
@@ -269,9 +270,7 @@ class PGraft(DenoisingModule):
         if self.drew_with:
             checkpoint["drew_with"] = self.drew_with
         if self.lora is not None:
-            trained = self._trained_names()
-            checkpoint["lora_strength"] = self._strength
-            checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in trained}
+            keep_adapters(checkpoint, self.lora, self.network)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses weights that were trained for another hand-off, or, for adapters, that lack some.
@@ -287,30 +286,8 @@ class PGraft(DenoisingModule):
                 f"the checkpoint was trained for the hand-off level t={stored:g}, "
                 f"but handoff={self.handoff} on this sampler's grid is t={self.handoff_level:g}"
             )
-        if self.lora is not None and (state := checkpoint.get("state_dict")):
-            missing = sorted(self._trained_names() - set(state))
-            if missing:
-                raise SettingsError(
-                    f"the checkpoint lacks {len(missing)} adapter weights that model.lora={self.lora} asks for, "
-                    f"{missing[0]} among them: it was trained without adapters, or with others"
-                )
-            strength = checkpoint.get("lora_strength", self._strength)
-            if strength != self._strength:
-                rank = self.lora.rank
-                raise SettingsError(
-                    f"the checkpoint's adapters were trained at alpha={strength * rank:g}, but model.lora has "
-                    f"alpha={self._strength * rank:g} (rank={rank}): they would act {self._strength / strength:g} "
-                    f"times as strongly; set model.lora.alpha to {strength * rank:g}"
-                )
-
-    @property
-    def _strength(self) -> float:
-        """What adapters are multiplied by, alpha / rank."""
-        assert self.lora is not None
-        return 1.0 if self.lora.alpha is None else self.lora.alpha / self.lora.rank
-
-    def _trained_names(self) -> set[str]:
-        return {f"network.{name}" for name, p in self.network.named_parameters() if p.requires_grad}
+        if self.lora is not None:
+            check_adapters(checkpoint, self.lora, self.network)
 
 
 @rank_zero_only
