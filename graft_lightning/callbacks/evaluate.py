@@ -1,7 +1,6 @@
 """Evaluation: held-out conditions, sampled from the same seeds by every model that is compared."""
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,24 +8,18 @@ import lightning as L
 from torchmetrics import Metric
 from tqdm import tqdm
 
-from graft_lightning.callbacks.alarms import (
-    Alarms,
-    Gap,
-    base_figures,
-    curves_of,
-    figures_of,
-    gaps,
-    raised,
-    tell,
-)
+from graft_lightning.callbacks.alarms import Alarms, figures_of
 from graft_lightning.callbacks.base_scores import base_key, keep_base, kept_base
-from graft_lightning.callbacks.figures import SAMPLES_SHOWN, boards, log_layout, log_sheet, sheet_of
+from graft_lightning.callbacks.due_validation import DueValidation
+from graft_lightning.callbacks.figures import SAMPLES_SHOWN, log_layout, log_sheet, sheet_of
 from graft_lightning.callbacks.measures import Measure
 from graft_lightning.callbacks.sample_facts import Facts, change, facts_of
+from graft_lightning.callbacks.score_rows import condition_means, gathered, summarise, table
 from graft_lightning.callbacks.spent import begin_counting, spent_so_far
+from graft_lightning.callbacks.steer import cost_of_steering, steered
 from graft_lightning.callbacks.trained_reward import trained_reward, with_trained_first
+from graft_lightning.callbacks.watching import watch
 from graft_lightning.modules.sampled import SampledModule
-from graft_lightning.modules.stages import visited
 from graft_lightning.processes.noise import Noise, trajectory_seeds
 from graft_lightning.rejection.reward import Reward, RewardError, score
 from graft_lightning.runs import (
@@ -39,11 +32,8 @@ from graft_lightning.runs import (
     retire_records,
     run_folder,
 )
-from graft_lightning.statistics import Interval, finite_mean, over_conditions, without_interval
+from graft_lightning.statistics import without_interval
 from graft_lightning.types import Draws, SettingsError, concatenate, on_device, take
-
-DUE = "validation_due"
-"""Key of checkpoints: the step at which a validation was about to begin."""
 
 BASE_SAMPLES = 2
 """Samples of each process that are compared with the base's of the same seeds."""
@@ -89,8 +79,7 @@ class Evaluate(L.Callback):
         self._base_shown: list[tuple[str, Any]] = []
         self._tried = False
         self._trained: str | None = None
-        self._validated = -1  # at which step
-        self._owed: int | None = None  # the step of a checkpoint after which a validation was due
+        self._due = DueValidation()
 
     @property
     def names(self) -> list[str]:
@@ -181,33 +170,21 @@ class Evaluate(L.Callback):
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Notes where a validation is due next: the run may be killed inside it, and goes on behind it."""
-        if _validation_follows(trainer) and self._validated != trainer.global_step:
-            checkpoint[DUE] = trainer.global_step
+        self._due.note(trainer, checkpoint)
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        self._owed = checkpoint.get(DUE)
+        self._due.take_up(checkpoint)
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Makes up for the validation that a killed run was in; averages of weights are restored by now."""
         if self.owes(trainer, pl_module):
-            logged: Any = trainer._logger_connector
-            first, trainer.validating = (
-                logged._first_loop_iter,
-                True,
-            )  # as Lightning itself keeps it around a validation
-            trainer.fit_loop.epoch_loop.val_loop.run()
-            logged._first_loop_iter, trainer.training = first, True
+            self._due.make_up(trainer)
             begin_counting(trainer, pl_module)
-        self._owed = None
+        self._due.forget()
 
     def owes(self, trainer: L.Trainer, module: Any) -> bool:
         """Whether a resumed run lacks the validation that was due where its checkpoint was saved. Collective."""
-        if self._owed is None:
-            return False
-        wanted = ("validate", self.method or module.method, self._owed)
-        folder = run_folder(trainer)
-        recorded = any((r["stage"], r["method"], r["step"]) == wanted for r in read_records(folder))
-        return not trainer.strategy.broadcast(recorded)
+        return self._due.owed_by(trainer, self.method or module.method)
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._reset(pl_module)
@@ -309,7 +286,7 @@ class Evaluate(L.Callback):
             On process 0 the record, and what was watched; None on the others.
         """
         if stage == "validate" and not before:
-            self._validated, self._owed = trainer.global_step, None
+            self._due.done(trainer)
         for reward in self.rewards:
             reward.to("cpu")  # its memory is needed for training
         rows = gathered(self._rows)
@@ -347,7 +324,7 @@ class Evaluate(L.Callback):
             "averages": averages,
             "scores": {name: table(rows, i) for i, name in enumerate(self.names)},
             **_of_run(module),
-            **({} if before else _steered(module)),
+            **({} if before else steered(module)),
         }
         append_record(folder, EVALUATIONS, record)
         if spent:  # apart: time is another one in every run of the same settings
@@ -355,7 +332,8 @@ class Evaluate(L.Callback):
         watched = None
         if self.alarms.on:
             known = [value for _, _, value in changes if value is not None]
-            watched = self._watch(trainer, folder, record, figures_of(facts, max(known) if known else None))
+            figures = figures_of(facts, max(known) if known else None)
+            watched = watch(trainer, folder, record, figures, self.alarms, self._trained or next(iter(self.names), ""))
         name = f"{stage}-base" if before and stage == "test" else "base" if before else stage
         self._draw(trainer, module, stage, folder / f"{name}.png", step)
         return {"record": record, "watched": watched}
@@ -380,27 +358,6 @@ class Evaluate(L.Callback):
             base = module.decoder.decode(module.sample_base(draws))
         return change(module.decoder, samples, base)
 
-    def _watch(
-        self, trainer: L.Trainer, folder: Path, record: dict[str, Any], metrics: dict[str, float]
-    ) -> dict[str, Any]:
-        """Compares an evaluation with the base's, logs what it finds and warns. Returns what it has written."""
-        base: dict[str, float] = {}
-        found: list[Gap] = []
-        if record["method"] != "base":
-            base = base_figures(folder)
-            reward = self._trained or next(iter(self.names), "")
-            same = [r for r in read_records(folder) if (r["stage"], r["method"]) == (record["stage"], "base")]
-            if same and self.alarms.judges:
-                found = gaps(reward, record["scores"], same[-1]["scores"])
-        lines = raised(self.alarms, metrics, base, found)
-        curves = curves_of(metrics, base, found, len(lines), record["stage"])
-        for logger in trainer.loggers if (record["stage"], record["method"]) != ("test", "base") else ():
-            logger.log_metrics(curves, step=record["step"])
-        where: dict[str, Any] = {name: record[name] for name in ("stage", "method", "step", "run") if name in record}
-        watched: dict[str, Any] = {**where, "metrics": metrics, "alarms": lines}
-        tell(folder, watched, boards(trainer))
-        return watched
-
     @staticmethod
     def _steps(trainer: L.Trainer, module: SampledModule) -> int:
         return trainer.global_step or int(getattr(module, "trained_steps", 0))
@@ -418,73 +375,7 @@ class Evaluate(L.Callback):
             log_sheet(trainer, f"{stage}/base_and_now", both, file.with_name("base_and_now.png"), step)
 
 
-def cost_of_steering(module: Any) -> dict[str, Interval]:
-    """Calls of network and reward that one sample takes, where it is steered."""
-    steering = getattr(module, "steering", None)
-    if steering is None:
-        return {}
-    groups, stage = steering[0], module.stages()[0]
-    steps = len(visited(stage.reference, module.sampling_denoiser().boundaries))
-    return {
-        "network_calls": without_interval(groups.particles * stage.calls),
-        "reward_calls": without_interval(groups.particles * (groups.looks(steps) + 1)),
-    }
-
-
-def _steered(module: SampledModule) -> dict[str, dict[str, Any]]:
-    """How samples were steered; nothing where they were not."""
-    steering = getattr(module, "steering", None)
-    return {} if steering is None else {"steered": {**vars(steering[0]), "reward": steering[1].name}}
-
-
 def _of_run(module: L.LightningModule) -> dict[str, str]:
     """Which run the weights of a module are of; nothing where that is not known."""
     found = getattr(module, "run", None)
     return {} if found is None else {"run": found}
-
-
-def _validation_follows(trainer: L.Trainer) -> bool:
-    """Whether Lightning's loop validates after the batch that it has just trained on."""
-    loop = trainer.fit_loop.epoch_loop
-    every, interval = trainer.check_val_every_n_epoch, trainer.val_check_batch
-    if not trainer.enable_validation or (every is not None and (trainer.current_epoch + 1) % every):
-        return False
-    if interval is None or math.isinf(interval):
-        return bool(loop.batch_progress.is_last_batch)
-    done = loop.total_batch_idx if every is None else loop.batch_idx
-    return (done + 1) % int(interval) == 0
-
-
-def condition_means(rows: Sequence[tuple[str, int, list[float]]], column: int) -> dict[str, float]:
-    """The mean score of every condition; NaN where none is finite."""
-    scores: dict[str, list[float]] = {}
-    for text, _, values in rows:
-        scores.setdefault(text, []).append(values[column])
-    return {text: finite_mean(values) for text, values in scores.items()}
-
-
-def summarise(rows: Sequence[tuple[str, int, list[float]]], column: int) -> Interval:
-    """Mean over conditions of the mean score with its 95 % interval (`over_conditions`)."""
-    scores: dict[str, list[float]] = {}
-    for text, _, values in rows:
-        scores.setdefault(text, []).append(values[column])
-    return over_conditions(list(scores.values()))
-
-
-def table(rows: Sequence[tuple[str, int, list[float]]], column: int) -> list[list[float]]:
-    """Scores by condition and draw."""
-    by_condition: dict[str, dict[int, float]] = {}
-    for text, number, values in rows:
-        by_condition.setdefault(text, {})[number] = round(values[column], 6)
-    return [[draws[number] for number in sorted(draws)] for draws in by_condition.values()]
-
-
-def gathered(rows: list[Any]) -> list[Any]:
-    """The rows of all processes, in an order that does not depend on their number."""
-    import torch.distributed as dist
-
-    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-        parts: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(parts, rows)
-        rows = [row for part in parts for row in part]
-    return sorted(rows, key=lambda row: row[:2])

@@ -7,10 +7,12 @@ import lightning as L
 from graft_lightning.callbacks.trained_reward import trained_reward
 from graft_lightning.modules.corrected import CorrectedFlow
 from graft_lightning.modules.denoising import DenoisingModule
+from graft_lightning.modules.stages import visited
 from graft_lightning.ranges import Count, Fraction, Positive
 from graft_lightning.rejection.potentials import Potential
 from graft_lightning.rejection.reward import Reward
 from graft_lightning.rejection.steering import Steering
+from graft_lightning.statistics import Interval, without_interval
 from graft_lightning.types import SettingsError
 
 
@@ -73,3 +75,22 @@ class Steer(L.Callback):
         """Leaves a module that is sampled as it is."""
         if isinstance(pl_module, DenoisingModule):
             pl_module.steering = None
+
+
+def cost_of_steering(module: Any) -> dict[str, Interval]:
+    """Calls of network and reward that one sample takes, where it is steered."""
+    steering = getattr(module, "steering", None)
+    if steering is None:
+        return {}
+    groups, stage = steering[0], module.stages()[0]
+    steps = len(visited(stage.reference, module.sampling_denoiser().boundaries))
+    return {
+        "network_calls": without_interval(groups.particles * stage.calls),
+        "reward_calls": without_interval(groups.particles * (groups.looks(steps) + 1)),
+    }
+
+
+def steered(module: Any) -> dict[str, dict[str, Any]]:
+    """How samples were steered; nothing where they were not."""
+    steering = getattr(module, "steering", None)
+    return {} if steering is None else {"steered": {**vars(steering[0]), "reward": steering[1].name}}

@@ -15,9 +15,10 @@ from tqdm import tqdm
 
 from graft_lightning.callbacks.alarms import rises
 from graft_lightning.callbacks.collect import Collect
-from graft_lightning.callbacks.evaluate import Evaluate, table
+from graft_lightning.callbacks.evaluate import Evaluate
 from graft_lightning.callbacks.ranks import ranks_of
 from graft_lightning.callbacks.sample_facts import change
+from graft_lightning.callbacks.score_rows import table
 from graft_lightning.datamodules.accepted import AcceptedTrajectories
 from graft_lightning.datamodules.evaluation import DrawLoader, draws_of
 from graft_lightning.modules.graft import PGraft

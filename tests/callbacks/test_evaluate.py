@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from graft_lightning.callbacks.collect import Collect
-from graft_lightning.callbacks.evaluate import summarise, table
+from graft_lightning.callbacks.score_rows import summarise, table
 from graft_lightning.callbacks.trained_reward import trained_reward
 from graft_lightning.datamodules.evaluation import draws_of
 from graft_lightning.domains.base import Texts

@@ -1,0 +1,43 @@
+"""Looks at every evaluation beside the base's, and tells what should not be there."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+
+from graft_lightning.callbacks.alarms import Alarms, Gap, base_figures, curves_of, gaps, raised, tell
+from graft_lightning.callbacks.figures import boards
+from graft_lightning.runs import read_records
+
+
+def watch(
+    trainer: L.Trainer, folder: Path, record: dict[str, Any], figures: dict[str, float], alarms: Alarms, reward: str
+) -> dict[str, Any]:
+    """Compares an evaluation with the base's, logs what it finds and warns.
+
+    Args:
+        trainer: has the loggers.
+        folder: of the run, which has the base's figures and scores.
+        record: of the evaluation.
+        figures: what its samples are like (`figures_of`).
+        alarms: when to warn.
+        reward: the name of the score that is trained on, with which judges are compared.
+
+    Returns:
+        What was written.
+    """
+    base: dict[str, float] = {}
+    found: list[Gap] = []
+    if record["method"] != "base":
+        base = base_figures(folder)
+        same = [r for r in read_records(folder) if (r["stage"], r["method"]) == (record["stage"], "base")]
+        if same and alarms.judges:
+            found = gaps(reward, record["scores"], same[-1]["scores"])
+    lines = raised(alarms, figures, base, found)
+    curves = curves_of(figures, base, found, len(lines), record["stage"])
+    for logger in trainer.loggers if (record["stage"], record["method"]) != ("test", "base") else ():
+        logger.log_metrics(curves, step=record["step"])
+    where: dict[str, Any] = {name: record[name] for name in ("stage", "method", "step", "run") if name in record}
+    watched: dict[str, Any] = {**where, "metrics": figures, "alarms": lines}
+    tell(folder, watched, boards(trainer))
+    return watched
