@@ -11,7 +11,7 @@ from torch import Tensor
 from graft_lightning.callbacks import Collect
 from graft_lightning.cli.exporting import cli_of, load
 from graft_lightning.datamodules.evaluation import draws_of
-from graft_lightning.domains.base import Texts
+from graft_lightning.domains.base import Texts, contact_sheet
 from graft_lightning.durable import replacing
 from graft_lightning.rejection.reward import Reward, score
 from graft_lightning.runs import CONFIG, newest_checkpoint
@@ -98,8 +98,6 @@ def held_out(data: Any, samples: int) -> Draws:
 
 def _sheet(decoder: Any, samples: Any, captions: list[str] | None, columns: int, folder: Path) -> Tensor:
     if isinstance(samples, Tensor) and samples.ndim == 4:
-        from graft_lightning.domains.base import contact_sheet
-
         return contact_sheet(samples, captions, columns, SIDE)
     sheet = decoder.draw(samples, captions)
     if sheet is None:
