@@ -61,7 +61,7 @@ def test_places_inside_lists_and_mappings_are_named():
 
 def test_a_refusal_names_the_whole_path_the_value_and_what_is_right():
     sampler = {"class_path": "graft_lightning.processes.samplers.DDIM", "init_args": {"steps": 0}}
-    settings = {"model": {"class_path": "x.Y", "init_args": {"references": [{"sampler": sampler}]}}}
+    settings = {"model": {"class_path": "fractions.Fraction", "init_args": {"references": [{"sampler": sampler}]}}}
     with pytest.raises(SettingsError, match=r"^model\.references\[0\]\.sampler\.steps=0; it must be at least 1$"):
         refuse_out_of_range(settings, {})
 
