@@ -9,7 +9,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -113,13 +113,18 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Adds a line to a file of lines; made if absent, with its folder.
+    """Adds a line to a file of lines; arguments and errors as in `append_lines`."""
+    append_lines(path, [line])
 
-    It begins a line of its own, also after one that a killed process did not finish: that one is cut off, for nothing
-    can be read of it. Where the line cannot be written, the file ends where it did. Lines are JSON.
+
+def append_lines(path: Path, lines: Iterable[str]) -> None:
+    """Adds lines to a file of lines; made if absent, with its folder.
+
+    The first begins a line of its own, also after one that a killed process did not finish: that one is cut off, for
+    nothing can be read of it. Where they cannot be written, the file ends where it did. Lines are JSON.
 
     Raises:
-        OSError: if it cannot be written.
+        OSError: if they cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = not path.exists()
@@ -128,7 +133,7 @@ def append_line(path: Path, line: str) -> None:
         end, lacking = _end_of_lines(file)
         try:
             file.truncate(end)
-            _write_all(file, lacking + line.encode("utf-8") + b"\n")
+            _write_all(file, lacking + "".join(f"{line}\n" for line in lines).encode("utf-8"))
             os.fsync(file.fileno())
         except OSError:
             with contextlib.suppress(OSError):

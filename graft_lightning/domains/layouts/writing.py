@@ -9,7 +9,7 @@ from graft_lightning.domains.layouts.layout import Layout
 from graft_lightning.domains.layouts.lines import line_of
 from graft_lightning.domains.layouts.svg import write_svg
 from graft_lightning.domains.layouts.vocabularies import Vocabulary
-from graft_lightning.durable import write_text
+from graft_lightning.durable import append_lines, write_text
 
 LINES = "layouts.jsonl"
 
@@ -27,15 +27,14 @@ def write_layouts(layouts: Sequence[Layout], names: Sequence[str], folder: Path,
         The paths of the SVG files.
     """
     named = [replace(layout, name=name) for layout, name in zip(layouts, names, strict=True)]
-    lines = [line_of(layout, vocabulary) + "\n" for layout in named]
+    lines = [line_of(layout, vocabulary) for layout in named]
     file = folder / LINES
     kept = file.read_text(encoding="utf-8").splitlines(keepends=True) if file.is_file() else []
     others = [line for line in kept if _name(line) not in set(names)]
     if len(others) == len(kept):
-        with open(file, "a", encoding="utf-8") as stream:
-            stream.write("".join(lines))
+        append_lines(file, lines)
     else:
-        write_text(file, "".join([*others, *lines]))
+        write_text(file, "".join([*others, *(f"{line}\n" for line in lines)]))
     paths = [folder / f"{name}.svg" for name in names]
     for path, layout in zip(paths, named, strict=True):
         write_svg(path, layout, vocabulary)
