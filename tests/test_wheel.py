@@ -125,11 +125,11 @@ def test_an_installed_copy_has_its_own(elsewhere, monkeypatch):
 
 @pytest.mark.parametrize("line", [["--config", "{}"], ["--config={}"], ["-c", "{}"]])
 def test_a_command_line_names_it_in_any_way(elsewhere, line):
-    from graft_lightning.cli.lightning import _with_shipped
+    from graft_lightning.cli.words import with_shipped
 
     name = "experiments/digits/pgraft.yaml"
     words = ["fit", *(part.format(name) for part in line), "--data.pool", name]
-    assert _with_shipped(words) == ["fit", *(part.format(ROOT / name) for part in line), "--data.pool", name]
+    assert with_shipped(words) == ["fit", *(part.format(ROOT / name) for part in line), "--data.pool", name]
 
 
 def test_a_sweep_finds_its_cells_and_keeps_its_records_here(elsewhere):

@@ -1,14 +1,10 @@
 """``fit``, ``validate``, ``test``, ``predict`` and the commands of `GraftTrainer`: one LightningCLI."""
 
-import difflib
-import logging
 import os
-import re
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn
+from typing import Any
 
 os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
 
@@ -37,18 +33,21 @@ from graft_lightning.callbacks.progress import with_plain_bar
 from graft_lightning.callbacks.steer import Steer
 from graft_lightning.checkpoints import refuse_address
 from graft_lightning.cli.ending import tell_what_is_where
+from graft_lightning.cli.parser import Mistaken, Parser, read_sources
 from graft_lightning.cli.placement import WEIGHTS, place_fit, place_use, require_last
 from graft_lightning.cli.provenance import HYPER_PARAMETERS, Provenance
+from graft_lightning.cli.quiet import quieten
 from graft_lightning.cli.secrets import note_secrets, unresolved
-from graft_lightning.cli.sentences import innermost, read_yaml, sentence, with_path
+from graft_lightning.cli.sentences import innermost, with_path
 from graft_lightning.cli.settings import expand_home, nested, refuse_out_of_range
 from graft_lightning.cli.telling import telling
 from graft_lightning.cli.trainer import GraftTrainer, bring_last_up_to_date, last_intact
+from graft_lightning.cli.words import with_files, with_shipped, words_of
 from graft_lightning.durable import write_text
 from graft_lightning.refusals import Refusal, SettingsError
 from graft_lightning.reports.tuning import with_settings
 from graft_lightning.runs import run_folder
-from graft_lightning.shipped import config_file, importable
+from graft_lightning.shipped import importable
 
 BLOCKS = ("data", "collect", "evaluate", "best", "steer", "model", "trainer")
 """What a configuration is made of, whatever the command."""
@@ -56,49 +55,6 @@ BLOCKS = ("data", "collect", "evaluate", "best", "steer", "model", "trainer")
 
 REFERENCE = ("seed_everything", "model", "data")
 """Settings that a pool keeps, for its samples to be decoded again; those of rewards, which may hold keys, are not."""
-
-
-class Parser(LightningArgumentParser):
-    """A parser whose errors fit on the screen and suggest what was meant.
-
-    Attributes:
-        sources: the configurations as they were written; in them an error finds the whole path of its key.
-    """
-
-    sources: ClassVar[list[Any]] = []
-
-    def add_method_arguments(self, *args: Any, **kwargs: Any) -> list[str]:
-        """Without a group of the method's own: one is called ``collect``, as a block of the configuration is."""
-        kwargs["as_group"] = False
-        return super().add_method_arguments(*args, **kwargs)
-
-    def error(self, message: str, *args: Any, **kwargs: Any) -> NoReturn:
-        """Prints the message, without the usage text, and exits with 2."""
-        if kwargs.get("ex") is not None or args:
-            message = message or str(args[0] if args else kwargs["ex"])
-        parsers = [self, *(p for a in self._actions for p in (getattr(a, "_name_parser_map", None) or {}).values())]
-        known = [action.dest for parser in parsers for action in parser._actions]
-        told = sentence(message, Parser.sources)
-        for wrong in re.findall(r"[Oo]ption '([\w.]+)'|[Uu]nrecognized arguments: --([\w.]+)", message):
-            name = next(part for part in wrong if part)
-            close = difflib.get_close_matches(name, known, n=1) or difflib.get_close_matches(
-                name.rsplit(".", 1)[-1], [k.rsplit(".", 1)[-1] for k in known], n=1
-            )
-            if close and "did you mean" not in told:
-                told += f"; did you mean '{close[0]}'?"
-        raise Mistaken(told)
-
-
-class Mistaken(SystemExit):
-    """A command line or configuration that the parser refuses.
-
-    Attributes:
-        message: what is wrong.
-    """
-
-    def __init__(self, message: str) -> None:
-        super().__init__(2)
-        self.message = message
 
 
 class GraftCLI(LightningCLI):
@@ -124,16 +80,16 @@ class GraftCLI(LightningCLI):
             "save_config_callback": Provenance,
             "parser_kwargs": {"parser_mode": "omegaconf"},
         }
-        _quieten()
+        quieten()
         importable()
         given = ours | arguments
-        words = _words(given.get("args"))
+        words = words_of(given.get("args"))
         asked = {name: skip for name, skip in self.subcommands().items() if name in words}
         if asked and self.only_asked:  # a parser takes a fifth of a second, and there is one for each command
             vars(self)["subcommands"] = lambda: asked
         if any(word.partition("=")[0].endswith("help") for word in words):
             domains.load_all()  # a page that lists classes lists all
-        domains.load_named(_with_files(words))
+        domains.load_named(with_files(words))
         try:
             try:
                 super().__init__(**given)
@@ -276,10 +232,10 @@ def run_lightning(args: Sequence[str] | None = None) -> GraftCLI:
         SystemExit: 2 on a bad configuration or bad input, 1 where something else goes wrong; with one message.
     """
     with telling():
-        line = _with_shipped(_words(args))
+        line = with_shipped(words_of(args))
         if args is None:
             sys.argv[1:] = line  # which Lightning starts its processes with
-        _read_sources(line)
+        read_sources(line)
         note_secrets(line)
         keep_freed_memory()
         return GraftCLI(
@@ -287,97 +243,3 @@ def run_lightning(args: Sequence[str] | None = None) -> GraftCLI:
             seed_everything_default=0,
             args=None if args is None else line,
         )
-
-
-def _words(args: Any) -> list[str]:
-    """The words of a command line; of a configuration that was given in its place, its text."""
-    if args is None:
-        return sys.argv[1:]
-    return [str(word) for word in args] if isinstance(args, list | tuple) else [str(args)]
-
-
-def _with_shipped(words: Sequence[str]) -> list[str]:
-    """The words of a command line, in which configurations that are not there are those that ship."""
-    found = []
-    for before, word in zip(["", *words], words, strict=False):
-        option, is_set, value = word.partition("=")
-        if before in ("-c", "--config"):
-            word = str(config_file(word))
-        elif is_set and option in ("-c", "--config"):
-            word = f"{option}={config_file(value)}"
-        found.append(word)
-    return found
-
-
-def _with_files(words: Sequence[str]) -> list[str]:
-    """Words, and the texts of the YAML files that they name, and of those that these name."""
-    texts, waiting, seen = list(words), list(words), set[Path]()
-    while waiting:
-        for name in re.findall(r"[^\s=\"']+\.ya?ml", waiting.pop()):
-            file = Path(name)
-            if file not in seen and file.is_file():
-                seen.add(file)
-                texts.append(file.read_text(encoding="utf-8", errors="replace"))
-                waiting.append(texts[-1])
-    return texts
-
-
-def _read_sources(args: Sequence[str]) -> None:
-    """Reads the configurations that a command line names, for errors to find their keys in; refuses files of many runs.
-
-    Raises:
-        SettingsError: if a file cannot be read as text, is none of YAML, or describes many runs; says what that is for.
-    """
-    Parser.sources = []
-    for name in args:
-        file = Path(name.removeprefix("--config="))
-        if file.suffix not in (".yaml", ".yml") or not file.is_file():
-            continue
-        found = read_yaml(file)
-        if isinstance(found, dict) and {"cells", "chains"} <= found.keys():
-            raise SettingsError(f"{file} describes many runs: python -m graft_lightning sweep {file}")
-        Parser.sources.append(found)
-
-
-class _CurrentStandardError(logging.StreamHandler):
-    """Writes to what standard error is now: who runs a command in this process may send it elsewhere."""
-
-    @property
-    def stream(self) -> Any:
-        """Standard error."""
-        return sys.stderr
-
-    @stream.setter
-    def stream(self, value: Any) -> None:
-        """Nothing is bound."""
-
-
-def _no_advertisement(record: logging.LogRecord) -> bool:
-    return "\N{ELECTRIC LIGHT BULB}" not in record.getMessage()
-
-
-def _quieten() -> None:
-    """Our own messages at INFO, one line each; Lightning's advertisements and known harmless warnings away."""
-    root = logging.getLogger("graft_lightning")
-    if not root.handlers:
-        handler = _CurrentStandardError()
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        root.addHandler(handler)
-        root.setLevel(logging.INFO)
-        root.propagate = False
-    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
-        for bound in [h for h in logging.getLogger(name).handlers if type(h) is logging.StreamHandler]:
-            logging.getLogger(name).removeHandler(bound)
-            logging.getLogger(name).addHandler(_CurrentStandardError())
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.trainer.setup"):
-        logging.getLogger(name).addFilter(_no_advertisement)  # added once, however often it is asked for
-    for message in (
-        ".*does not have many workers.*",
-        ".*treespec.*",
-        ".*overrides the configure_model callback.*",
-        ".*LeafSpec.*",
-        ".*smaller than the logging interval.*",
-        ".*Couldn't infer the batch indices.*",
-        "LightningCLI's args parameter is intended.*",  # a command of ours may have a command of Lightning's inside
-    ):
-        warnings.filterwarnings("ignore", message=message)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from graft_lightning import __version__
 from graft_lightning.cli.pages import page
+from graft_lightning.cli.pipes import while_read
 
 LIGHTNING = "graft_lightning.cli.lightning:run_lightning"
 """Takes the command's own name too; the others take what follows it."""
@@ -97,8 +98,14 @@ def main(args: Sequence[str] | None = None) -> None:
         args: the command line without the program's name; the process's own by default.
 
     Raises:
-        SystemExit: 2 if there is no such command, or on bad input; 1 if something else goes wrong.
+        SystemExit: 2 if there is no such command, or on bad input; 1 if something else goes wrong; 141 if nobody reads
+            its output any more.
     """
+    with while_read():
+        _run(args)
+
+
+def _run(args: Sequence[str] | None) -> None:
     arguments = list(sys.argv[1:] if args is None else args)
     if "--debug" in arguments:
         os.environ["GRAFT_DEBUG"] = "1"  # in the environment, for the processes that are started too

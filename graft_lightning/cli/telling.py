@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
+from graft_lightning.cli.pipes import unread
 from graft_lightning.refusals import Refusal, first_line
 
 DEBUG = "GRAFT_DEBUG"
@@ -47,6 +48,8 @@ def telling() -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and unread():
+            raise
         if debugging():
             traceback.print_exc()
         message, code = told(error)

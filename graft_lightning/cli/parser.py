@@ -1,0 +1,72 @@
+"""The parser of configurations: an error has the whole path of its key, fits on the screen, and says what was meant."""
+
+import difflib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, NoReturn
+
+from lightning.pytorch.cli import LightningArgumentParser
+
+from graft_lightning.cli.sentences import read_yaml, sentence
+from graft_lightning.refusals import SettingsError
+
+
+class Parser(LightningArgumentParser):
+    """A parser whose errors fit on the screen and suggest what was meant.
+
+    Attributes:
+        sources: the configurations as they were written; in them an error finds the whole path of its key.
+    """
+
+    sources: ClassVar[list[Any]] = []
+
+    def add_method_arguments(self, *args: Any, **kwargs: Any) -> list[str]:
+        """Without a group of the method's own: one is called ``collect``, as a block of the configuration is."""
+        kwargs["as_group"] = False
+        return super().add_method_arguments(*args, **kwargs)
+
+    def error(self, message: str, *args: Any, **kwargs: Any) -> NoReturn:
+        """Prints the message, without the usage text, and exits with 2."""
+        if kwargs.get("ex") is not None or args:
+            message = message or str(args[0] if args else kwargs["ex"])
+        parsers = [self, *(p for a in self._actions for p in (getattr(a, "_name_parser_map", None) or {}).values())]
+        known = [action.dest for parser in parsers for action in parser._actions]
+        told = sentence(message, Parser.sources)
+        for wrong in re.findall(r"[Oo]ption '([\w.]+)'|[Uu]nrecognized arguments: --([\w.]+)", message):
+            name = next(part for part in wrong if part)
+            close = difflib.get_close_matches(name, known, n=1) or difflib.get_close_matches(
+                name.rsplit(".", 1)[-1], [k.rsplit(".", 1)[-1] for k in known], n=1
+            )
+            if close and "did you mean" not in told:
+                told += f"; did you mean '{close[0]}'?"
+        raise Mistaken(told)
+
+
+class Mistaken(SystemExit):
+    """A command line or configuration that the parser refuses.
+
+    Attributes:
+        message: what is wrong.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(2)
+        self.message = message
+
+
+def read_sources(args: Sequence[str]) -> None:
+    """Reads the configurations that a command line names, for errors to find their keys in; refuses files of many runs.
+
+    Raises:
+        SettingsError: if a file cannot be read as text, is none of YAML, or describes many runs; says what that is for.
+    """
+    Parser.sources = []
+    for name in args:
+        file = Path(name.removeprefix("--config="))
+        if file.suffix not in (".yaml", ".yml") or not file.is_file():
+            continue
+        found = read_yaml(file)
+        if isinstance(found, dict) and {"cells", "chains"} <= found.keys():
+            raise SettingsError(f"{file} describes many runs: python -m graft_lightning sweep {file}")
+        Parser.sources.append(found)
