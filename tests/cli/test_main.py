@@ -82,7 +82,7 @@ import sys
 before = set(sys.modules)
 from graft_lightning.cli.main import main
 main([{command!r}, "--config=absent.yaml", "--help"])
-own = {{"graft_lightning" + rest for rest in ("", ".cli", ".cli.main", ".cli.pages")}}
+own = {{"graft_lightning" + rest for rest in ("", ".cli", ".cli.main", ".cli.pages", ".cli.pipes")}}
 loaded = {{name for name in set(sys.modules) - before - own if name.split(".")[0] not in sys.stdlib_module_names}}
 assert not loaded, loaded
 """
