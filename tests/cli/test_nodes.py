@@ -201,6 +201,7 @@ def test_a_job_whose_time_is_up_is_queued_again_and_leaves_a_checkpoint_of_its_o
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # at their end agents wait up to 300 s for each other
 def test_two_agents_of_torchrun_do_what_one_process_does(tmp_path):
     """By the script that ships, on loopback."""
     changes = {**SGD, "trainer.callbacks": CHECKPOINT}
@@ -210,8 +211,18 @@ def test_two_agents_of_torchrun_do_what_one_process_does(tmp_path):
     line = [str(ROOT / "experiments/clusters/torchrun.sh"), *arguments("fit", tmp_path / "two", config)]
     own = {"NODES": "2", "GPUS": "1", "HEAD": f"127.0.0.1:{free_port()}", "PYTHON": sys.executable}
     own["PYTHONPATH"] = str(ROOT)
-    agents = [subprocess.Popen(line, env={**os.environ, **own}, cwd=ROOT) for _ in range(2)]
-    assert [agent.wait() for agent in agents] == [0, 0]
+    said = [open(tmp_path / f"agent-{number}.txt", "w+") for number in range(2)]  # noqa: SIM115 - closed below
+    agents = [subprocess.Popen(line, env={**os.environ, **own}, cwd=ROOT, stdout=log, stderr=log) for log in said]
+    try:
+        while None in (ended := [agent.poll() for agent in agents]) and not any(ended):
+            time.sleep(0.1)
+    finally:
+        for agent in agents:  # one that has lost the other would wait for it ten minutes
+            agent.terminate()
+            agent.wait()
+        for log in said:
+            log.close()
+    assert ended == [0, 0], "\n\n".join(Path(log.name).read_text()[-2000:] for log in said)
     one, two = (TrajectoryPool.open(tmp_path / name / "pool").rounds()[0] for name in ("one", "two"))
     for name in one.fields:
         assert torch.equal(one.column(name), two.column(name)), name
