@@ -11,6 +11,7 @@ import lightning as L
 
 from graft_lightning.callbacks.accepting import tell
 from graft_lightning.callbacks.ranks import ranks_of, sum_of_all
+from graft_lightning.callbacks.understood import refuse_conditions
 from graft_lightning.datamodules.accepted import AcceptedTrajectories
 from graft_lightning.identity import digest
 from graft_lightning.modules.graft import PGraft
@@ -89,6 +90,7 @@ class Collect(L.Callback):
             module, data = _both(trainer, pl_module)
             try:
                 self.check(module, data)
+                refuse_conditions(module.reference, data, "conditions")
                 self.check_room(module, data)  # a SettingsError is a ValueError
             except ValueError as error:
                 raise SettingsError(str(error)) from None

@@ -18,6 +18,7 @@ from graft_lightning.callbacks.score_rows import condition_means, gathered, summ
 from graft_lightning.callbacks.spent import begin_counting, spent_so_far
 from graft_lightning.callbacks.steer import cost_of_steering, steered
 from graft_lightning.callbacks.trained_reward import trained_reward, with_trained_first
+from graft_lightning.callbacks.understood import refuse_conditions
 from graft_lightning.callbacks.watching import watch
 from graft_lightning.modules.sampled import SampledModule
 from graft_lightning.processes.noise import Noise, trajectory_seeds
@@ -105,12 +106,14 @@ class Evaluate(L.Callback):
     # ---- hooks
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Refuses batches that would cut the group of a reward in two.
+        """Refuses conditions that the model does not understand, and batches that would cut a reward's group in two.
 
         Raises:
-            SettingsError: naming both keys.
+            SettingsError: naming the keys.
         """
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        if stage in ("fit", "validate", "test"):
+            refuse_conditions(getattr(pl_module, "decoder", None), data, "test" if stage == "test" else "validation")
         self.lead_with_trained(trainer, data)
         draws, batch = getattr(data, "eval_draws", 1), getattr(data, "eval_batch_size", 1)
         if draws > batch and (groupwise := [reward.name for reward in self.rewards if reward.groupwise]):

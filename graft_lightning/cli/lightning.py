@@ -2,7 +2,9 @@
 
 import os
 import sys
+from argparse import SUPPRESS
 from collections.abc import Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,10 @@ BLOCKS = ("data", "collect", "evaluate", "best", "steer", "model", "trainer")
 
 REFERENCE = ("seed_everything", "model", "data")
 """Settings that a pool keeps, for its samples to be decoded again; those of rewards, which may hold keys, are not."""
+
+
+LOADED = {"self", "model", "train_dataloaders", "val_dataloaders", "datamodule"}
+"""Arguments of ``Trainer.fit`` that no configuration gives."""
 
 
 class GraftCLI(LightningCLI):
@@ -123,6 +129,14 @@ class GraftCLI(LightningCLI):
         parser.add_lightning_class_args(KeepBest, "best")
         parser.add_lightning_class_args(Steer, "steer")
 
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        """Takes what a run's own ``config.yaml`` says, also of commands that have no use for some of it."""
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        taken = {action.dest for action in parser._actions}
+        for name in signature(klass.fit).parameters.keys() - taken - LOADED:  # type: ignore[attr-defined]
+            parser.add_argument(f"--{name}", default=None, help=SUPPRESS)
+        return parser
+
     def before_instantiate_classes(self) -> None:
         """Holds settings against their ranges, and chooses the folder of the run before a logger opens it.
 
@@ -133,6 +147,11 @@ class GraftCLI(LightningCLI):
         refuse_out_of_range(settings, {"collect": Collect, "evaluate": Evaluate, "best": KeepBest, "steer": Steer})
         if self.subcommand is None:
             return
+        if "ckpt_path" not in self._subcommand_method_arguments[self.subcommand] and settings.get("ckpt_path"):
+            raise SettingsError(
+                f"ckpt_path={settings['ckpt_path']}, but {self.subcommand} looks at the reference, not at a "
+                "checkpoint; leave it out"
+            )
         config = expand_home(self.config[self.subcommand])
         plain = yaml.safe_load(self._parser(self.subcommand).dump(config, skip_none=False))
         self.plain: dict[str, Any] = plain

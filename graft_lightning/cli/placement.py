@@ -104,14 +104,15 @@ def place_use(config: Any, plain: Mapping[str, Any], command: str) -> None:
         return
     same = [place for place in used if not _changed(place, plain, trained_only=True)]
     if same:
-        _move(config, folder, same[-1])
+        place = min(reversed(same), key=lambda run: len(_changed(run, plain)))  # in what does not count here too
+        _move(config, folder, place)
         if asked == "last":
-            config["ckpt_path"] = str(newest_checkpoint(same[-1]))
+            config["ckpt_path"] = str(newest_checkpoint(place))
         elif command in WEIGHTS and (plain.get("evaluate") or {}).get("method") != "base":
             log.warning(
                 "%s of the reference as it is: %s holds checkpoints, and --ckpt_path last takes the newest",
                 command,
-                same[-1],
+                place,
             )
     elif asked == "last":
         raise SettingsError(

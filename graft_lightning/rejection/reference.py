@@ -108,6 +108,14 @@ class Reference(Codec, ABC):
     def encode(self, conditions: Sequence[str], device: torch.device | str) -> Any:
         """Encoded conditions, a tensor or TensorDict with ``batch`` rows."""
 
+    def refuse(self, conditions: Sequence[str]) -> None:
+        """Refuses conditions that the model is not defined for, all of a run before one is sampled; by default none.
+
+        Raises:
+            ValueError: naming the first of them.
+        """
+        return
+
     def null(self, device: torch.device | str) -> Any:
         """The encoded null condition of classifier-free guidance, one row; that of "" by default."""
         return self.encode([""], device)

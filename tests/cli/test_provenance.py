@@ -282,6 +282,22 @@ def test_a_checkpoint_of_another_run_is_neither_opened_nor_exported(tmp_path, ca
     assert open_run(strange).run == run_in(tmp_path / "run-2")
 
 
+@pytest.mark.parametrize("command", ["plan", "diagnose", "collect"])
+def test_a_runs_own_configuration_serves_every_command(tmp_path, capsys, command):
+    """It says where checkpoints are, of which these commands have no use; and they work in the folder of that run."""
+    for steps in (1, 2):
+        launch("fit", tmp_path, {"trainer.max_steps": steps})
+    capsys.readouterr()
+    main([command, f"--config={tmp_path / 'run' / CONFIG}"])
+    assert (tmp_path / "run-2").is_dir()
+    assert (tmp_path / "run/diagnose.json").is_file() == (command == "diagnose")
+    with pytest.raises(SystemExit) as leave:
+        main([command, f"--config={tmp_path / 'run' / CONFIG}", "--ckpt_path=x.ckpt"])
+    assert leave.value.code == 2
+    said = capsys.readouterr().err
+    assert f"error: ckpt_path=x.ckpt, but {command} looks at the reference, not at a checkpoint" in said
+
+
 def test_commands_that_train_nothing_leave_no_trace_of_a_run(tmp_path):
     for command in ("validate", "test", "predict", "plan", "collect"):
         launch(command, tmp_path)

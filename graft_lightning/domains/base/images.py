@@ -80,6 +80,9 @@ class UnconditionalFlow(ImageReference):
             raise ValueError(f"condition {next(filter(None, conditions))!r}: this flow is unconditional, it takes ''")
         return torch.zeros(len(conditions), 0, device=device)
 
+    def refuse(self, conditions: Sequence[str]) -> None:
+        self.encode(conditions, "cpu")
+
     def decode(self, x_0: Tensor) -> Tensor:
         assert isinstance(x_0, Tensor)
         return (x_0.clamp(-1, 1) + 1) / 2

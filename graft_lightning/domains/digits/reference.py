@@ -75,6 +75,9 @@ class DigitReference(ImageReference):
     def encode(self, conditions: Sequence[str], device: torch.device | str) -> Tensor:
         return encode(conditions).to(device)
 
+    def refuse(self, conditions: Sequence[str]) -> None:
+        self.encode(conditions, "cpu")
+
     def shape(self, conditions: Sequence[str]) -> Shape:
         return (1, CANVAS_SIZE, CANVAS_SIZE)
 

@@ -151,6 +151,9 @@ class LayoutReference(Reference):
             )
         return given.encoded(counts, known, self.max_elements).to(device)
 
+    def refuse(self, conditions: Sequence[str]) -> None:
+        self.encode(conditions, "cpu")
+
     def shape(self, conditions: Sequence[str]) -> Mapping[str, Shape]:
         return {"box": (self.max_elements, 4), "label": (self.max_elements,)}
 

@@ -120,6 +120,9 @@ class MoleculeReference(Reference):
             raise ValueError(f"condition n={max(counts)} asks for more atoms than max_atoms={self.max_atoms}")
         return torch.tensor(counts, device=device)
 
+    def refuse(self, conditions: Sequence[str]) -> None:
+        self.encode(conditions, "cpu")
+
     def shape(self, conditions: Sequence[str]) -> Mapping[str, Shape]:
         return {"positions": (self.max_atoms, 3), "types": (self.max_atoms,)}
 
