@@ -1,12 +1,18 @@
 """Conditions are held against the model before anything is sampled."""
 
+import logging
+from collections import Counter
 from typing import Any
+
+from lightning.pytorch.utilities import rank_zero_only
 
 from graft_lightning.types import SettingsError
 
+log = logging.getLogger(__name__)
+
 
 def refuse_conditions(codec: Any, data: Any, *names: str) -> None:
-    """Refuses conditions that the model is not defined for.
+    """Refuses conditions that the model is not defined for, and says which are there more than once.
 
     Args:
         codec: of the samples: a `Reference`, or what has no conditions.
@@ -21,7 +27,22 @@ def refuse_conditions(codec: Any, data: Any, *names: str) -> None:
         conditions = getattr(data, name, None)
         if conditions is None:
             continue
+        texts = conditions.texts()
+        repeated = [text for text, times in Counter(texts).items() if times > 1]
+        if repeated:
+            _warn(
+                "data.%s: %d of %d conditions repeat another, such as %r: their samples are the same, and count again",
+                name,
+                len(texts) - len(set(texts)),
+                len(texts),
+                repeated[0],
+            )
         try:
-            refuse(conditions.texts())
+            refuse(texts)
         except ValueError as error:
             raise SettingsError(f"data.{name}: {error}") from error
+
+
+@rank_zero_only
+def _warn(message: str, *values: Any) -> None:
+    log.warning(message, *values)

@@ -1,7 +1,12 @@
 """Conditions that the model is not defined for: refused with their key, before anything is sampled."""
 
+import logging
+from types import SimpleNamespace
+
 import pytest
 
+from graft_lightning.callbacks.understood import refuse_conditions
+from graft_lightning.domains.base import Texts
 from graft_lightning.domains.digits import DigitReference
 from graft_lightning.domains.layouts import LayoutReference
 from graft_lightning.domains.molecules import MoleculeReference
@@ -17,6 +22,16 @@ def test_a_run(tmp_path, monkeypatch, capsys, name, command):
         launch(command, tmp_path, {f"data.{name}": asked})
     assert leave.value.code == 2
     assert f"error: data.{name}: prompt 'a unicorn' is not understood" in capsys.readouterr().err
+
+
+def test_a_condition_that_is_there_twice_is_told(monkeypatch, caplog):
+    data = SimpleNamespace(conditions=Texts(["two ones", "two twos", "two ones"]), validation=Texts(["two ones"]))
+    monkeypatch.setattr(logging.getLogger("graft_lightning"), "propagate", True)
+    refuse_conditions(DigitReference(), data, "conditions", "validation", "test")
+    told = {record.getMessage() for record in caplog.records}
+    assert told == {
+        "data.conditions: 1 of 3 conditions repeat another, such as 'two ones': their samples are the same, and count again"
+    }
 
 
 @pytest.mark.parametrize(
