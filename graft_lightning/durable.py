@@ -130,10 +130,10 @@ def append_line(path: Path, line: str) -> None:
             file.truncate(end)
             _write_all(file, lacking + line.encode("utf-8") + b"\n")
             os.fsync(file.fileno())
-        except OSError:
+        except OSError as error:
             with contextlib.suppress(OSError):
                 file.truncate(end)
-            raise
+            raise OSError(error.errno, error.strerror, str(path)) from None  # what is written names no file
     if fresh:
         sync_folder(path.parent)
 

@@ -3,12 +3,11 @@
 import contextlib
 import datetime
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from graft_lightning.durable import write_text
+from graft_lightning.durable import append_line, write_text
 
 FILLINGS = "collected.jsonl"
 """One JSON object a filling that drew or scored something."""
@@ -27,10 +26,7 @@ def add_filling(pool: Path, record: Mapping[str, Any], configuration: str | None
     """
     now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
     with contextlib.suppress(PermissionError):
-        with open(pool / FILLINGS, "ab") as file:
-            file.write(json.dumps({"time": now, **record}).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        append_line(pool / FILLINGS, json.dumps({"time": now, **record}))
         if configuration is not None:
             write_text(pool / CONFIGURATION, configuration)
 

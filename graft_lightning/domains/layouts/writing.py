@@ -27,15 +27,11 @@ def write_layouts(layouts: Sequence[Layout], names: Sequence[str], folder: Path,
         The paths of the SVG files.
     """
     named = [replace(layout, name=name) for layout, name in zip(layouts, names, strict=True)]
-    lines = [line_of(layout, vocabulary) + "\n" for layout in named]
+    lines = [line_of(layout, vocabulary) for layout in named]
     file = folder / LINES
-    kept = file.read_text(encoding="utf-8").splitlines(keepends=True) if file.is_file() else []
-    others = [line for line in kept if _name(line) not in set(names)]
-    if len(others) == len(kept):
-        with open(file, "a", encoding="utf-8") as stream:
-            stream.write("".join(lines))
-    else:
-        write_text(file, "".join([*others, *lines]))
+    kept = file.read_text(encoding="utf-8").split("\n") if file.is_file() else []
+    others = [line for line in kept if line and _name(line) not in set(names)]
+    write_text(file, "".join(f"{line}\n" for line in [*others, *lines]))
     paths = [folder / f"{name}.svg" for name in names]
     for path, layout in zip(paths, named, strict=True):
         write_svg(path, layout, vocabulary)
