@@ -135,10 +135,10 @@ def append_lines(path: Path, lines: Iterable[str]) -> None:
             file.truncate(end)
             _write_all(file, lacking + "".join(f"{line}\n" for line in lines).encode("utf-8"))
             os.fsync(file.fileno())
-        except OSError:
+        except OSError as error:
             with contextlib.suppress(OSError):
                 file.truncate(end)
-            raise
+            raise OSError(error.errno, error.strerror, str(path)) from None  # what is written names no file
     if fresh:
         sync_folder(path.parent)
 

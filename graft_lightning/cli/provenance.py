@@ -8,6 +8,7 @@ from lightning.pytorch.cli import SaveConfigCallback
 
 from graft_lightning.callbacks.collect import Collect
 from graft_lightning.cli.secrets import unresolved
+from graft_lightning.durable import write_text
 from graft_lightning.identity import describe, differences, digest_of
 from graft_lightning.runs import begin_run, read_run, retire_records, run_folder, run_in
 from graft_lightning.types import SettingsError
@@ -23,7 +24,8 @@ class Provenance(SaveConfigCallback):
     """
 
     def __init__(self, parser: Any, config: Any, *arguments: Any, **options: Any) -> None:
-        super().__init__(parser, unresolved(config.clone()), *arguments, **options)
+        # Lightning's own way of writing it leaves part of a file where the disk is full
+        super().__init__(parser, unresolved(config.clone()), *arguments, save_to_log_dir=False, **options)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Begins the run, or finds the one that goes on. Collective.
@@ -50,7 +52,16 @@ class Provenance(SaveConfigCallback):
             raise found
         self._run: str = found
         pl_module.run = self._run
+        self._folder = folder
         super().setup(trainer, pl_module, stage)
+
+    def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Writes the configuration to the run's folder, of the first process.
+
+        Raises:
+            OSError: if it cannot be written; that of an earlier start is untouched.
+        """
+        write_text(self._folder / self.config_filename, self.parser.dump(self.config, skip_none=False))
 
     def _goes_on(self, trainer: L.Trainer) -> bool:
         """Whether there is a checkpoint; ``last`` has been replaced by one where a run has left some."""

@@ -18,7 +18,8 @@ def run_verify(args: Sequence[str]) -> None:
     Of the export nothing but data is read: the code that runs is this package's.
 
     Raises:
-        SystemExit: 1 if they differ or if fine-tuning has no effect, 2 if there is nothing to verify.
+        SystemExit: 1 if they differ or if fine-tuning has no effect, 2 if there is nothing to verify, or if a
+            file is not as it was exported.
     """
     parser = argparse.ArgumentParser(prog="python -m graft_lightning verify", description=run_verify.__doc__)
     parser.add_argument("folder", type=Path, help="folder that `export` wrote")

@@ -16,8 +16,7 @@ from torch.utils.data import Dataset
 
 from graft_lightning.domains.base.counts import histogram
 from graft_lightning.domains.base.elements import MASK, Elements
-from graft_lightning.durable import replacing
-from graft_lightning.tensors import whole
+from graft_lightning.tensors import read_tensors, whole, write_tensors
 from graft_lightning.types import SettingsError
 
 MANIFEST = "manifest.json"
@@ -138,15 +137,16 @@ class RaggedSet(Dataset[Any]):
 
         Raises:
             ValueError: if the name is taken, or there is not one number a sample.
+            DamagedFile: if what was kept is damaged; names the file.
         """
         if name in {*self.elements.fields, OFFSETS}:
             raise ValueError(f"column {name!r}: a field of the set has this name")
-        path = self.folder / f"{name}.npy"
+        path = self.folder / f"{name}.safetensors"
         if not path.exists():
             whole = type(self)(self.folder)
             values = np.asarray(compute(whole))
             if values.shape != (len(whole),):
                 raise ValueError(f"column {name!r} is {values.shape}; it should be ({len(whole)},)")
-            with replacing(path) as temporary, open(temporary, "xb") as file:
-                np.save(file, values)
-        return np.load(path)[self.indices]
+            write_tensors(path, {name: torch.from_numpy(values)})
+        tensors, _ = read_tensors(path, "delete it, and it is worked out again")
+        return tensors[name].numpy()[self.indices]

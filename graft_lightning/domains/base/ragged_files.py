@@ -2,9 +2,6 @@
 
 import fcntl
 import json
-import os
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -16,7 +13,7 @@ import numpy as np
 from graft_lightning.domains.base.elements import Elements, Field
 from graft_lightning.domains.base.ragged import MANIFEST, OFFSETS, REMEDY
 from graft_lightning.domains.base.sums import check_sums, write_sums
-from graft_lightning.durable import sync_folder
+from graft_lightning.durable import replacing_folder
 from graft_lightning.identity import digest_of
 
 Make = Callable[[Counter[str]], Iterable[Mapping[str, Any]]]
@@ -63,8 +60,8 @@ def _lock(path: Path) -> Iterator[None]:
 def _write(folder: Path, description: Mapping[str, object], elements: Elements, make: Make) -> None:
     left_out: Counter[str] = Counter()
     offsets = [0]
-    temporary = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", suffix=".partial", dir=folder.parent))
-    try:
+    with replacing_folder(folder) as temporary:
+        temporary.mkdir()
         with ExitStack() as stack:
             files = {name: stack.enter_context((temporary / f"{name}.npy").open("wb")) for name in elements.fields}
             for name, file in files.items():
@@ -85,14 +82,6 @@ def _write(folder: Path, description: Mapping[str, object], elements: Elements, 
         manifest = {**description, f"{elements.sample}s": len(offsets) - 1, "left_out": dict(left_out)}
         (temporary / MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
         write_sums(temporary)
-        for path in temporary.iterdir():
-            with path.open("rb") as handle:
-                os.fsync(handle.fileno())
-        temporary.rename(folder)
-        sync_folder(folder.parent)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
 
 
 def _head(file: IO[bytes], field: Field, count: int) -> None:

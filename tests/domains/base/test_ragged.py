@@ -10,6 +10,7 @@ import torch
 from graft_lightning.domains.base.elements import Elements, Field
 from graft_lightning.domains.base.ragged import RaggedSet
 from graft_lightning.domains.base.ragged_files import stored
+from graft_lightning.refusals import DamagedFile
 
 BOXES = Elements(
     {"box": Field("float32", (4,)), "label": Field("int64", stored="uint8"), "grid": Field("int16", (2, 3))},
@@ -197,6 +198,14 @@ def test_a_column_is_worked_out_once_of_the_whole_set(found):
     labels = found[:]["label"].sum(1).tolist()
     assert part.column("total", total).tolist() == [labels[2], labels[0]]
     assert found.column("total", lambda whole: pytest.fail("worked out again")).tolist() == labels
+    kept = found.folder / "total.safetensors"
+    content = bytearray(kept.read_bytes())
+    content[-3] ^= 1
+    kept.write_bytes(content)
+    with pytest.raises(DamagedFile, match=r"total\.safetensors is damaged.*delete it, and it is worked out again"):
+        found.column("total", total)
+    kept.unlink()
+    assert found.column("total", total).tolist() == labels
     with pytest.raises(ValueError, match="column 'label': a field of the set has this name"):
         found.column("label", total)
     with pytest.raises(ValueError, match=r"column 'two' is \(2,\); it should be \(4,\)"):

@@ -39,8 +39,13 @@ def read_settings(folder: Path = FOLDER) -> dict[str, Any]:
     return json.loads((folder / "handoff.json").read_text(encoding="utf-8"))
 
 
-def changed(folder: Path = FOLDER) -> list[str]:
-    """What is wrong with the files of an export, one text each: absent, or other bytes than were written."""
+def changed(folder: Path = FOLDER, below: str = "") -> list[str]:
+    """What is wrong with the files of an export, one text each: absent, or other bytes than were written.
+
+    Args:
+        folder: of the export.
+        below: a file or folder in it to which this is confined; all of it by default.
+    """
     listed = folder / SUMS
     if not listed.is_file():
         return []
@@ -49,6 +54,8 @@ def changed(folder: Path = FOLDER) -> list[str]:
         known, _, name = line.partition("  ")
         if not name or len(known) != 64:
             found.append(f"{listed} is damaged")
+        elif below and name != below and not name.startswith(f"{below}/"):
+            continue
         elif not (folder / name).is_file():
             found.append(f"{folder / name} is absent")
         else:
@@ -59,6 +66,16 @@ def changed(folder: Path = FOLDER) -> list[str]:
             if hasher.hexdigest() != known:
                 found.append(f"{folder / name} is not as it was exported")
     return found
+
+
+def refuse_changed(folder: Path, weights: str) -> None:
+    """Holds the weights of an export against their checksums, where it has a list of them.
+
+    Raises:
+        ValueError: if they are not those that were exported; names the file.
+    """
+    if wrong := changed(folder, weights):
+        raise ValueError(f"{'; '.join(wrong)}; export again")
 
 
 def refuse_damaged(file: Path) -> None:
@@ -133,6 +150,7 @@ class Handoff:
         self.pipe, self.settings = pipe, read_settings(Path(folder))
         self.network = getattr(pipe, self.settings["component"])
         self.tuned_network: Any = None
+        refuse_changed(Path(folder), LORA if self.settings["kind"] == "lora" else self.settings["weights"])
         if self.settings["kind"] == "lora":
             refuse_damaged(Path(folder) / LORA)
             pipe.load_lora_weights(str(folder), weight_name=LORA, adapter_name=ADAPTER)

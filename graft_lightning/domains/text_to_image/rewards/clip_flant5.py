@@ -21,6 +21,8 @@ from graft_lightning.domains.text_to_image.rewards.clip_flant5_network import (
     save_network,
     vision_source,
 )
+from graft_lightning.durable import replacing_folder
+from graft_lightning.refusals import SettingsError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -97,10 +99,21 @@ class CLIPFlanT5Score(NetworkJudge):
         return load_network(self.model, DTYPES[self.dtype])
 
     def save(self, folder: str) -> None:
-        """Writes network, tokenizer and image processor, so that the folder alone can be given as ``model``."""
-        save_network(self.network, folder)
-        self._tokenizer.save_pretrained(folder)
-        self._processor.save_pretrained(str(Path(folder) / "vision_tower"))
+        """Writes network, tokenizer and image processor, so that the folder alone can be given as ``model``.
+
+        All of it or nothing; what was there is replaced.
+
+        Raises:
+            SettingsError: if the folder holds something else.
+        """
+        target = Path(folder)
+        if target.is_dir() and any(target.iterdir()) and not (target / "config.json").is_file():
+            raise SettingsError(f"folder={folder} is there and holds no network (no config.json); name another one")
+        network = self.network  # loads tokenizer and processor too
+        with replacing_folder(target) as temporary:
+            save_network(network, str(temporary))
+            self._tokenizer.save_pretrained(temporary)
+            self._processor.save_pretrained(str(temporary / "vision_tower"))
 
     def judge(self, images: "list[Image]", conditions: list[str]) -> Tensor:
         network = self.network  # loads tokenizer and processor too

@@ -213,7 +213,7 @@ def save_network(network: CLIPFlanT5, folder: str) -> None:
         "mm_vision_select_layer": network.layer,
         "mm_vision_select_feature": "patch",
     }
-    (path / "config.json").write_text(json.dumps(config, indent=2, default=str))
+    (path / "config.json").write_text(json.dumps(config, indent=2, default=str), encoding="utf-8")
     network.vision.config.save_pretrained(path / "vision_tower")
 
 
