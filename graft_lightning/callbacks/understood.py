@@ -22,8 +22,8 @@ def refuse_conditions(codec: Any, data: Any, *names: str) -> None:
     Raises:
         SettingsError: naming the key, and the first that is not understood.
     """
-    refuse = getattr(codec, "refuse", None)
-    for name in names if refuse is not None else ():
+    refuse: Any = getattr(codec, "refuse", None)
+    for name in () if refuse is None else names:
         conditions = getattr(data, name, None)
         if conditions is None:
             continue
