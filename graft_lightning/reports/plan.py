@@ -1,6 +1,7 @@
 """``plan``: what a configuration will cost, as text: counted from its settings, and measured on a few steps."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -8,6 +9,8 @@ import torch
 from graft_lightning.callbacks.collect import Collect
 from graft_lightning.callbacks.invert import Invert
 from graft_lightning.modules.sampled import SampledModule
+from graft_lightning.refusals import Refusal, first_line
+from graft_lightning.rejection.pool import TrajectoryPool
 from graft_lightning.rejection.reward import Reward
 from graft_lightning.reports.costs import Calls, Loop, Work, base_calls, tuned_calls, work_of
 from graft_lightning.reports.inverting import Inverting
@@ -96,6 +99,7 @@ def _counted(module: SampledModule, data: Any, collect: Collect, loop: Loop, wor
             f"  collection       {work.drawn:,} trajectories = {len(work.conditions):,} conditions x {collect.draws} "
             f"draws x {collect.rounds} rounds"
         )
+        lines += _in_the_pool(data, collect, work.conditions)
     elif module.inverts:
         lines += _inversion(work.inverting)
     else:
@@ -119,6 +123,23 @@ def _counted(module: SampledModule, data: Any, collect: Collect, loop: Loop, wor
     if work.disk:
         lines.append(f"  disk             {readable(work.disk)} for the pool")
     return lines
+
+
+def _in_the_pool(data: Any, collect: Collect, conditions: Sequence[str]) -> list[str]:
+    """How many trajectories of the first round are there; whether they are this reference's is seen by `fit`."""
+    folder = Path(data.pool).expanduser()
+    try:
+        rounds = TrajectoryPool.open(folder, verify=None).rounds()
+    except FileNotFoundError:
+        return []
+    except Refusal as error:
+        return [f"  in the pool      cannot be read: {first_line(error)}"]
+    if not rounds:
+        return []
+    known, committed = rounds[0], sum(shard.stop - shard.start for _, shard in rounds[0].committed())
+    asked = len(set(known.conditions) & set(conditions)) * min(known.draws, collect.draws)
+    there = round(asked * min(1.0, committed / max(1, len(known))))
+    return [f"  in the pool      {there:,} of them already, if they are of this reference: {folder}"]
 
 
 def _samplers(module: SampledModule) -> str:

@@ -99,6 +99,23 @@ def test_the_disk_that_is_planned_is_what_the_pool_takes(tmp_path, capsys, chang
     assert planned == pytest.approx(taken, rel=0.1)
 
 
+def test_what_a_pool_has_already_is_told(tmp_path, capsys):
+    def told(changes):
+        capsys.readouterr()
+        launch("plan", tmp_path, changes, "--measure=false")
+        found = re.search(r"in the pool +([\d,]+|cannot be read)", capsys.readouterr().out)
+        return found and found[1]
+
+    assert told({}) is None
+    launch("collect", tmp_path, {"collect.draws": 8})
+    assert told({"collect.draws": 8}) == told({"collect.draws": 12}) == str(8 * len(PROMPTS))
+    assert told({"collect.draws": 4}) == str(4 * len(PROMPTS))
+    one = {"class_path": "Texts", "init_args": {"values": [PROMPTS[0], "two nines"]}}
+    assert told({"collect.draws": 8, "data.conditions": one}) == "8"
+    (tmp_path / "pool/manifest.json").write_text("{}")
+    assert told({}) == "cannot be read"
+
+
 def pretraining(folder, **settings):
     """A configuration that pre-trains; the weights that it would continue from are absent."""
     changes = {"model.handoff": ..., "collect.reward": None, "model.reference.weights": str(folder / "absent")}
