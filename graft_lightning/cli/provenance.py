@@ -24,9 +24,8 @@ class Provenance(SaveConfigCallback):
     """
 
     def __init__(self, parser: Any, config: Any, *arguments: Any, **options: Any) -> None:
-        # Lightning's own way of writing it leaves part of a file where the disk is full
-        options["save_to_log_dir"] = False
         super().__init__(parser, unresolved(config.clone()), *arguments, **options)
+        self.save_to_log_dir = False  # Lightning's own way of writing it leaves part of a file where the disk is full
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Begins the run, or finds the one that goes on. Collective.
