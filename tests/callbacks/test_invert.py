@@ -10,8 +10,8 @@ import torch
 from graft_lightning.callbacks.invert import Invert
 from graft_lightning.rejection.pool import TrajectoryPool
 from graft_lightning.rejection.pool.round import Round
-from tests.cli.test_resume import killed
 from tests.corrections import STEPS, gaussian, invert, launch, tiny_flow
+from tests.killing import killed
 from tests.runs import assert_same_weights, weights_of
 
 TWO = {"trainer.devices": 2, "trainer.strategy": "ddp_fork", "data.batch_size": 2}

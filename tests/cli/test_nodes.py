@@ -15,7 +15,8 @@ import torch
 
 from graft_lightning.rejection.pool import TrajectoryPool
 from graft_lightning.rejection.pool.round import Round
-from tests.cli.test_resume import CHECKPOINT, EMA, assert_same_end, killed, last, records, run
+from tests.cli.test_resume import CHECKPOINT, EMA, assert_same_end, last, records, run
+from tests.killing import killed
 from tests.runs import Ink, arguments, assert_same_weights, launch, tiny_config
 
 ROOT = Path(__file__).parents[2]

@@ -9,6 +9,7 @@ import torch
 
 from graft_lightning.rejection.pool import TrajectoryPool
 from graft_lightning.rejection.pool.round import Round
+from tests.killing import killed
 from tests.runs import assert_same_weights, launch, weights_of
 
 EVERY_STEP = {"every_n_train_steps": 1, "save_last": True, "enable_version_counter": False}
@@ -77,19 +78,6 @@ def test_a_resumed_run_equals_one_that_was_not_interrupted(tmp_path, kind, steps
     assert last(tmp_path / "parts")["global_step"] == steps
     run(tmp_path / "parts", kind, "--ckpt_path=last")
     assert_same_end(tmp_path / "whole", tmp_path / "parts")
-
-
-def killed(work) -> None:
-    """Does ``work`` in a forked process, which must die by SIGKILL."""
-    child = os.fork()
-    if child == 0:
-        try:
-            work()
-        finally:
-            os._exit(1)
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status)
-    assert os.WTERMSIG(status) == signal.SIGKILL
 
 
 @pytest.mark.parametrize("step", [3, 5, 7])

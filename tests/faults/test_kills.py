@@ -11,7 +11,7 @@ from graft_lightning.callbacks.evaluate import Evaluate
 from graft_lightning.rejection.pool import TrajectoryPool
 from graft_lightning.rejection.pool.round import Round
 from tests.faults.counting import count
-from tests.faults.killing import die_at, killed
+from tests.killing import die_at, killed
 from tests.runs import assert_same_weights, launch
 
 CALLBACKS = [

@@ -23,7 +23,7 @@ from tests import corrections
 from tests.domains.text_to_image.conftest import pipeline_folder  # noqa: F401
 from tests.domains.text_to_image.export.conftest import draws, tuned_of  # noqa: F401 - fixtures
 from tests.faults.counting import count
-from tests.faults.killing import die_at, killed
+from tests.killing import die_at, killed
 from tests.runs import launch
 
 pytestmark = pytest.mark.slow
