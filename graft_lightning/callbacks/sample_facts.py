@@ -1,5 +1,6 @@
 """What alarms need to know of a sample, small enough to gather: content in short, key, whether it is blank."""
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -24,6 +25,7 @@ class Facts(NamedTuple):
         key: the codec's own key for equality; -1 where there is none.
         tolerance: the distance within which another sample is the same.
         sketch: ``(SKETCH,)`` or fewer numbers that keep distances between samples; None where there are no numbers.
+        sharpness: by the codec's own notion; NaN where it has none, or none for this sample.
     """
 
     condition: str
@@ -32,18 +34,24 @@ class Facts(NamedTuple):
     key: int
     tolerance: float
     sketch: Tensor | None
+    sharpness: float = math.nan
 
 
 def facts_of(codec: Codec, samples: Any, conditions: Sequence[str], draws: Sequence[int]) -> list[Facts]:
     """The facts of a batch of decoded samples, by their codec's own notions of content and of showing nothing."""
     found, numbers, empty = codec.keys(samples), codec.numbers(samples), codec.degenerate(samples)
+    measured = codec.sharpness(samples)
+    sharp = [math.nan] * len(conditions) if measured is None else measured.tolist()
     keys = [-1] * len(conditions) if found is None else found.tolist()
     blank = [False] * len(conditions) if empty is None else empty.tolist()
     if numbers is None:
-        return [Facts(*row, 0.0, None) for row in zip(conditions, draws, blank, keys, strict=True)]
+        nothing = [0.0] * len(conditions), [None] * len(conditions)
+        columns: Any = (conditions, draws, blank, keys, *nothing, sharp)
+        return [Facts(*row) for row in zip(*columns, strict=True)]
     flat = numbers.detach().float().nan_to_num()
     tolerances = (flat - flat.mean(1, keepdim=True)).norm(dim=1) * codec.same_within
-    return [Facts(*row) for row in zip(conditions, draws, blank, keys, tolerances.tolist(), sketch(flat), strict=True)]
+    columns = (conditions, draws, blank, keys, tolerances.tolist(), sketch(flat), sharp)
+    return [Facts(*row) for row in zip(*columns, strict=True)]
 
 
 def sketch(samples: Tensor) -> Tensor:
@@ -71,6 +79,12 @@ def _buckets(count: int) -> tuple[Tensor, Tensor]:
 def blank_share(rows: Sequence[Facts]) -> float:
     """Share of blank samples."""
     return sum(row.blank for row in rows) / len(rows)
+
+
+def sharpness(rows: Sequence[Facts]) -> float | None:
+    """Mean sharpness of the samples that have one; None where none has."""
+    known = [row.sharpness for row in rows if math.isfinite(row.sharpness)]
+    return sum(known) / len(known) if known else None
 
 
 def diversity(rows: Sequence[Facts]) -> float | None:

@@ -54,6 +54,13 @@ class Codec:
         mask = mask_in(samples)
         return broken if mask is None else broken | ~mask.any(1).to(broken.device)
 
+    def sharpness(self, samples: Any) -> Tensor | None:
+        """How sharp samples are, ``(batch,)``, NaN where undefined; None, the default, where there is no such notion.
+
+        A blurred sample must have a smaller value than the sample itself.
+        """
+        return None
+
     def draw(self, samples: Any, captions: Sequence[str] | None = None) -> Tensor | None:
         """A sheet of samples for people, uint8 ``(3, height, width)``; None, the default, draws nothing.
 

@@ -13,8 +13,8 @@ from graft_lightning.runs import ALARMS, read_records
 from graft_lightning.statistics import interval
 from tests.runs import Ink, launch
 
-HEALTHY = {"blank": 0.0, "duplicates": 0.01, "diversity": 5.6, "change": 0.3}
-BASE = {"blank": 0.0, "duplicates": 0.01, "diversity": 7.3}
+HEALTHY = {"blank": 0.0, "duplicates": 0.01, "diversity": 5.6, "change": 0.3, "sharpness": 0.17}
+BASE = {"blank": 0.0, "duplicates": 0.01, "diversity": 7.3, "sharpness": 0.2}
 
 
 def names(figures, base=BASE, found=(), **limits):
@@ -31,6 +31,7 @@ def test_each_figure_raises_its_own_alarm():
     assert names({"blank": 0.02}) == {"blank"}
     assert names({"duplicates": 0.07}) == {"duplicates"}
     assert names({"diversity": 3.6}) == {"diversity"}
+    assert names({"sharpness": 0.09}) == {"sharpness"}
     assert names({"change": 0.0}) == {"change"}
     assert names({"change": 2e-4}) == {"change"}
 
@@ -215,7 +216,13 @@ def test_a_judge_that_falls_while_the_reward_rises_is_told_and_shown(tmp_path):
     assert "gap/Darkness" in last["alarms"]
     board = EventAccumulator(str(tmp_path / "run")).Reload()
     tags = board.Tags()
-    assert {"alarms/raised", "alarms/blank", "alarms/diversity_share", "alarms/gap/Darkness/low"} <= {*tags["scalars"]}
+    assert {
+        "alarms/raised",
+        "alarms/blank",
+        "alarms/diversity_share",
+        "alarms/sharpness_share",
+        "alarms/gap/Darkness/low",
+    } <= {*tags["scalars"]}
     assert "alarms/text_summary" in tags["tensors"]
     assert board.Scalars("alarms/raised")[-1].value == len(last["alarms"])
 

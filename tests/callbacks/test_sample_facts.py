@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from tensordict import TensorDict
@@ -9,6 +11,7 @@ from graft_lightning.callbacks.sample_facts import (
     diversity,
     duplicate_share,
     facts_of,
+    sharpness,
     sketch,
 )
 from graft_lightning.domains.base.diversity import mean_pairwise_distance
@@ -41,6 +44,16 @@ def test_one_colour_is_blank_and_two_are_not():
 def test_only_pictures_can_be_of_one_colour():
     points = torch.tensor([[1.0, 1.0], [torch.inf, 0.0]])
     assert [row.blank for row in rows(points, ["a", "b"], POINTS)] == [False, True]
+
+
+def test_only_pictures_are_sharp_and_those_of_one_colour_are_left_out():
+    samples = images(3)
+    samples[1] = 0.5
+    found = rows(samples, list("abc"))
+    assert math.isnan(found[1].sharpness)
+    assert sharpness(found) == pytest.approx((found[0].sharpness + found[2].sharpness) / 2)
+    assert sharpness(found[1:2]) is None
+    assert sharpness(rows(torch.rand(3, 2), list("abc"), POINTS)) is None
 
 
 def test_sketches_keep_distances_and_small_samples():

@@ -6,7 +6,8 @@ from tests.faults.counting import COUNTS, untrue
 
 
 def pytest_sessionfinish(session, exitstatus):
-    if exitstatus == pytest.ExitCode.OK and untrue():
+    alone = not hasattr(session.config, "workerinput")  # one of several processes has seen some of the cases
+    if alone and exitstatus == pytest.ExitCode.OK and untrue():
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 

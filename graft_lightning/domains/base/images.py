@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from graft_lightning.domains.base.spectrum import high_frequency_share
 from graft_lightning.durable import replacing
 from graft_lightning.processes.paths import GaussianPath
 from graft_lightning.processes.process import Process
@@ -33,6 +34,10 @@ class ImageReference(Reference):
         """Images with a value that is not finite, or whose every channel is constant."""
         pixels = samples.detach().float().flatten(2)
         return ~pixels.isfinite().flatten(1).all(1) | (pixels.std(-1, correction=0).amax(1) <= BLANK)
+
+    def sharpness(self, samples: Tensor) -> Tensor:
+        """Share of the spectral power in the upper half of frequencies."""
+        return high_frequency_share(samples)
 
     def draw(self, samples: Tensor, captions: Sequence[str] | None = None, columns: int = 8) -> Tensor:
         """A contact sheet, uint8 ``(3, height, width)``. Arguments as in `contact_sheet`."""
