@@ -1,5 +1,6 @@
 """Samples of runs before and after fine-tuning, of the same seeds, drawn and put into one image."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,8 @@ def held_out(data: Any, samples: int) -> Draws:
     """The first samples of the test conditions (validation's, else training's), with the seeds of `test`."""
     texts = (data.test or data.validation or data.conditions).texts()
     each = -(-samples // len(texts))
-    return draws_of(Texts(texts[: -(-samples // each)]), each, data.seed, "test")
+    found = draws_of(Texts(texts[: -(-samples // each)]), each, data.seed, "test")
+    return Draws(found.conditions[:samples], found.draw[:samples], found.seeds[:samples])
 
 
 def _sheet(decoder: Any, samples: Any, captions: list[str] | None, columns: int, folder: Path) -> Tensor:
@@ -109,17 +111,19 @@ def _sheet(decoder: Any, samples: Any, captions: list[str] | None, columns: int,
 def _mean(reward: Reward | None, samples: Any, conditions: Sequence[str]) -> float | None:
     if reward is None:
         return None
-    return float(score(reward, samples, conditions).nanmean())
+    mean = float(score(reward, samples, conditions).nanmean())
+    return mean if math.isfinite(mean) else None
 
 
 def _under(title: str, sheet: Tensor) -> Any:
     """A sheet with its title above."""
     from PIL import Image, ImageDraw, ImageFont
 
-    image = Image.fromarray(sheet.permute(1, 2, 0).contiguous().numpy())
-    whole = Image.new("RGB", (image.width, image.height + TITLE), "white")
+    image, font = Image.fromarray(sheet.permute(1, 2, 0).contiguous().numpy()), ImageFont.load_default(size=TITLE // 2)
+    width = max(image.width, 8 + round(font.getlength(title)))  # of a narrow sheet the title is the wider one
+    whole = Image.new("RGB", (width, image.height + TITLE), "white")
     whole.paste(image, (0, TITLE))
-    ImageDraw.Draw(whole).text((4, 4), title, fill="black", font=ImageFont.load_default(size=TITLE // 2))
+    ImageDraw.Draw(whole).text((4, 4), title, fill="black", font=font)
     return whole
 
 
