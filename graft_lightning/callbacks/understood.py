@@ -6,6 +6,7 @@ from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_only
 
+from graft_lightning.rejection.reference import Reference
 from graft_lightning.types import SettingsError
 
 log = logging.getLogger(__name__)
@@ -23,9 +24,10 @@ def refuse_conditions(codec: Any, data: Any, *names: str) -> None:
         SettingsError: naming the key, and the first that is not understood.
     """
     refuse: Any = getattr(codec, "refuse", None)
+    picky = refuse is not None and getattr(type(codec), "refuse", None) is not Reference.refuse
     for name in () if refuse is None else names:
         conditions = getattr(data, name, None)
-        if conditions is None:
+        if conditions is None or not (picky or name == "conditions"):  # held-out ones are read when they are drawn
             continue
         texts = conditions.texts()
         repeated = [text for text, times in Counter(texts).items() if times > 1]
