@@ -83,20 +83,14 @@ def raised(
         if share > before + getattr(limits, name):
             compared = f", of the base's {before:.1%}" if base else ""
             lines[name] = f"{share:.1%} of the samples are {of_what}{compared}"
-    if "diversity" in metrics and base.get("diversity", 0.0) > 0:
-        share = metrics["diversity"] / base["diversity"]
-        if share < limits.diversity:
-            lines["diversity"] = (
-                f"samples of one condition are {share:.0%} as far apart as the base's ({metrics['diversity']:.3g}, "
-                f"the base {base['diversity']:.3g})"
-            )
-    if "sharpness" in metrics and base.get("sharpness", 0.0) > 0:
-        share = metrics["sharpness"] / base["sharpness"]
-        if share < limits.sharpness:
-            lines["sharpness"] = (
-                f"samples are {share:.0%} as sharp as the base's ({metrics['sharpness']:.3g}, "
-                f"the base {base['sharpness']:.3g})"
-            )
+    for name, said in (
+        ("diversity", "samples of one condition are {:.0%} as far apart as the base's"),
+        ("sharpness", "samples are {:.0%} as sharp as the base's"),
+    ):
+        if name in metrics and base.get(name, 0.0) > 0:
+            share = metrics[name] / base[name]
+            if share < getattr(limits, name):
+                lines[name] = f"{said.format(share)} ({metrics[name]:.3g}, the base {base[name]:.3g})"
     if metrics.get("change", math.inf) <= limits.change:
         lines["change"] = (
             f"fine-tuning has no effect: the same seeds give the base's samples, "

@@ -23,9 +23,10 @@ def refuse_conditions(codec: Any, data: Any, *names: str) -> None:
     Raises:
         SettingsError: naming the key, and the first that is not understood.
     """
-    refuse: Any = getattr(codec, "refuse", None)
-    picky = refuse is not None and getattr(type(codec), "refuse", None) is not Reference.refuse
-    for name in () if refuse is None else names:
+    if not isinstance(codec, Reference):
+        return
+    picky = type(codec).refuse is not Reference.refuse
+    for name in names:
         conditions = getattr(data, name, None)
         if conditions is None or not (picky or name == "conditions"):  # held-out ones are read when they are drawn
             continue
@@ -40,7 +41,7 @@ def refuse_conditions(codec: Any, data: Any, *names: str) -> None:
                 repeated[0],
             )
         try:
-            refuse(texts)
+            codec.refuse(texts)
         except ValueError as error:
             raise SettingsError(f"data.{name}: {error}") from error
 

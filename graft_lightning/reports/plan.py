@@ -139,7 +139,8 @@ def _in_the_pool(data: Any, collect: Collect, conditions: Sequence[str]) -> list
     known, committed = rounds[0], sum(shard.stop - shard.start for _, shard in rounds[0].committed())
     asked = len(set(known.conditions) & set(conditions)) * min(known.draws, collect.draws)
     there = round(asked * min(1.0, committed / max(1, len(known))))
-    return [f"  in the pool      {there:,} of them already, if they are of this reference: {folder}"]
+    about = "" if committed >= len(known) else "about "  # which files a killed run lacks is not looked at
+    return [f"  in the pool      {about}{there:,} of them already, if they are of this reference: {folder}"]
 
 
 def _samplers(module: SampledModule) -> str:
