@@ -18,6 +18,7 @@ from graft_lightning.rejection.pool.round import Round
 from tests.cli.test_resume import CHECKPOINT, EMA, assert_same_end, last, records, run
 from tests.killing import killed
 from tests.runs import Ink, arguments, assert_same_weights, launch, tiny_config
+from tests.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
 SGD = {"model.optimizer": {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.05}}}
@@ -118,12 +119,14 @@ def test_a_node_is_killed_and_the_run_goes_on_to_the_same_end(tmp_path, monkeypa
     broken = {**changes, "trainer.callbacks": [kill, *EMA, *CHECKPOINT]} if when == "training" else changes
     with monkeypatch.context() as patch:
         if when == "collecting":
-            original = Round.write
+            original, dying = Round.write, tmp_path / "dying"
 
             def and_die(self, *parts):
                 original(self, *parts)
                 if os.environ["RANK"] == "1":
+                    dying.touch()
                     os.kill(os.getpid(), signal.SIGKILL)
+                wait_for(dying)
 
             patch.setattr(Round, "write", and_die)
         ended = on_two_nodes(lambda rank: run(tmp_path / "parts", "average", **broken))
@@ -150,6 +153,8 @@ def test_a_slow_node_makes_less_of_the_pool(tmp_path, monkeypatch):
     changes = {**NODES, "collect.batch_size": 1, "collect.reward": {"class_path": "tests.cli.test_nodes.SlowOnNodeOne"}}
     changes |= {"trainer.max_steps": 1, "evaluate.baseline": False, "trainer.limit_val_batches": 0}
     prepared(tmp_path / "two")
+    for rank in range(2):  # a node that is late may find nothing left
+        (tmp_path / f"node-{rank}").touch()
     original = Round.write_rewards
 
     def counted(self, name, shard, *values):

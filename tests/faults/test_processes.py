@@ -13,6 +13,7 @@ from graft_lightning.types import SettingsError
 from tests.cli.test_nodes import NODES, on_two_nodes, prepared
 from tests.faults.counting import count
 from tests.runs import launch
+from tests.waiting import wait_for
 
 FORKED = {"trainer.devices": 2, "trainer.strategy": "ddp_fork", "data.batch_size": 2}
 PHASES = {
@@ -22,6 +23,8 @@ PHASES = {
     "validating": (PGraft, "validation_step"),
     "recording": (Evaluate, "_finish"),
 }
+# Processes take this work as they come to it: one that is slow to start would find nothing left to fail in.
+SHARED = ("sampling", "scoring")
 
 
 @pytest.fixture(params=[0, 1])
@@ -31,14 +34,18 @@ def rank(request):
 
 
 @pytest.fixture(params=PHASES)
-def phase(request, rank, monkeypatch):
+def phase(request, rank, monkeypatch, tmp_path):
     """When it fails."""
     where, name = PHASES[request.param]
     original = getattr(where, name)
+    begun = tmp_path / "failing"
 
     def fail(*arguments, **options):
         if dist.is_initialized() and dist.get_rank() == rank:
+            begun.touch()
             raise SettingsError(f"the {request.param} has failed")
+        if dist.is_initialized() and request.param in SHARED:
+            wait_for(begun)
         return original(*arguments, **options)
 
     monkeypatch.setattr(where, name, fail)
