@@ -4,17 +4,25 @@ Everything that a run keeps is written here: beside its place, on the same file 
 """
 
 import contextlib
+import ctypes
 import json
 import os
 import re
 import secrets
 import shutil
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
 LONGEST = 200
-"""Characters of a file's name that its temporary name repeats; file systems allow 255 bytes."""
+"""Bytes of a file's name that its temporary name repeats; file systems allow 255."""
+
+EXCHANGE = {"linux": "renameat2", "darwin": "renameatx_np"}
+"""By platform, the call of the system's library that lets two names change places; both take `SWAP`."""
+
+SWAP, HERE = 2, {"linux": -100, "darwin": -2}
+"""The flag RENAME_EXCHANGE, or RENAME_SWAP; AT_FDCWD, with which paths are read from the working folder."""
 
 
 @contextlib.contextmanager
@@ -28,7 +36,7 @@ def replacing(path: Path) -> Iterator[Path]:
         OSError: if it cannot be written; what was there before is untouched, and nothing else is left.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name[:LONGEST]}.{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(f"{hidden(path)}.tmp")
     try:
         yield temporary
         sync_file(temporary)
@@ -47,7 +55,9 @@ def replacing(path: Path) -> Iterator[Path]:
 def replacing_folder(path: Path) -> Iterator[Path]:
     """A place to write a folder to; it becomes ``path`` at the end of the block, once all of it is on disk.
 
-    A folder that was there is moved aside, and deleted when the new one has its place.
+    A folder that was there changes places with the new one, in one step, and is then deleted. Where the file system
+    cannot do that (some network file systems), it is moved aside first: a kill between the two steps leaves it there,
+    under a hidden name that ends in ``.old``, and the next call puts it back before it begins.
 
     Yields:
         The path of a folder that is absent, beside ``path``; the name is hidden and ends in ``.tmp``.
@@ -56,16 +66,18 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         OSError: if it cannot be written; what was there before is untouched, and nothing else is left.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    name = f".{path.name[:LONGEST]}.{secrets.token_hex(4)}"
+    name = hidden(path)
     temporary, old = path.with_name(f"{name}.tmp"), path.with_name(f"{name}.old")
+    _put_back(path)
     try:
         yield temporary
         for file in temporary.rglob("*"):
             if file.is_file():
                 sync_file(file)
-        if path.exists():
-            os.rename(path, old)
-        os.rename(temporary, path)
+        if not (path.is_dir() and exchange(temporary, path)):
+            if path.exists():
+                os.rename(path, old)
+            os.rename(temporary, path)
     except Exception as error:
         if old.exists() and not path.exists():
             os.rename(old, path)
@@ -77,6 +89,34 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         if path.exists():
             shutil.rmtree(old, ignore_errors=True)
     sync_folder(path.parent)
+
+
+def hidden(path: Path) -> str:
+    """A name beside ``path`` that nothing else has, without its ending; no longer than a file system allows."""
+    return f".{path.name.encode()[:LONGEST].decode(errors='ignore')}.{secrets.token_hex(4)}"
+
+
+def exchange(first: Path, second: Path) -> bool:
+    """Lets two files or folders of one file system change places, in one step.
+
+    Returns:
+        Whether it was done; False where the system or the file system does not know how.
+    """
+    call = getattr(ctypes.CDLL(None), EXCHANGE.get(sys.platform, ""), None)
+    if call is None:
+        return False
+    here = HERE[sys.platform]
+    return call(here, os.fsencode(first), here, os.fsencode(second), SWAP) == 0
+
+
+def _put_back(path: Path) -> None:
+    """Undoes the first of two steps, after which a process was killed."""
+    if path.exists():
+        return
+    mark = hidden(path)[:-8]
+    aside = [p for p in path.parent.glob(".*.old") if re.fullmatch(r"[0-9a-f]{8}\.old", p.name.removeprefix(mark))]
+    if aside:
+        os.rename(max(aside, key=lambda p: p.stat().st_mtime), path)
 
 
 def of_the_system(error: Exception, temporary: Path, path: Path) -> OSError | None:
