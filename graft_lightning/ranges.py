@@ -115,10 +115,10 @@ def violations(annotation: Any, default: Any, value: Any, strict: bool = True, a
         return
     elif isinstance(value, Mapping) and "class_path" not in value:
         for key, item in value.items():
-            yield from violations(_element(annotation), None, item, strict, f"{at}.{key}")
+            yield from violations(element(annotation), None, item, strict, f"{at}.{key}")
     elif isinstance(value, Sequence) and not isinstance(value, Mapping):
         for place, item in enumerate(value):
-            yield from violations(_element(annotation), None, item, strict, f"{at}[{place}]")
+            yield from violations(element(annotation), None, item, strict, f"{at}[{place}]")
 
 
 def _range(annotation: Any, default: Any, value: float, strict: bool, inside: bool) -> Range:
@@ -145,7 +145,7 @@ def leaves(annotation: Any) -> Iterator[Any]:
         yield annotation
 
 
-def _element(annotation: Any) -> Any:
+def element(annotation: Any) -> Any:
     """The type of the elements of a list or the values of a mapping."""
     for part in leaves(annotation):
         arguments = [found for found in typing.get_args(part) if found is not Ellipsis]

@@ -14,6 +14,7 @@ import lightning as L
 import yaml
 from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 # Whatever a YAML file may name by its bare class name is imported here; the domains that it names, later.
 import graft_lightning.callbacks
@@ -59,6 +60,15 @@ REFERENCE = ("seed_everything", "model", "data")
 """Settings that a pool keeps, for its samples to be decoded again; those of rewards, which may hold keys, are not."""
 
 
+SECTIONS = {"collect": Collect, "evaluate": Evaluate, "best": KeepBest, "steer": Steer}
+"""Callbacks whose arguments are blocks of a configuration."""
+
+MISTAKES = (ValueError, TypeError, ImportError, AttributeError, RuntimeError)
+"""What constructors raise where an argument is wrong."""
+
+SEEDS = 2**32
+"""So many seeds NumPy's generator has."""
+
 LOADED = {"self", "model", "train_dataloaders", "val_dataloaders", "datamodule"}
 """Arguments of ``Trainer.fit`` that no configuration gives."""
 
@@ -90,6 +100,12 @@ class GraftCLI(LightningCLI):
         importable()
         given = ours | arguments
         words = words_of(given.get("args"))
+        Parser.sections = {**SECTIONS, "trainer": given["trainer_class"]}
+        Parser.declared = {
+            "model": given["model_class"],
+            "data": given["datamodule_class"],
+            "seed_everything": bool | int,
+        }
         asked = {name: skip for name, skip in self.subcommands().items() if name in words}
         if asked and self.only_asked:  # a parser takes a fifth of a second, and there is one for each command
             vars(self)["subcommands"] = lambda: asked
@@ -124,10 +140,8 @@ class GraftCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The blocks of a run beside data, model and trainer."""
-        parser.add_lightning_class_args(Collect, "collect")
-        parser.add_lightning_class_args(Evaluate, "evaluate")
-        parser.add_lightning_class_args(KeepBest, "best")
-        parser.add_lightning_class_args(Steer, "steer")
+        for name, kind in SECTIONS.items():
+            parser.add_lightning_class_args(kind, name)
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         """Takes what a run's own ``config.yaml`` says, also of commands that have no use for some of it."""
@@ -137,6 +151,17 @@ class GraftCLI(LightningCLI):
             parser.add_argument(f"--{name}", default=None, help=SUPPRESS)
         return parser
 
+    def _set_seed(self) -> None:
+        """Refuses a seed that no generator takes.
+
+        Raises:
+            SettingsError: naming the key, its value, and what would be right.
+        """
+        seed = self._get(self.config, "seed_everything")
+        if isinstance(seed, int) and not 0 <= seed < SEEDS:
+            raise SettingsError(f"seed_everything={seed}; it must lie in [0, {SEEDS})")
+        super()._set_seed()
+
     def before_instantiate_classes(self) -> None:
         """Holds settings against their ranges, and chooses the folder of the run before a logger opens it.
 
@@ -144,7 +169,7 @@ class GraftCLI(LightningCLI):
             SettingsError: naming the key, its value, and what would be right.
         """
         settings = nested(self.config[self.subcommand] if self.subcommand else self.config)
-        refuse_out_of_range(settings, {"collect": Collect, "evaluate": Evaluate, "best": KeepBest, "steer": Steer})
+        refuse_out_of_range(settings, SECTIONS)
         if self.subcommand is None:
             return
         if "ckpt_path" not in self._subcommand_method_arguments[self.subcommand] and settings.get("ckpt_path"):
@@ -176,7 +201,7 @@ class GraftCLI(LightningCLI):
             super().instantiate_classes()
         except Refusal as error:
             raise SettingsError(with_path(str(error), settings)) from error
-        except (ValueError, TypeError, ImportError, AttributeError, RuntimeError) as error:
+        except (*MISTAKES, MisconfigurationException) as error:
             raise SettingsError(with_path(innermost(str(error)), settings)) from error
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:

@@ -1,14 +1,17 @@
 """The parser of configurations: an error has the whole path of its key, fits on the screen, and says what was meant."""
 
 import difflib
+import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
 from lightning.pytorch.cli import LightningArgumentParser
 
-from graft_lightning.cli.sentences import read_yaml, sentence
+from graft_lightning.cli.mistakes import mistakes
+from graft_lightning.cli.sentences import sentence
+from graft_lightning.cli.written import merged, overridden, overrides, read_yaml
 from graft_lightning.refusals import SettingsError
 
 
@@ -17,9 +20,15 @@ class Parser(LightningArgumentParser):
 
     Attributes:
         sources: the configurations as they were written; in them an error finds the whole path of its key.
+        words: of the command line.
+        sections: by key of a configuration, the class whose arguments stand below it.
+        declared: by key, the type of what else stands there.
     """
 
     sources: ClassVar[list[Any]] = []
+    words: ClassVar[Sequence[str]] = ()
+    sections: ClassVar[Mapping[str, Any]] = {}
+    declared: ClassVar[Mapping[str, Any]] = {}
 
     def add_method_arguments(self, *args: Any, **kwargs: Any) -> list[str]:
         """Without a group of the method's own: one is called ``collect``, as a block of the configuration is."""
@@ -30,9 +39,24 @@ class Parser(LightningArgumentParser):
         """Prints the message, without the usage text, and exits with 2."""
         if kwargs.get("ex") is not None or args:
             message = message or str(args[0] if args else kwargs["ex"])
+        raise Mistaken(self._of_a_setting(message) or self._of_the_parser(message))
+
+    def _of_a_setting(self, message: str) -> str | None:
+        """What is wrong with the first setting that cannot be meant; None where there is none, or one is lacking."""
+        if "required" in message:
+            return None
+        if "expected one argument" in message:
+            return next((f"--{key} needs a value" for key, value in overrides(Parser.words) if value is None), None)
+        settings = overridden(functools.reduce(merged, Parser.sources, {}), Parser.words)
+        return next(mistakes(settings, Parser.sections, Parser.declared, message), None)
+
+    def _of_the_parser(self, message: str) -> str:
+        """The parser's own words, and what was meant."""
         parsers = [self, *(p for a in self._actions for p in (getattr(a, "_name_parser_map", None) or {}).values())]
         known = [action.dest for parser in parsers for action in parser._actions]
         told = sentence(message, Parser.sources)
+        if "required" in message and not Parser.sources:
+            told += "; name a configuration with --config FILE"
         for wrong in re.findall(r"[Oo]ption '([\w.]+)'|[Uu]nrecognized arguments: --([\w.]+)", message):
             name = next(part for part in wrong if part)
             close = difflib.get_close_matches(name, known, n=1) or difflib.get_close_matches(
@@ -40,7 +64,7 @@ class Parser(LightningArgumentParser):
             )
             if close and "did you mean" not in told:
                 told += f"; did you mean '{close[0]}'?"
-        raise Mistaken(told)
+        return told
 
 
 class Mistaken(SystemExit):
@@ -61,7 +85,7 @@ def read_sources(args: Sequence[str]) -> None:
     Raises:
         SettingsError: if a file cannot be read as text, is none of YAML, or describes many runs; says what that is for.
     """
-    Parser.sources = []
+    Parser.sources, Parser.words = [], list(args)
     for name in args:
         file = Path(name.removeprefix("--config="))
         if file.suffix not in (".yaml", ".yml") or not file.is_file():

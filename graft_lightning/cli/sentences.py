@@ -4,18 +4,15 @@ import inspect
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
-
-import yaml
 
 from graft_lightning.cli.settings import path_of
 from graft_lightning.ranges import parameters
-from graft_lightning.refusals import SettingsError, first_line
 
 NOISE = re.compile(
     r"Does not validate against any|Subtypes:|Errors:|Given value|Expected a <class 'NoneType'>"
-    r"|Problem with given class_path"
+    r"|Problem with given class_path|Expected a path but|Not a valid subclass|Subclass types expect"
+    r"|a class path \(str\)|a dict with"
 )
 VALUE = re.compile(r"(?:got|Got value:) (.*)$")
 GIVEN = re.compile(r"Given value: (.*)$", re.M)
@@ -43,7 +40,7 @@ def sentence(message: str, sources: Sequence[Any] = ()) -> str:
     what = "; ".join(dict.fromkeys(plain(line) for line in said)) if said else " ".join(message.split())
     key = ".".join(keys)
     value = VALUE.search(what) or GIVEN.search(message)
-    absent = re.search(r"[Kk]ey \"([\w.]+)\" is required|arguments? (?:is|are) required: (?:--)?([\w.]+)", what)
+    absent = re.search(r"[Kk]ey \"([\w.]+)\" is required|arguments? (?:is|are) required: (?:--|\w+\.)?([\w.]+)", what)
     if absent:
         name = absent[1] or absent[2]
         where = [p for source in sources for p in _lacking(name, source, keys[-1] if keys else "")]
@@ -98,28 +95,11 @@ def innermost(message: str) -> str:
 def with_path(message: str, settings: Any) -> str:
     """A constructor's message, its key with the whole path where the configuration has it at one place only."""
     found = re.match(r"([\w.]+)(=|: )(.*)", message, re.S)
-    if found is None:
-        return message
-    path = path_of(found[1], found[3], settings)
-    return f"{path}{message[len(found[1]) :]}" if path else message
-
-
-def read_yaml(file: Path) -> Any:
-    """What a YAML file says.
-
-    Raises:
-        SettingsError: if it is not in UTF-8, or no YAML; names the file and the line.
-        OSError: if it cannot be read.
-    """
-    content = file.read_bytes()
-    try:
-        return yaml.safe_load(content.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise SettingsError(f"{file}, line {line}: the file is not in UTF-8; save it in that encoding") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        raise SettingsError(
-            f"{file}{where}: no YAML ({getattr(error, 'problem', None) or first_line(error)})"
-        ) from None
+    if found is not None:
+        path = path_of(found[1], found[3], settings)
+        return f"{path}{message[len(found[1]) :]}" if path else message
+    # Lightning shows its own in the middle of a sentence.
+    for key, value in re.findall(r"\b(\w+)=('[^']*'|[^\s`)]+)", message):
+        if path := path_of(key, value, settings) or path_of(key, value.strip("'"), settings):
+            return f"{path}: {message}"
+    return message

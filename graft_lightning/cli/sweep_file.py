@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from graft_lightning.cli.chain import Cell, CellChain, identity
-from graft_lightning.cli.sentences import read_yaml
+from graft_lightning.cli.written import read_yaml
 from graft_lightning.identity import digest_of
 from graft_lightning.shipped import config_file
 

@@ -5,7 +5,14 @@ from collections import Counter
 from pathlib import Path
 
 GUIDE = Path(__file__).parents[2] / "experiments/guides/runs.md"
-KINDS = ("kill points", "damaged files", "mutated configurations", "full disks", "failing processes")
+KINDS = (
+    "kill points",
+    "damaged files",
+    "mutated configurations",
+    "mistaken command lines",
+    "full disks",
+    "failing processes",
+)
 
 COUNTS: dict[str, Counter[str]] = {}
 

@@ -21,11 +21,15 @@ class Mutation:
         path: of the key, by which a refusal must call it.
         what: is wrong, in a word.
         config: the whole configuration, with the mistake.
+        key: for the command line, where the mistake can be made there too; below a list it cannot.
+        value: that it has there.
     """
 
     path: str
     what: str
     config: dict[str, Any]
+    key: str = ""
+    value: Any = None
 
 
 def mutations(config: dict[str, Any], kinds: dict[str, Any]) -> Iterator[Mutation]:
@@ -37,14 +41,13 @@ def mutations(config: dict[str, Any], kinds: dict[str, Any]) -> Iterator[Mutatio
     """
     for keys, path, annotation, value in settings(config, kinds):
         for what, wrong in mistakes(annotation, value):
-            yield Mutation(path, what, _with(config, keys, wrong))
+            yield Mutation(path, what, _with(config, keys, wrong), _written(keys), wrong)
         if isinstance(value, dict) and "class_path" in value:
             named = (*keys, "class_path")
-            yield Mutation(path, "no such class", _with(config, named, "NoSuchClass"))
-            yield Mutation(path, "no such module", _with(config, named, "no_such_module.NoSuchClass"))
-            yield Mutation(
-                "no_such_argument", "unknown key", _with(config, (*keys, "init_args", "no_such_argument"), 1)
-            )
+            for what, wrong in (("class", "NoSuchClass"), ("module", "no_such_module.NoSuchClass")):
+                yield Mutation(path, f"no such {what}", _with(config, named, wrong), _written(keys), wrong)
+            unknown = (*keys, "init_args", "no_such_argument")
+            yield Mutation(f"{path}.no_such_argument", "unknown key", _with(config, unknown, 1), _written(unknown), 1)
             yield from (
                 Mutation(f"{path}.{name}", "left out", _without(config, (*keys, "init_args"), name))
                 for name in needed(_class(value["class_path"]), value.get("init_args") or {})
@@ -61,6 +64,11 @@ def settings(config: dict[str, Any], kinds: dict[str, Any]) -> Iterator[tuple[tu
             yield from _arguments(kinds[key], value, (key,), key)
         elif key not in ("seed_everything", "vars"):
             yield from _inside(Any, value, (key,), key)
+
+
+def _written(keys: tuple[Any, ...]) -> str:
+    """A key as it is written on the command line, where a list has no places."""
+    return "" if any(isinstance(key, int) for key in keys) else ".".join(key for key in keys if key != "init_args")
 
 
 def needed(kind: Any, given: dict[str, Any]) -> Iterator[str]:

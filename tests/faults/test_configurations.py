@@ -17,7 +17,6 @@ from tests.faults.mutations import mutations
 
 ROOT = Path(__file__).parents[2]
 KINDS = {"collect": Collect, "evaluate": Evaluate}
-CASES = 300
 
 
 def every_mutation():
@@ -47,14 +46,12 @@ def built_only(monkeypatch):
     monkeypatch.chdir(ROOT)
 
 
-def outcome(mutation, folder: Path) -> tuple[str, str]:
-    """How a mistake is met, and what was said."""
-    file = folder / "config.yaml"
-    file.write_text(yaml.safe_dump(mutation.config, sort_keys=False))
+def outcome(path: str, *arguments: str) -> tuple[str, str]:
+    """How a mistake at a key is met, and what was said."""
     said, code = io.StringIO(), 0
     with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
         try:
-            run_lightning(["fit", f"--config={file}"])
+            run_lightning(["fit", *arguments])
         except SystemExit as leave:
             code = leave.code
     text = said.getvalue()
@@ -63,19 +60,35 @@ def outcome(mutation, folder: Path) -> tuple[str, str]:
         return "traceback", text
     if code == 0:
         return "accepted though wrong", text
-    clear = len(lines) == 1 and mutation.path in lines[0]
+    clear = len(lines) == 1 and path in lines[0]
     return ("clear" if clear else "refused without key"), text
 
 
-def test_every_mistake_is_told_with_its_key(tmp_path, built_only):
-    cases = list(every_mutation())
+def chosen(cases: list, number: int) -> list:
+    """So many of the cases, the same ones every time."""
     random.Random(0).shuffle(cases)
+    assert len(cases) >= number
+    return cases[:number]
+
+
+def test_every_mistake_is_told_with_its_key(tmp_path, built_only):
     wrong = []
-    for file, mutation in cases[:CASES]:
-        found, said = outcome(mutation, tmp_path)
+    for original, mutation in chosen(list(every_mutation()), 300):
+        file = tmp_path / "config.yaml"
+        file.write_text(yaml.safe_dump(mutation.config, sort_keys=False))
+        found, said = outcome(mutation.path, f"--config={file}")
         if count("mutated configurations", found) != "clear":
-            wrong.append(f"{found}: {file.name} {mutation.path} ({mutation.what}): {said.strip()[-300:]}")
-    assert len(cases) >= CASES > 250
+            wrong.append(f"{found}: {original.name} {mutation.path} ({mutation.what}): {said.strip()[-300:]}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_every_mistake_on_the_command_line_is_told_with_its_key(built_only):
+    wrong = []
+    for file, mutation in chosen([case for case in every_mutation() if case[1].key], 150):
+        value = "null" if mutation.value is None else str(mutation.value)
+        found, said = outcome(mutation.path, f"--config={file}", f"--{mutation.key}={value}")
+        if count("mistaken command lines", found) != "clear":
+            wrong.append(f"{found}: {file.name} --{mutation.key}={value} ({mutation.what}): {said.strip()[-300:]}")
     assert not wrong, "\n".join(wrong)
 
 

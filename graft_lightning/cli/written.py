@@ -1,0 +1,106 @@
+"""Configurations as they were written, in files and on the command line, before the parser has read them."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from graft_lightning.refusals import SettingsError, first_line
+
+
+def read_yaml(file: Path) -> Any:
+    """What a YAML file says.
+
+    Raises:
+        SettingsError: if it is not in UTF-8, or no YAML; names the file and the line.
+        OSError: if it cannot be read.
+    """
+    content = file.read_bytes()
+    try:
+        return yaml.safe_load(content.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise SettingsError(f"{file}, line {line}: the file is not in UTF-8; save it in that encoding") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise SettingsError(
+            f"{file}{where}: no YAML ({getattr(error, 'problem', None) or first_line(error)})"
+        ) from None
+
+
+def overrides(words: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+    """Keys and values that a command line sets, in its order; the value is None where there is none.
+
+    Args:
+        words: of the command line; files of configurations are passed over.
+    """
+    for place, word in enumerate(words):
+        key, is_set, value = word.partition("=")
+        if not key.startswith("--") or key == "--config":
+            continue
+        following = words[place + 1] if place + 1 < len(words) else None
+        if is_set or following is None or following.startswith("--"):
+            yield key[2:], value if is_set else None
+        else:
+            yield key[2:], following
+
+
+def overridden(settings: Any, words: Sequence[str]) -> Any:
+    """A configuration with what a command line sets; ``init_args`` are left out of keys, as they may be there."""
+    settings = settings if isinstance(settings, dict) else {}
+    for key, value in overrides(words):
+        if value is not None:
+            settings = put(settings, key.removesuffix("+").split("."), read_value(value), key.endswith("+"))
+    return settings
+
+
+def merged(first: Any, second: Any) -> Any:
+    """Two configurations as one; the later wins, and another class begins without the arguments of the one before."""
+    if not (isinstance(first, dict) and isinstance(second, dict)):
+        return second
+    if "class_path" in second and second["class_path"] != first.get("class_path"):
+        return second
+    return {**first, **{key: merged(first[key], item) if key in first else item for key, item in second.items()}}
+
+
+def put(settings: Any, keys: Sequence[str], value: Any, append: bool = False) -> Any:
+    """A copy of settings with a value at a key.
+
+    Args:
+        settings: or a part of them.
+        keys: of the place; below a list it is that of the last item, as the parser has it.
+        value: to be there.
+        append: to the list at that place.
+    """
+    if not keys:
+        if append:
+            return [*(settings if isinstance(settings, list) else []), value]
+        same = isinstance(settings, Mapping) and isinstance(value, str) and settings.get("class_path") == value
+        return settings if same else value
+    if isinstance(settings, list) and settings and not keys[0].isdigit():
+        return [*settings[:-1], put(settings[-1], keys, value, append)]
+    if isinstance(settings, str):
+        settings = {"class_path": settings}
+    found = dict(settings) if isinstance(settings, Mapping) else {}
+    if "class_path" in found and keys[0] not in ("class_path", "init_args", "dict_kwargs"):
+        keys = ["init_args", *keys]
+    if keys == ["class_path"] and found.get("class_path") != value:
+        return {"class_path": value}
+    found[keys[0]] = put(found.get(keys[0]), keys[1:], value, append)
+    return found
+
+
+def read_value(text: str) -> Any:
+    """What a word of a command line stands for; numbers such as ``1e9`` are numbers."""
+    try:
+        found = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+    try:
+        number = float(found) if isinstance(found, str) else math.nan
+    except ValueError:
+        return found
+    return number if math.isfinite(number) else found
