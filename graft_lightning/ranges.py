@@ -112,7 +112,9 @@ def violations(annotation: Any, default: Any, value: Any, strict: bool = True, a
         if wrong is not None:
             yield at, value, wrong
     elif isinstance(value, str):
-        return
+        # Of what has a default, an empty text may be meant: no suffix, the empty prompt.
+        if strict and not at and not value.strip() and default is inspect.Parameter.empty and str in leaves(annotation):
+            yield at, repr(value), "it must not be empty"
     elif isinstance(value, Mapping) and "class_path" not in value:
         for key, item in value.items():
             yield from violations(element(annotation), None, item, strict, f"{at}.{key}")

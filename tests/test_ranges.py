@@ -59,6 +59,13 @@ def test_places_inside_lists_and_mappings_are_named():
     assert wrong(list[int], [0, 1]) == []
 
 
+def test_a_text_without_a_default_is_not_empty():
+    assert all(wrong(str, empty) for empty in ("", " "))
+    assert not wrong(str, "pool")
+    assert not any(wrong(str | None, "", default) for default in ("suffix", "", None))
+    assert not wrong(list[str], ["", "the empty prompt"])
+
+
 def test_a_refusal_names_the_whole_path_the_value_and_what_is_right():
     sampler = {"class_path": "graft_lightning.processes.samplers.DDIM", "init_args": {"steps": 0}}
     settings = {"model": {"class_path": "fractions.Fraction", "init_args": {"references": [{"sampler": sampler}]}}}

@@ -88,12 +88,7 @@ class Collect(L.Callback):
         """Refuses what cannot work, before anything is built or sampled."""
         if stage == "fit" and self.reward is not None:
             module, data = _both(trainer, pl_module)
-            try:
-                self.check(module, data)
-                refuse_conditions(module.reference, data, "conditions")
-                self.check_room(module, data)  # a SettingsError is a ValueError
-            except ValueError as error:
-                raise SettingsError(str(error)) from None
+            self.refuse(module, data)
             if trainer.fast_dev_run:  # type: ignore[attr-defined]
                 self._try_out(trainer, data)
 
@@ -157,13 +152,29 @@ class Collect(L.Callback):
 
     # ---- work
 
+    def refuse(self, module: PGraft, data: AcceptedTrajectories) -> None:
+        """Refuses what cannot work, before anything is built or sampled: settings, conditions, a disk too small.
+
+        Raises:
+            SettingsError: naming key, value, and what would be right.
+        """
+        try:
+            self.check(module, data)
+            refuse_conditions(module.reference, data, "conditions")
+            self.check_room(module, data)  # a SettingsError is a ValueError
+        except ValueError as error:
+            raise SettingsError(str(error)) from None
+
     def check(self, module: PGraft, data: AcceptedTrajectories) -> None:
         """Refuses settings that contradict each other.
 
         Raises:
             ValueError: naming key, value, and what would be right.
         """
-        data.acceptance.check(self.draws)
+        try:
+            data.acceptance.check(self.draws)
+        except ValueError as error:
+            raise ValueError(f"collect.draws={self.draws} with data.acceptance: {error}") from None
         kept = kept_levels(module.reference, self.keep)
         needed = module.training_state
         if needed != "x_0" and needed not in kept:

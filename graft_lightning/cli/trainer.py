@@ -68,6 +68,8 @@ class GraftTrainer(L.Trainer):
                 "modules.sampled.SampledModule"
             )
         callbacks: list[L.Callback] = self.callbacks  # type: ignore[attr-defined]
+        if self.collector.reward is not None:
+            self.collector.refuse(model, datamodule)  # type: ignore[arg-type]
         evaluate = next(callback for callback in callbacks if isinstance(callback, Evaluate))
         evaluate.lead_with_trained(self, datamodule)
         invert = next((callback for callback in callbacks if isinstance(callback, Invert)), None)

@@ -261,3 +261,20 @@ def test_a_module_without_stages_is_refused_with_a_message(tmp_path, capsys):
         launch("plan", tmp_path, config=config)
     assert stopped.value.code == 2
     assert "model is BoringModel, which declares no stages" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"data.acceptance.k": 5}, "collect.draws=4 with data.acceptance: TopK: accept k=5, but only M=4"),
+        ({"model.handoff": 0.75}, "model.handoff=0.75: state 6 of 8 is not kept in the pool"),
+        ({"data.reward": "NoSuchReward"}, "data.reward='NoSuchReward' is neither collected nor in the pool"),
+        ({"data.pool": ""}, "data.pool=''; it must not be empty"),
+    ],
+)
+def test_what_a_run_would_refuse_is_refused(tmp_path, capsys, changes, told):
+    for command in ("plan", "fit"):
+        with pytest.raises(SystemExit) as leave:
+            launch(command, tmp_path, changes)
+        assert leave.value.code == 2
+        assert f"error: {told}" in capsys.readouterr().err
