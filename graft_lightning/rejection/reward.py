@@ -3,8 +3,11 @@
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from decimal import Decimal
+from numbers import Real
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -111,13 +114,36 @@ def as_numbers(found: Any, name: str, right: str = "it must return one real numb
         RewardError: if it is something else; says what.
     """
     try:
-        numbers = found if isinstance(found, Tensor) else torch.as_tensor(found)
-    except (TypeError, ValueError, RuntimeError) as error:
+        numbers = found if isinstance(found, Tensor) else torch.as_tensor(_plain(found))
+        if numbers.is_nested or numbers.is_meta:
+            raise TypeError("a tensor that holds no numbers, or rows of several lengths")
+        numbers = numbers.to_dense() if numbers.layout is not torch.strided else numbers
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         kind = type(found).__name__
         raise RewardError(f"reward {name} returned a {kind} ({first_line(error)}); {right}") from None
     if numbers.is_complex():
         raise RewardError(f"reward {name} returned complex numbers ({numbers.dtype}); {right}")
+    beyond = numbers.isfinite() & numbers.float().isinf()
+    if beyond.any():
+        raise RewardError(
+            f"reward {name} returned {numbers[beyond][0].item():g}, more than single precision holds; return it "
+            "divided by a constant, or its logarithm"
+        )
     return numbers
+
+
+def _plain(found: Any) -> Any:
+    """What a reward returned, as PyTorch takes it: exact numbers and arrays of others too; masked ones are NaN."""
+    if isinstance(found, np.ma.MaskedArray):
+        return np.ma.filled(found.astype(np.float64), np.nan)
+    if not (isinstance(found, list | tuple) or hasattr(found, "__array__")):
+        return found
+    if isinstance(found, list | tuple) and any(isinstance(item, Tensor) for item in found):
+        return found
+    values = np.asarray(found)
+    if values.dtype == object and not all(isinstance(value, Real | Decimal) for value in values.flat):
+        return found
+    return values.astype(np.float64) if values.dtype in (object, np.longdouble) else values
 
 
 def _at(error: BaseException) -> str:

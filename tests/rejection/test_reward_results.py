@@ -1,6 +1,9 @@
 """What a reward may return, and what is said of everything else."""
 
+import math
 import sys
+from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -21,8 +24,31 @@ def of(value):
     return score(Returns(value), torch.zeros(2, 3), ["a", "b"])
 
 
+class Column:
+    """As a table's: an array for whoever asks."""
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array([1.0, 2.0], dtype=dtype)
+
+
 @pytest.mark.parametrize(
-    "value", [torch.tensor([1.0, 2.0]), torch.tensor([1, 2]), np.array([1.0, 2.0]), [1, 2.0], (1, 2)], ids=repr
+    "value",
+    [
+        torch.tensor([1.0, 2.0]),
+        torch.tensor([1, 2]),
+        torch.tensor([1.0, 2.0]).to_sparse(),
+        torch.tensor([1.0, 2.0], requires_grad=True),
+        np.array([1.0, 2.0]),
+        np.array([1, 2.0], dtype=object),
+        np.array([1, 2], dtype=np.longdouble),
+        Column(),
+        [1, 2.0],
+        (1, 2),
+        [Decimal(1), Fraction(2)],
+        [torch.tensor(1.0), torch.tensor(2.0)],
+        [np.float64(1), np.int8(2)],
+    ],
+    ids=repr,
 )
 def test_one_real_number_a_sample(value):
     found = of(value)
@@ -32,6 +58,18 @@ def test_one_real_number_a_sample(value):
 
 def test_yes_and_no_are_one_and_zero():
     assert of(torch.tensor([True, False])).tolist() == [1.0, 0.0]
+
+
+def test_what_is_masked_was_not_judged():
+    found = of(np.ma.masked_array([1.0, 2.0], mask=[True, False]))
+    assert found.isnan().tolist() == [True, False]
+
+
+@pytest.mark.parametrize("value", [torch.tensor([1e300, 1.0], dtype=torch.float64), [-(10**39), 1]], ids=repr)
+def test_a_number_is_not_turned_into_infinity(value):
+    with pytest.raises(RewardError, match="more than single precision holds"):
+        of(value)
+    assert of([math.inf, -math.inf]).tolist() == [math.inf, -math.inf]  # it is the reward's own
 
 
 @pytest.mark.parametrize(
@@ -47,6 +85,13 @@ def test_yes_and_no_are_one_and_zero():
         (torch.zeros(2, 1), r"shape \(2, 1\)"),
         (torch.zeros(3), r"shape \(3,\)"),
         (1.0, r"shape \(\)"),
+        ([None, 1.0], "list"),
+        (np.array([None, 1.0]), "ndarray"),
+        (["1", "2"], "list"),
+        (np.array(["2020-01-01", "2020-01-02"], dtype="datetime64[D]"), "ndarray"),
+        ([10**400, 1], "list"),
+        (torch.zeros(2, device="meta"), "Tensor"),
+        ({1.0, 2.0}, "set"),
     ],
     ids=repr,
 )
