@@ -35,7 +35,7 @@ class RemoteReward(Reward):
     ``backoff``, 2 ``backoff``, 4 ``backoff``, ... seconds; a request that the server refuses is not.
 
     Args:
-        url: http or https.
+        url: http or https; ``user:password@`` before the host is sent, and never shown.
         batch_size: samples a request.
         timeout: seconds in which an answer must be whole. What takes longer is computed once all the same: a repetition
             waits for what the server is computing.
@@ -55,8 +55,7 @@ class RemoteReward(Reward):
         quantise: bool = False,
         name: str = "RemoteReward",
     ) -> None:
-        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
-            raise ValueError(f"url: {url!r} is not an http or https address, such as http://127.0.0.1:8000")
+        self.shown = refuse_address(url)
         self.url = url
         self._batch_size = batch_size
         self.quantise = quantise
@@ -82,11 +81,11 @@ class RemoteReward(Reward):
         request = {"version": VERSION, "conditions": conditions, "samples": packed(samples, self.quantise)}
         scores = self._ask(json.dumps(request).encode()).get("scores")
         if not isinstance(scores, list) or len(scores) != len(conditions):
-            raise RemoteRewardError(f"{self.url} answered {str(scores)[:80]!r}, expected {len(conditions)} scores")
+            raise RemoteRewardError(f"{self.shown} answered {str(scores)[:80]!r}, expected {len(conditions)} scores")
         try:
             return [float("nan") if value is None else float(value) for value in scores]
         except (TypeError, ValueError):
-            raise RemoteRewardError(f"{self.url} answered {str(scores)[:80]!r}, expected numbers or null") from None
+            raise RemoteRewardError(f"{self.shown} answered {str(scores)[:80]!r}, expected numbers or null") from None
 
     def _ask(self, body: bytes | None) -> dict[str, Any]:
         """The answer to a POST, or without a body to a GET; all attempts carry the same request id."""
@@ -103,9 +102,9 @@ class RemoteReward(Reward):
                 return self._checked(answer)
             problem = f"status {status}, {_message(answer)}"
             if status < 500 and status not in _ASK_AGAIN:
-                raise RemoteRewardError(f"{self.url} refused the request: {problem}")
+                raise RemoteRewardError(f"{self.shown} refused the request: {problem}")
         raise RemoteRewardError(
-            f"{self.url} failed {self._retries + 1} times, last with {problem}; is the reward server running, "
+            f"{self.shown} failed {self._retries + 1} times, last with {problem}; is the reward server running, "
             f"and is timeout = {self._timeout:g} s enough for {self._batch_size} samples?"
         )
 
@@ -113,11 +112,27 @@ class RemoteReward(Reward):
         try:
             answer = json.loads(body)
         except ValueError as error:
-            raise RemoteRewardError(f"{self.url} answered {body[:80]!r}, expected a JSON object") from error
+            raise RemoteRewardError(f"{self.shown} answered {body[:80]!r}, expected a JSON object") from error
         version = answer.get("version") if isinstance(answer, dict) else None
         if version != VERSION:
-            raise RemoteRewardError(f"{self.url} speaks version {version!r} of the schema, this reward {VERSION}")
+            raise RemoteRewardError(f"{self.shown} speaks version {version!r} of the schema, this reward {VERSION}")
         return answer
+
+
+def refuse_address(url: str) -> str:
+    """The address as messages show it: without a password.
+
+    Raises:
+        ValueError: if it cannot be asked.
+    """
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is none
+        usable = False
+    if not usable:
+        raise ValueError(f"url: {url!r} is not an http or https address, such as http://127.0.0.1:8000")
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def exchange(url: str, body: bytes | None, headers: Mapping[str, str], timeout: float) -> tuple[int, bytes]:

@@ -217,3 +217,20 @@ def test_the_file_alone_is_a_server(tmp_path):
             torch.testing.assert_close(quick(url)(IMAGES, PROMPTS), IMAGES.mean((1, 2, 3)))
         finally:
             process.terminate()
+
+
+@pytest.mark.parametrize(
+    "url", ["http://host:99999", "http://host:port", "http://:8000", "http://[::1", "http://host:0"]
+)
+def test_an_address_that_cannot_be_asked_is_refused_at_once(url):
+    with pytest.raises(ValueError, match="is not an http or https address"):
+        RemoteReward(url)
+
+
+def test_a_password_is_sent_and_never_shown(serve):
+    address = serve(mean).replace("http://", "http://me:secret@")
+    assert quick(address)(IMAGES, PROMPTS).isfinite().sum() == 4
+    nobody = "http://me:secret@127.0.0.1:9/path"
+    with pytest.raises(RemoteRewardError, match=r"^http://127\.0\.0\.1:9/path failed 1 times") as told:
+        quick(nobody, retries=0)(IMAGES, PROMPTS)
+    assert "secret" not in str(told.value)
