@@ -4,6 +4,7 @@ import base64
 import contextlib
 import http.client
 import json
+import re
 import socket
 import threading
 import time
@@ -131,7 +132,8 @@ def refuse_address(url: str) -> str:
     except ValueError:  # a port that is none
         usable = False
     if not usable:
-        raise ValueError(f"url: {url!r} is not an http or https address, such as http://127.0.0.1:8000")
+        shown = re.sub(r"//[^/@]*@", "//", url)
+        raise ValueError(f"url: {shown!r} is not an http or https address, such as http://127.0.0.1:8000")
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
