@@ -45,3 +45,57 @@ def test_a_report_is_what_its_records_give(report, tmp_path, monkeypatch):
     main([*line, "--only", *chains])
     found = json.loads((tmp_path / "runs" / "report.json").read_text(encoding="utf-8"))
     assert yaml.safe_dump(found) == yaml.safe_dump(expected)
+
+
+README = (ROOT / "experiments/README.md").read_text(encoding="utf-8")
+
+
+def rows_below(heading: str) -> list[list[str]]:
+    """The cells of the table below a heading of the experiments' README, without its first two lines."""
+    lines = README.split(f"## {heading}")[1].split("\n## ")[0].splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")][2:]
+
+
+def test_the_table_of_full_sizes_is_what_its_record_says():
+    """Minutes, core-minutes and memory of a step, and what was foretold with the difference in per cent."""
+    found = json.loads((ROOT / "experiments/full_size.json").read_text(encoding="utf-8"))
+    steps = {}
+    for cell in found["cells"].values():
+        planned: dict = {}
+        for name, step in cell.items():
+            if name.startswith("plan"):
+                planned = step
+            elif "gigabytes" in step and not name.startswith("make"):
+                figures = (
+                    f"{step['seconds'] / 60:.1f}",
+                    f"{step['core_seconds'] / 60:.1f}",
+                    f"{step['gigabytes']:.2f}",
+                )
+                steps[figures], planned = (step, planned), {}
+    rows = rows_below("Full size")
+    assert len(rows) == len(steps)
+    for *_, minutes, core_minutes, memory, foretold in rows:
+        step, planned = steps.pop((minutes, core_minutes, memory.split()[0]))
+        assert ("server" in memory) == ("beside" in step)
+        if "server" in memory:
+            assert f"and {step['beside']:.2f} GB of its server" in memory
+        expected = ""
+        if planned:
+            more = planned["planned_gigabytes"] / step["gigabytes"] - 1
+            expected = f"{planned['planned_gigabytes']:.2f} GB ({more:+.0%}), {planned['planned_seconds'] / 60:.1f} min"
+        assert foretold == expected.replace("%", " %")
+    assert not steps
+
+
+def test_the_table_of_steps_is_what_the_bench_has_written():
+    found = json.loads((ROOT / "experiments/bench.json").read_text(encoding="utf-8"))["free_networks"]
+    rows = rows_below("What a step costs")
+    assert len(rows) == len(found)
+    for (state, *printed), (name, case) in zip(rows, found.items(), strict=True):
+        assert state.startswith(name)
+        figures = [case[what][key] for what in ("sampling", "training") for key in ("ours", "bare", "ratio")]
+        said = [number for cell in printed for number in cell.split(", ")]
+        assert len(said) == 7
+        for text, figure in zip(said, [*figures, case["training"]["lightning"]], strict=True):
+            places = len(text.partition(".")[2])
+            assert text == f"{figure:.{places}f}", (state, text)
