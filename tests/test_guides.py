@@ -18,8 +18,8 @@ from tests.domains.text_to_image import tiny_models
 ROOT = Path(__file__).parents[1]
 GUIDES = sorted((ROOT / "experiments/guides").glob("*.md"))
 CODE = [ROOT / "README.md", ROOT / "graft_lightning/README.md", *GUIDES]
-ELSEWHERE = {"own_loop.md"}
-"""Run by `test_api`, which looks at what it prints."""
+ELSEWHERE = {"own_loop.md", "stable_diffusion.md"}
+"""Run by `test_api`, which looks at what it prints, and by `test_guide_of_stable_diffusion`, between its commands."""
 RUN = [file for file in CODE if file.name not in ELSEWHERE and "```python" in file.read_text(encoding="utf-8")]
 LINKED = [*CODE, *sorted((ROOT / "experiments").glob("*/README.md")), ROOT / "experiments/README.md"]
 
@@ -64,6 +64,7 @@ def test_there_is_code_where_it_is_looked_for():
         "own_reward.md",
         "own_model.md",
         "own_loop.md",
+        "stable_diffusion.md",
     }
 
 
