@@ -25,7 +25,7 @@ def steps():
 def small(pipeline, judge):
     """A layer: four steps of sampling, two of training, a small pipeline and judge; the rest is the guide's."""
     judges = [{"class_path": "graft_lightning.domains.text_to_image.rewards.CLIPScore", "init_args": {"model": judge}}]
-    reference = {"model": str(pipeline), "dtype": "fp32", "sampler": {"init_args": {"steps": 4}}}
+    reference = {"model": str(pipeline), "sampler": {"init_args": {"steps": 4}}}
     return {
         "data": {"init_args": {"batch_size": 4, "steps_per_epoch": 4, "eval_draws": 1}},
         "collect": {"draws": 8},
@@ -35,7 +35,6 @@ def small(pipeline, judge):
         "trainer": {
             "max_steps": 2,
             "accumulate_grad_batches": 2,
-            "precision": "32-true",
             "accelerator": "cpu",
             "log_every_n_steps": 1,
             "enable_progress_bar": False,
