@@ -82,6 +82,8 @@ def test_the_guide_is_walked_from_prompts_to_an_image_of_plain_diffusers(
     report = (place / "report.md").read_text(encoding="utf-8")
     assert "colourful" in report
     assert "CLIPScore" in report
+    assert re.search(r"^\| base \|", report, re.M)
+    assert re.search(r"^\| pgraft@0.25 \|", report, re.M)
     assert (place / "export/pytorch_lora_weights.safetensors").is_file()
     assert "verified" in said["export"].splitlines()
     assert "verified" in said["verify"].splitlines()
