@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 
+from graft_lightning.domains.base import Conditions
 from graft_lightning.modules.graft import PGraft
 from graft_lightning.rejection.reward import Reward, score
 from graft_lightning.rejection.rewards.server import RewardServer
@@ -18,8 +19,8 @@ from tests.domains.text_to_image import tiny_models
 ROOT = Path(__file__).parents[1]
 GUIDES = sorted((ROOT / "experiments/guides").glob("*.md"))
 CODE = [ROOT / "README.md", ROOT / "graft_lightning/README.md", *GUIDES]
-ELSEWHERE = {"own_loop.md"}
-"""Run by `test_api`, which looks at what it prints."""
+ELSEWHERE = {"own_loop.md", "own_data.md", "stable_diffusion.md"}
+"""Run where what they print is looked at, or between their commands."""
 RUN = [file for file in CODE if file.name not in ELSEWHERE and "```python" in file.read_text(encoding="utf-8")]
 LINKED = [*CODE, *sorted((ROOT / "experiments").glob("*/README.md")), ROOT / "experiments/README.md"]
 
@@ -64,6 +65,8 @@ def test_there_is_code_where_it_is_looked_for():
         "own_reward.md",
         "own_model.md",
         "own_loop.md",
+        "own_data.md",
+        "stable_diffusion.md",
     }
 
 
@@ -130,6 +133,34 @@ def test_the_model_in_yaml_is_built_and_sampled(folder):
     assert images.shape == (3, 1, 8, 8)
     assert 0 <= images.min() < images.max() <= 1
     assert not model.degenerate(images).any()
+
+
+def test_the_data_of_the_guide_are_read_counted_and_refused(folder, capsys):
+    run(ROOT / "experiments/guides/own_data.md", folder)
+    said = capsys.readouterr().out.splitlines()
+    assert said[:3] == [
+        "['a red cup', 'two dogs']",
+        "['a cup; and a plate', 'two dogs'] [('still',), ('animals',)]",
+        "['the word \"stop\" on a sign']",
+    ]
+    assert [line.partition(":")[2].split(":")[0] for line in said if line.startswith("refused")] == [
+        " old.txt, line 1",
+        " ragged.csv, line 2",
+        " short.xyz",
+    ]
+    assert said[5].endswith("in common: 0")
+    assert sum(map(int, re.findall(r"\d+", said[5])[:3])) == 100
+    assert said[6:8] == [f"{place} 2 to train on, 1 held out" for place in ("pictures", "pictures_lmdb")]
+    assert said[8] == "1 molecules, left out: {'elements S': 1, 'elements Br': 1}"
+    assert said[10] == "1 page, left out: {'off the page': 1, 'unknown category': 1}"
+
+
+def test_the_part_in_yaml_is_built_and_read(folder):
+    guide = ROOT / "experiments/guides/own_data.md"
+    (folder / "many.txt").write_text("".join(f"{n} kites\n" for n in range(2, 402)))
+    (block,) = blocks(guide, "yaml")
+    part = built(Conditions, "conditions", yaml.safe_load(block)["data"]["conditions"])
+    assert 160 < len(part.texts()) < 240, "half of them are to train on"
 
 
 def test_the_judges_of_text_to_image_are_built_and_score(folder):

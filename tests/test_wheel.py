@@ -14,7 +14,7 @@ from graft_lightning import shipped
 
 ROOT = Path(__file__).parents[1]
 INSIDE = "graft_lightning/installed/"
-CARRIED = {".yaml", ".py", ".md", ".json", ".sh", ".safetensors"}
+CARRIED = {".yaml", ".py", ".md", ".json", ".sh", ".png", ".safetensors"}
 
 
 def tracked(*places):
@@ -150,14 +150,18 @@ def test_an_installed_wheel_works_from_an_empty_folder(wheel, tmp_path):
     subprocess.run(pip, check=True, capture_output=True)
     environment = {**os.environ, "PYTHONPATH": str(target)}
 
-    def run(*words):
+    def run(*words, folder=empty):
         line = [sys.executable, "-m", "graft_lightning", *words]
-        return subprocess.run(line, cwd=empty, env=environment, capture_output=True, text=True, timeout=280)
+        return subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, timeout=280)
 
     for name in ("digits/pgraft", "molecules/pgraft"):
         done = run("plan", "--config", f"experiments/{name}.yaml")
         assert done.returncode == 0, done.stderr
         assert str(target / INSIDE / f"experiments/{name}.yaml") in done.stderr
+    begun = run("new", "mine")
+    assert begun.returncode == 0, begun.stderr
+    done = run("plan", "--config", "experiment.yaml", folder=empty / "mine")
+    assert done.returncode == 0, done.stderr
     refused = run("plan", "--config", "experiments/mnist/pgraft.yaml")
     assert "ddpm_mnist.safetensors" in refused.stdout + refused.stderr, "its class is found, its weights are not there"
     assert "Traceback" not in refused.stderr

@@ -22,6 +22,9 @@ class Command(NamedTuple):
     help: str
 
 
+START = {
+    "new": Command("graft_lightning.cli.new:run_new", "a folder with an experiment and a reward of your own"),
+}
 RUN = {
     "fit": Command(LIGHTNING, "sample the reference, accept by reward, fine-tune on the accepted"),
     "validate": Command(LIGHTNING, "evaluate on the held-out conditions for choosing settings"),
@@ -63,13 +66,14 @@ WITHOUT = {
 HIDDEN = {"cell": Command("graft_lightning.cli.cell:run_cell", "one cell of a sweep, which calls it")}
 
 GROUPS = {
+    "To start from:": START,
     "A run, described by one YAML file (data, collect, model, trainer):": RUN,
     "A pool of samples, which runs share:": POOLS,
     "Many runs:": MANY,
     "Others' samples and rewards:": OTHERS,
     "A fine-tuned model, for use without this package:": WITHOUT,
 }
-COMMANDS = RUN | POOLS | MANY | OTHERS | WITHOUT | HIDDEN
+COMMANDS = START | RUN | POOLS | MANY | OTHERS | WITHOUT | HIDDEN
 
 HELP = f"""\
 usage: python -m graft_lightning COMMAND [options]
@@ -82,6 +86,7 @@ Fine-tune diffusion and flow models on any reward by rejection sampling: GRAFT, 
         for title, group in GROUPS.items()
     )
 }
+  python -m graft_lightning new mine --from experiments/digits/pgraft.yaml
   python -m graft_lightning fit --config experiments/digits/pgraft.yaml
   python -m graft_lightning fit --config experiments/digits/pgraft.yaml --model.handoff 0.5 --trainer.max_steps 800
   python -m graft_lightning fit --help               the options of fit that people change; --help_all for all

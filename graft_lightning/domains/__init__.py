@@ -7,6 +7,7 @@ that configurations may name by their bare names. What else it offers is a modul
   `python -m graft_lightning score DOMAIN FILES`.
 * ``export``: ``Tuned`` and ``export(...)``, a fine-tuned reference for use without this package;
   `python -m graft_lightning export RUN`, for the references of the domain.
+* ``own_reward``: ``score(samples, conditions)``, whose text is the reward that `python -m graft_lightning new` writes.
 """
 
 import importlib

@@ -17,6 +17,7 @@ import graft_lightning
 from graft_lightning import durable
 from graft_lightning.callbacks.figures import log_sheet
 from graft_lightning.checkpoints import DurableCheckpoints
+from graft_lightning.cli.beginning import begin
 from graft_lightning.cli.picturing import _write
 from graft_lightning.cli.telling import told
 from graft_lightning.cli.trainer import bring_last_up_to_date
@@ -170,6 +171,7 @@ def flow(folder):
     return lambda: reference.save(network, folder / "flow", {"steps": 1})
 
 
+EXPERIMENT = PACKAGE.parent / "experiments/digits/pgraft.yaml"
 SHEET = (PIXELS[0] * 255).byte()
 ROWS = [{"condition": "a", "reward": 1.0, "file": "x" * 100}]
 WRITERS = {
@@ -177,6 +179,7 @@ WRITERS = {
     "checkpoints.py:DurableCheckpoints.save_checkpoint": lambda f: (
         lambda: DurableCheckpoints().save_checkpoint(STATE, f / "a.ckpt")
     ),
+    "cli/beginning.py:begin": lambda f: lambda: begin(f / "mine", EXPERIMENT, "pgraft.yaml"),
     "cli/picturing.py:_write": picture,
     "cli/trainer.py:bring_last_up_to_date": up_to_date,
     "domains/base/images.py:ImageReference.write": lambda f: lambda: ImageReference.write(None, PIXELS, ["a"], f),
@@ -196,7 +199,7 @@ WRITERS = {
 }
 """By the function that opens the file: what makes the writing of one, in a folder."""
 
-ONCE = {"domains/base/ragged_files.py:_write", "cli/trainer.py:bring_last_up_to_date"}
+ONCE = {"cli/beginning.py:begin", "domains/base/ragged_files.py:_write", "cli/trainer.py:bring_last_up_to_date"}
 """What is there is not written again."""
 
 WITH_FIXTURES = {
