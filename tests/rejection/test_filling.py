@@ -14,16 +14,16 @@ from graft_lightning.rejection.ranks import Ranks
 SHARDS = [Shard(i, 3 * i, 3 * i + 3) for i in range(24)]
 
 
-def together(shards_of, seconds, dynamic=True, in_step=False):
-    """What each of several processes, here threads, has made, and when the last had finished.
+def together(shards_of, world, dynamic=True, in_step=False, slowly=lambda made: None):
+    """What each of several processes, here threads, has made.
 
     Args:
         shards_of: what each of them finds missing.
-        seconds: that each takes for a shard.
+        world: how many there are.
         dynamic: with a counter.
         in_step: see `work_through`.
+        slowly: how process 0 spends its time on a shard, given what all have made.
     """
-    world = len(seconds)
     made: list[list[int]] = [[] for _ in range(world)]
     counter, lock = itertools.count(), threading.Lock()
     told, heard = [], threading.Barrier(world)
@@ -44,41 +44,45 @@ def together(shards_of, seconds, dynamic=True, in_step=False):
         )
 
         def work(shard):
-            time.sleep(seconds[rank])
+            if rank == 0:
+                slowly(made)
             made[rank].append(shard.index)
 
         counted[rank] = work_through(shards_of(rank), work, lambda shard: made[rank].append(-1), "x", ranks, in_step)
 
     counted = [0] * world
     threads = [threading.Thread(target=process, args=(rank,)) for rank in range(world)]
-    start = time.monotonic()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert counted == [3 * sum(i >= 0 for i in found) for found in made]
-    return made, time.monotonic() - start
+    return made
 
 
 @pytest.mark.parametrize("dynamic", [True, False])
 def test_every_shard_is_made_once(dynamic):
-    made, _ = together(lambda rank: SHARDS, [0.0, 0.0, 0.0], dynamic)
+    made = together(lambda rank: SHARDS, 3, dynamic)
     assert sorted(itertools.chain(*made)) == [shard.index for shard in SHARDS]
 
 
 def test_a_slow_process_makes_fewer():
     """Four times as slow, it makes a fifth; shared out beforehand, all would wait for its half."""
-    made, seconds = together(lambda rank: SHARDS, [0.04, 0.01])
-    assert 3 <= len(made[0]) <= 8
-    assert len(made[0]) + len(made[1]) == len(SHARDS)
-    assert seconds < 12 * 0.04
-    fixed, _ = together(lambda rank: SHARDS, [0.04, 0.01], dynamic=False)
-    assert len(fixed[0]) == 12
+
+    def as_four_of_the_other(made):
+        while len(made[1]) < min(4 * (len(made[0]) + 1), len(SHARDS) - len(made[0]) - 1):
+            time.sleep(0.001)
+
+    slow, fast = together(lambda rank: SHARDS, 2, slowly=as_four_of_the_other)
+    assert len(slow) <= len(SHARDS) // 5 + 1
+    assert len(slow) + len(fast) == len(SHARDS)
+    slow, _ = together(lambda rank: SHARDS, 2, dynamic=False)
+    assert len(slow) == 12
 
 
 def test_all_work_on_what_process_0_found_missing():
     """One that looks later finds less: its places would be those of other shards."""
-    made, _ = together(lambda rank: SHARDS[5 * rank :], [0.0, 0.0, 0.0])
+    made = together(lambda rank: SHARDS[5 * rank :], 3)
     assert Counter(itertools.chain(*made)) == Counter(range(len(SHARDS)))
 
 
@@ -90,7 +94,7 @@ def test_nothing_missing_makes_no_counter():
 
 
 def test_in_step_all_call_equally_often():
-    made, _ = together(lambda rank: SHARDS[:3], [0.0, 0.0], in_step=True)
+    made = together(lambda rank: SHARDS[:3], 2, in_step=True)
     assert [len(found) for found in made] == [2, 2]
     assert made[1] == [1, -1]
     assert made[0] == [shard.index for shard in share(SHARDS[:3], 0, 2)]
