@@ -175,19 +175,24 @@ SCONTROL = '#!/bin/sh\necho "$@" >> "$SCONTROL_LOG"\n'
 
 
 class RequeueAtStep(L.Callback):
-    """The signal that SLURM sends before the time is up, as a step ends, and the end of the job two steps later."""
+    """The signal that SLURM sends before the time is up, as a step ends, and the end of the job two steps later.
+
+    Of the job that was queued again there is time enough.
+    """
 
     def __init__(self, step: int) -> None:
         self.step = step
 
     def on_train_batch_end(self, trainer, *rest) -> None:
+        if "SLURM_RESTART_COUNT" in os.environ:
+            return
         if trainer.global_step == self.step:
             os.kill(os.getpid(), signal.SIGUSR1)
         if trainer.global_step == self.step + 2:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_a_job_whose_time_is_up_is_queued_again_and_leaves_a_checkpoint_of_its_own(tmp_path, monkeypatch):
+def test_a_job_whose_time_is_up_is_queued_again_and_goes_on_from_a_checkpoint_of_its_own(tmp_path, monkeypatch):
     (tmp_path / "scontrol").write_text(SCONTROL)
     (tmp_path / "scontrol").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
@@ -196,11 +201,18 @@ def test_a_job_whose_time_is_up_is_queued_again_and_leaves_a_checkpoint_of_its_o
         monkeypatch.setenv(f"SLURM_{name}", value)
     own = {"trainer.default_root_dir": str(tmp_path / "job")}
     requeue = {"class_path": "tests.cli.test_nodes.RequeueAtStep", "init_args": {"step": 7}}
-    prepared(tmp_path / "parts")
-    killed(lambda: run(tmp_path / "parts", "average", **{**own, "trainer.callbacks": [*EMA, requeue, *CHECKPOINT]}))
+    for name in ("whole", "parts"):
+        prepared(tmp_path / name)
+    run(tmp_path / "whole", "average", **{"trainer.default_root_dir": str(tmp_path / "another job")})
+    changes = {**own, "trainer.callbacks": [*EMA, requeue, *CHECKPOINT]}
+    killed(lambda: run(tmp_path / "parts", "average", **changes))
     assert (tmp_path / "scontrol.log").read_text() == "requeue 4242\n"
     assert [path.name for path in (tmp_path / "job").iterdir()] == ["hpc_ckpt_1.ckpt"]
     assert torch.load(tmp_path / "job/hpc_ckpt_1.ckpt")["global_step"] == 7
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    run(tmp_path / "parts", "average", **changes)  # nothing says where from, as in the script of the queue
+    assert_same_end(tmp_path / "whole", tmp_path / "parts")
+    assert records(tmp_path / "whole") == records(tmp_path / "parts")
 
 
 # ---- the launchers themselves
