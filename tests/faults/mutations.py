@@ -116,10 +116,11 @@ def mistakes(annotation: Any, value: Any) -> Iterator[tuple[str, Any]]:
     if number and int in parts and float not in parts:
         yield "fraction", 1.5
         yield "infinite", float("inf")
+    declared = next((part for part in parts if isinstance(part, Range)), None)
     if isinstance(value, float) and float in parts:
         yield "not a number", float("nan")
-        yield "infinite", float("inf")
-    declared = next((part for part in parts if isinstance(part, Range)), None)
+        if declared is None or not declared.infinite:
+            yield "infinite", float("inf")
     if isinstance(value, int) and number and value >= 1 and int in parts:
         yield "negative", -1 - value
     if isinstance(value, int) and number and value >= 1 and declared is not None and declared.low >= 1:
