@@ -18,7 +18,9 @@ from graft_lightning.modules.graft import PGraft
 from graft_lightning.processes.denoiser import Denoiser
 from graft_lightning.rejection.collected import add_filling
 from graft_lightning.rejection.collection import Collection, Filled
+from graft_lightning.rejection.imported import imported_round, of_imported
 from graft_lightning.rejection.levels import kept_levels
+from graft_lightning.rejection.objectives import PolicyObjective
 from graft_lightning.rejection.pool import PoolError, Round, TrajectoryPool
 from graft_lightning.rejection.reward import Reward
 from graft_lightning.rejection.scoring import by_name
@@ -164,6 +166,7 @@ class Collect(L.Callback):
             ValueError: naming key, value, and what would be right.
         """
         data.acceptance.check(self.draws)
+        self._check_imported(module, data)
         kept = kept_levels(module.reference, self.keep)
         needed = module.training_state
         if needed != "x_0" and needed not in kept:
@@ -177,6 +180,23 @@ class Collect(L.Callback):
         if data.reward is not None and data.reward not in known:
             listed = ", ".join(dict.fromkeys(known))
             raise ValueError(f"data.reward={data.reward!r} is neither collected nor in the pool; there are {listed}")
+        if self.rounds > 1 and data.reward not in (None, *self.rewards):
+            raise ValueError(
+                f"collect.rounds={self.rounds}: data.reward={data.reward!r} has scores in the pool and nothing that "
+                f"computes them, which the samples of later rounds need; use one round, or one of {[*self.rewards]}"
+            )
+
+    def _check_imported(self, module: PGraft, data: AcceptedTrajectories) -> None:
+        """Refuses what imported samples, of which there is x_0 alone, cannot be used for."""
+        if (opened := imported_round(data.pool)) is None:
+            return
+        if isinstance(module.pool_objective, PolicyObjective):
+            raise SettingsError(
+                f"model.objective={type(module.pool_objective).__name__} trains on the steps of trajectories, and "
+                f"{data.pool} holds imported samples, which have none; choose an objective of x_0, or another data.pool"
+            )
+        pool = TrajectoryPool.open(data.pool, verify=None)
+        of_imported(pool, opened, data.conditions.texts(), self.draws, module.state_index or "x_0")
 
     def check_room(self, module: PGraft, data: AcceptedTrajectories) -> None:
         """Refuses pools that the disk has no room for: they would never be filled. Reads the conditions.
