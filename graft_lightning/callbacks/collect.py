@@ -11,6 +11,7 @@ import lightning as L
 
 from graft_lightning.callbacks.accepting import tell
 from graft_lightning.callbacks.ranks import ranks_of, sum_of_all
+from graft_lightning.callbacks.round_kl import RoundKL
 from graft_lightning.callbacks.understood import refuse_conditions
 from graft_lightning.datamodules.accepted import AcceptedTrajectories
 from graft_lightning.identity import digest
@@ -78,6 +79,7 @@ class Collect(L.Callback):
         self.drawn = 0
         self.configuration: str | None = None
         self._conditions: int | None = None
+        self._kl = RoundKL()
 
     @property
     def rewards(self) -> dict[str, Reward]:
@@ -132,7 +134,7 @@ class Collect(L.Callback):
         TrajectoryPool.create(data.pool, module.reference_fingerprint(), data.seed, verify=False)
         if not opened.complete:
             raise FileNotFoundError(f"{opened.path} lacks trajectories that this run was trained on; it cannot resume")
-        self.select(module, data, opened)
+        self._kl.begin(module, opened, self.select(module, data, opened))
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draws the round that a run was due to draw when it was stopped between two epochs."""
@@ -142,20 +144,27 @@ class Collect(L.Callback):
         """Draws the next round, where one is due; not in ``on_train_epoch_start``, before which loaders are made."""
         self._draw_if_due(trainer, pl_module)
 
+    def on_train_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Measures what the last of several rounds has spent."""
+        if self.rounds > 1 and self.reward is not None:
+            self._kl.end(trainer, pl_module, run_folder(trainer))
+
     def _draw_if_due(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         # Whole epochs, by the optimiser's steps: max_steps may end a run inside one, which has to be finished first.
         epochs = trainer.global_step // -(-int(trainer.num_training_batches) // trainer.accumulate_grad_batches)
         due = min(epochs // self.epochs_per_round, self.rounds - 1)
         if self.reward is not None and due > self.round_index:
             module, data = _both(trainer, pl_module)
+            self._kl.end(trainer, module, run_folder(trainer))
             self.round_index = due
             self.collect(trainer, module, data, due, module.sampling_denoiser())
 
     def state_dict(self) -> dict[str, Any]:
-        return {"round_index": self.round_index}
+        return {"round_index": self.round_index, **({"kl": self._kl.state()} if self.rounds > 1 else {})}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.round_index = int(state_dict["round_index"])
+        self._kl.restore(state_dict.get("kl", {}))
 
     # ---- work
 
@@ -243,6 +252,8 @@ class Collect(L.Callback):
             module.drawn_again()
         module.train()
         selection = self.select(module, data, filled.round)
+        if self.rounds > 1:
+            self._kl.begin(module, filled.round, selection, denoiser)
         folder = run_folder(trainer)
         if trainer.is_global_zero:
             names = [self._reward_name(data), *self.rewards]
