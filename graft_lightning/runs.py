@@ -4,6 +4,7 @@
 <run>/run.json            which fit the folder is of: its id, which checkpoints and records name too
 <run>/evaluation.jsonl    metrics of every evaluation, one JSON object a line
 <run>/spent.jsonl         what a fit had spent at each: samples, reward calls, calls of the network, time
+<run>/rounds.jsonl        of each of several rounds: the KL that its rule asks for, and that training has taken up
 <run>/alarms.jsonl        what was watched in each, and the alarms that it raised
 <run>/collected.json      of the first round: the acceptance rule, counts, rewards before and after
 <run>/kept.json           which weights a fit ended with, its best or the base's, and why
@@ -32,6 +33,7 @@ RUN = "run.json"
 EVALUATIONS = "evaluation.jsonl"
 ALARMS = "alarms.jsonl"
 SPENT = "spent.jsonl"
+ROUNDS = "rounds.jsonl"
 COLLECTED = "collected.json"
 KEPT = "kept.json"
 PLACEBO = "placebo.json"
@@ -196,7 +198,7 @@ def validations(folder: Path) -> dict[int, Mapping[str, Any]]:
 
 def retire_records(folder: Path) -> None:
     """Sets the records of an earlier fit in the same folder aside: a report must not mix the two."""
-    for name in (EVALUATIONS, ALARMS, SPENT):
+    for name in (EVALUATIONS, ALARMS, SPENT, ROUNDS):
         file = folder / name
         if file.is_file():
             file.replace(folder / f"earlier-{name}")

@@ -173,7 +173,10 @@ def test_no_command_has_the_name_of_a_domain_in_its_code():
     assert found == []
 
 
-LATE = {f"graft_lightning/cli/{name}.py" for name in ("cell", "export", "new", "picture", "pool", "rescore", "sweep")}
+LATE = {
+    f"graft_lightning/cli/{name}.py"
+    for name in ("cell", "export", "import_samples", "new", "picture", "pool", "rescore", "sweep")
+}
 """Where ours is imported inside a function: commands whose --help answers at once."""
 
 

@@ -30,6 +30,11 @@ class Alarms:
         sharpness: least mean sharpness, as a share of the base's; where the codec has such a notion (images: share of
             the spectral power in the upper half of frequencies). On real 8 × 8 digits two draws of 40 differ by at most
             a fifth (200 pairs), and a Gaussian blur of 0.6 pixels falls below one half 199 times in 200.
+        drift: greatest kernel distance from the base's samples of the same seeds, in the features that
+            ``evaluate.features`` names, as a multiple of what random halves of the base's own samples exceed once in
+            100 times; halves are twice as far apart as two whole sets, so that one half means the same of these. On
+            real digits two draws of 200 are told apart wrongly 1 time in 100, and halves of the classes, or mirrored
+            digits, rightly every time. What fine-tuning is after is drift too: samples are others, not worse.
     """
 
     on: bool = True
@@ -39,6 +44,7 @@ class Alarms:
     change: NonNegative = 1e-3
     judges: bool = True
     sharpness: NonNegative = 0.5
+    drift: NonNegative = 0.5
 
 
 Scores = Mapping[str, Sequence[Sequence[float]]]
@@ -91,6 +97,11 @@ def raised(
             share = metrics[name] / base[name]
             if share < getattr(limits, name):
                 lines[name] = f"{said.format(share)} ({metrics[name]:.3g}, the base {base[name]:.3g})"
+    if metrics.get("drift", 0.0) > limits.drift * metrics.get("drift_of_halves", math.inf):
+        lines["drift"] = (
+            f"samples are {metrics['drift']:.3g} from the base's of the same seeds in the features, and the base's own "
+            f"halves no more than {metrics['drift_of_halves']:.3g} from each other"
+        )
     if metrics.get("change", math.inf) <= limits.change:
         lines["change"] = (
             f"fine-tuning has no effect: the same seeds give the base's samples, "

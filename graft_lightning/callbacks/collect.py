@@ -11,6 +11,7 @@ import lightning as L
 
 from graft_lightning.callbacks.accepting import tell
 from graft_lightning.callbacks.ranks import ranks_of, sum_of_all
+from graft_lightning.callbacks.round_kl import RoundKL
 from graft_lightning.callbacks.understood import refuse_conditions
 from graft_lightning.datamodules.accepted import AcceptedTrajectories
 from graft_lightning.identity import digest
@@ -18,7 +19,9 @@ from graft_lightning.modules.graft import PGraft
 from graft_lightning.processes.denoiser import Denoiser
 from graft_lightning.rejection.collected import add_filling
 from graft_lightning.rejection.collection import Collection, Filled
+from graft_lightning.rejection.imported import imported_round, of_imported
 from graft_lightning.rejection.levels import kept_levels
+from graft_lightning.rejection.objectives import PolicyObjective
 from graft_lightning.rejection.pool import PoolError, Round, TrajectoryPool
 from graft_lightning.rejection.reward import Reward
 from graft_lightning.rejection.scoring import by_name
@@ -76,6 +79,7 @@ class Collect(L.Callback):
         self.drawn = 0
         self.configuration: str | None = None
         self._conditions: int | None = None
+        self._kl = RoundKL()
 
     @property
     def rewards(self) -> dict[str, Reward]:
@@ -125,7 +129,7 @@ class Collect(L.Callback):
         TrajectoryPool.create(data.pool, module.reference_fingerprint(), data.seed, verify=False)
         if not opened.complete:
             raise FileNotFoundError(f"{opened.path} lacks trajectories that this run was trained on; it cannot resume")
-        self.select(module, data, opened)
+        self._kl.begin(module, opened, self.select(module, data, opened))
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draws the round that a run was due to draw when it was stopped between two epochs."""
@@ -135,20 +139,27 @@ class Collect(L.Callback):
         """Draws the next round, where one is due; not in ``on_train_epoch_start``, before which loaders are made."""
         self._draw_if_due(trainer, pl_module)
 
+    def on_train_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Measures what the last of several rounds has spent."""
+        if self.rounds > 1 and self.reward is not None:
+            self._kl.end(trainer, pl_module, run_folder(trainer))
+
     def _draw_if_due(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         # Whole epochs, by the optimiser's steps: max_steps may end a run inside one, which has to be finished first.
         epochs = trainer.global_step // -(-int(trainer.num_training_batches) // trainer.accumulate_grad_batches)
         due = min(epochs // self.epochs_per_round, self.rounds - 1)
         if self.reward is not None and due > self.round_index:
             module, data = _both(trainer, pl_module)
+            self._kl.end(trainer, module, run_folder(trainer))
             self.round_index = due
             self.collect(trainer, module, data, due, module.sampling_denoiser())
 
     def state_dict(self) -> dict[str, Any]:
-        return {"round_index": self.round_index}
+        return {"round_index": self.round_index, **({"kl": self._kl.state()} if self.rounds > 1 else {})}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.round_index = int(state_dict["round_index"])
+        self._kl.restore(state_dict.get("kl", {}))
 
     # ---- work
 
@@ -175,6 +186,7 @@ class Collect(L.Callback):
             data.acceptance.check(self.draws)
         except ValueError as error:
             raise ValueError(f"collect.draws={self.draws} with data.acceptance: {error}") from None
+        self._check_imported(module, data)
         kept = kept_levels(module.reference, self.keep)
         needed = module.training_state
         if needed != "x_0" and needed not in kept:
@@ -188,6 +200,23 @@ class Collect(L.Callback):
         if data.reward is not None and data.reward not in known:
             listed = ", ".join(dict.fromkeys(known))
             raise ValueError(f"data.reward={data.reward!r} is neither collected nor in the pool; there are {listed}")
+        if self.rounds > 1 and data.reward not in (None, *self.rewards):
+            raise ValueError(
+                f"collect.rounds={self.rounds}: data.reward={data.reward!r} has scores in the pool and nothing that "
+                f"computes them, which the samples of later rounds need; use one round, or one of {[*self.rewards]}"
+            )
+
+    def _check_imported(self, module: PGraft, data: AcceptedTrajectories) -> None:
+        """Refuses what imported samples, of which there is x_0 alone, cannot be used for."""
+        if (opened := imported_round(data.pool)) is None:
+            return
+        if isinstance(module.pool_objective, PolicyObjective):
+            raise SettingsError(
+                f"model.objective={type(module.pool_objective).__name__} trains on the steps of trajectories, and "
+                f"{data.pool} holds imported samples, which have none; choose an objective of x_0, or another data.pool"
+            )
+        pool = TrajectoryPool.open(data.pool, verify=None)
+        of_imported(pool, opened, data.conditions.texts(), self.draws, module.state_index or "x_0")
 
     def check_room(self, module: PGraft, data: AcceptedTrajectories) -> None:
         """Refuses pools that the disk has no room for: they would never be filled. Reads the conditions.
@@ -234,6 +263,8 @@ class Collect(L.Callback):
             module.drawn_again()
         module.train()
         selection = self.select(module, data, filled.round)
+        if self.rounds > 1:
+            self._kl.begin(module, filled.round, selection, denoiser)
         folder = run_folder(trainer)
         if trainer.is_global_zero:
             names = [self._reward_name(data), *self.rewards]

@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+from torch import nn
 from torchmetrics import Metric
 from tqdm import tqdm
 
 from graft_lightning.callbacks.alarms import Alarms, figures_of
 from graft_lightning.callbacks.base_scores import base_key, keep_base, kept_base
+from graft_lightning.callbacks.drifting import drift, keep_features
 from graft_lightning.callbacks.due_validation import DueValidation
 from graft_lightning.callbacks.figures import SAMPLES_SHOWN, log_layout, log_sheet, sheet_of
 from graft_lightning.callbacks.measures import Measure
@@ -55,6 +57,8 @@ class Evaluate(L.Callback):
         alarms: when an evaluation warns: of a reward that is exploited, of samples that are blank, repeated or alike,
             of fine-tuning without effect.
         measures: what is said of the model itself: operations per sample, likelihood.
+        features: a network, samples in [0, 1] -> ``(batch, d)``, by whose features alarms tell how far samples have
+            drifted from the base's of the same seeds.
     """
 
     def __init__(
@@ -65,6 +69,7 @@ class Evaluate(L.Callback):
         baseline: bool = True,
         alarms: Alarms | None = None,
         measures: list[Measure] | None = None,
+        features: nn.Module | None = None,
     ) -> None:
         self.rewards = list(rewards or [])
         self.metrics = list(metrics or [])
@@ -72,6 +77,7 @@ class Evaluate(L.Callback):
         self.baseline = baseline
         self.measures = list(measures or [])
         self.alarms = alarms or Alarms()
+        self.features = features
         self._facts: list[Facts] = []
         self._first: tuple[Draws, Any] | None = None
         self._base_first: Any = None
@@ -257,6 +263,8 @@ class Evaluate(L.Callback):
             reward.to(module.device)
         for metric in self.metrics:
             metric.to(module.device).reset()
+        if self.features is not None:
+            self.features.to(module.device).eval()
 
     def _take(self, module: SampledModule, draws: Draws, samples: Any) -> None:
         if self._first is None:
@@ -274,7 +282,7 @@ class Evaluate(L.Callback):
         for metric in self.metrics:
             metric.update(samples, draws.conditions)
         if self.alarms.on:
-            self._facts += facts_of(module.decoder, samples, draws.conditions, draws.draw.tolist())
+            self._facts += facts_of(module.decoder, samples, draws.conditions, draws.draw.tolist(), self.features)
         shown = draws.draw == 0 if any(draws.conditions) else draws.draw >= 0  # one a condition, where there is any
         for i in shown.nonzero().squeeze(1).tolist():
             if len(self._shown) < SAMPLES_SHOWN:
@@ -336,6 +344,10 @@ class Evaluate(L.Callback):
         if self.alarms.on:
             known = [value for _, _, value in changes if value is not None]
             figures = figures_of(facts, max(known) if known else None)
+            if before:
+                keep_features(folder, stage, record["seed"], facts)
+            else:
+                figures |= drift(folder, stage, record["seed"], facts)
             watched = watch(trainer, folder, record, figures, self.alarms, self._trained or next(iter(self.names), ""))
         name = f"{stage}-base" if before and stage == "test" else "base" if before else stage
         self._draw(trainer, module, stage, folder / f"{name}.png", step)

@@ -6,8 +6,9 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from graft_lightning.domains.base.distances import features_of
 from graft_lightning.domains.base.diversity import mean_pairwise_distance
 from graft_lightning.rejection.codec import Codec
 
@@ -26,6 +27,7 @@ class Facts(NamedTuple):
         tolerance: the distance within which another sample is the same.
         sketch: ``(SKETCH,)`` or fewer numbers that keep distances between samples; None where there are no numbers.
         sharpness: by the codec's own notion; NaN where it has none, or none for this sample.
+        features: ``(d,)`` by the network that the evaluation names; None without one.
     """
 
     condition: str
@@ -35,22 +37,37 @@ class Facts(NamedTuple):
     tolerance: float
     sketch: Tensor | None
     sharpness: float = math.nan
+    features: Tensor | None = None
 
 
-def facts_of(codec: Codec, samples: Any, conditions: Sequence[str], draws: Sequence[int]) -> list[Facts]:
-    """The facts of a batch of decoded samples, by their codec's own notions of content and of showing nothing."""
+def facts_of(
+    codec: Codec, samples: Any, conditions: Sequence[str], draws: Sequence[int], features: nn.Module | None = None
+) -> list[Facts]:
+    """The facts of a batch of decoded samples, by their codec's own notions of content and of showing nothing.
+
+    Args:
+        codec: of the samples.
+        samples: as it decodes them.
+        conditions: one a sample.
+        draws: one a sample.
+        features: samples -> ``(batch, d)``; none by default.
+    """
     found, numbers, empty = codec.keys(samples), codec.numbers(samples), codec.degenerate(samples)
     measured = codec.sharpness(samples)
     sharp = [math.nan] * len(conditions) if measured is None else measured.tolist()
+    seen: list[Any] = [None] * len(conditions)
+    if features is not None:
+        with torch.no_grad():
+            seen = list(features_of(features, samples).cpu())
     keys = [-1] * len(conditions) if found is None else found.tolist()
     blank = [False] * len(conditions) if empty is None else empty.tolist()
     if numbers is None:
         nothing = [0.0] * len(conditions), [None] * len(conditions)
-        columns: Any = (conditions, draws, blank, keys, *nothing, sharp)
+        columns: Any = (conditions, draws, blank, keys, *nothing, sharp, seen)
         return [Facts(*row) for row in zip(*columns, strict=True)]
     flat = numbers.detach().float().nan_to_num()
     tolerances = (flat - flat.mean(1, keepdim=True)).norm(dim=1) * codec.same_within
-    columns = (conditions, draws, blank, keys, tolerances.tolist(), sketch(flat), sharp)
+    columns = (conditions, draws, blank, keys, tolerances.tolist(), sketch(flat), sharp, seen)
     return [Facts(*row) for row in zip(*columns, strict=True)]
 
 

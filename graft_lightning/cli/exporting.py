@@ -1,7 +1,7 @@
 """A run's model, built again from its folder and handed to what its reference's domain offers for export."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,11 +86,12 @@ def built(run: Path) -> tuple[Any, Any]:
     return cli.model, cli.datamodule
 
 
-def cli_of(config: Mapping[str, Any], **trainer: Any) -> GraftCLI:
+def cli_of(config: Mapping[str, Any], overrides: Sequence[str] = (), **trainer: Any) -> GraftCLI:
     """Module, data and trainer of a configuration, built; nothing is run.
 
     Args:
         config: of a run; what its trainer was is left out.
+        overrides: options as `fit` takes them.
         **trainer: arguments of the trainer; one process on a CPU by default.
     """
     kept = {key: config[key] for key in KEPT if key in config}
@@ -99,7 +100,7 @@ def cli_of(config: Mapping[str, Any], **trainer: Any) -> GraftCLI:
     with tempfile.TemporaryDirectory() as folder:
         cleaned = Path(folder) / "config.yaml"
         cleaned.write_text(yaml.safe_dump(kept, sort_keys=False), encoding="utf-8")
-        return GraftCLI(save_config_callback=None, run=False, args=[f"--config={cleaned}"])
+        return GraftCLI(save_config_callback=None, run=False, args=[f"--config={cleaned}", *overrides])
 
 
 def load(module: Any, checkpoint: Path, run: Path | None = None) -> None:

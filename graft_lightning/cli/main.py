@@ -37,6 +37,9 @@ RUN = {
 }
 POOLS = {
     "collect": Command(LIGHTNING, "fill or complete a pool, and train nothing"),
+    "import": Command(
+        "graft_lightning.cli.import_samples:run_import", "a pool of samples that are there, with their scores"
+    ),
     "rescore": Command(
         "graft_lightning.cli.rescore:run_rescore", "score what a pool holds by further rewards; nothing is drawn"
     ),

@@ -8,7 +8,11 @@ import torch
 from torch import Tensor
 
 from graft_lightning.tensors import write_tensors
-from graft_lightning.types import MASK, as_state, concatenate, take
+from graft_lightning.types import MASK, SettingsError, as_state, concatenate, take
+
+
+class WrongSize(SettingsError):
+    """A sample in a file is of another size than those of the model."""
 
 
 class Codec:
@@ -104,6 +108,35 @@ class Codec:
             paths.append(folder / f"{name}.safetensors")
             write_tensors(paths[-1], {field: values[row] for field, values in fields.items()})
         return paths
+
+    def read(self, path: Path, condition: str) -> Any:
+        """One sample in a file, as `decode` returns samples: a batch of one. What others have drawn is imported by it.
+
+        Args:
+            path: of the file.
+            condition: that it was drawn for.
+
+        Raises:
+            WrongSize: if it is of another size than the model's samples.
+            SettingsError: if it is damaged; or where the codec does not say how a file becomes a sample, the default.
+        """
+        raise SettingsError(f"{path}: a {type(self).__name__} does not say how a file becomes a sample (its `read`)")
+
+    def state_of(self, samples: Any, conditions: Sequence[str]) -> Any:
+        """The finished states x_0 of samples: what `decode` makes them of, or of what is as near as an encoder gets.
+
+        The samples themselves by default, where `decode` is the default too.
+
+        Args:
+            samples: as `decode` returns them.
+            conditions: one a sample.
+
+        Raises:
+            SettingsError: if the codec decodes, and does not say how to encode.
+        """
+        if type(self).decode is Codec.decode:
+            return samples
+        raise SettingsError(f"a {type(self).__name__} does not say which states its samples have (its `state_of`)")
 
 
 def all_numbers(samples: Any) -> Tensor | None:

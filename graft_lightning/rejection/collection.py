@@ -17,6 +17,7 @@ from graft_lightning.identity import describe
 from graft_lightning.processes.denoiser import Denoiser
 from graft_lightning.processes.noise import Noise, trajectory_seeds
 from graft_lightning.rejection.filling import fill_shards, open_for_filling, work_through
+from graft_lightning.rejection.imported import is_imported, of_imported
 from graft_lightning.rejection.levels import kept_levels
 from graft_lightning.rejection.pool import KeptLevel, Round, Shard, TrajectoryPool
 from graft_lightning.rejection.ranks import ALONE, Ranks
@@ -143,6 +144,8 @@ class Collection:
         size = shard_size(self.batch_size, self.draws, list(self.rewards.values()))
         pool = TrajectoryPool.create(self.folder, reference_fingerprint, self.seed, verify)
         for existing in pool.rounds():
+            if existing.index == index and is_imported(existing):  # whose samples have no states but x_0
+                return pool, of_imported(pool, existing, self.conditions, self.draws)
             if existing.index == index:  # what is derived from t may have been rounded otherwise
                 same = {n: level for n, level in existing.kept_levels.items() if n in kept and level.t == kept[n].t}
                 kept |= same

@@ -31,6 +31,7 @@ from graft_lightning.rejection.decided_level import (
     share_of,
     within_condition_variance,
 )
+from graft_lightning.rejection.imported import imported_round
 from graft_lightning.rejection.levels import kept_levels
 from graft_lightning.rejection.pool import Round
 from graft_lightning.rejection.selection import Selection
@@ -70,6 +71,11 @@ def diagnose(
     if not kept_levels(module.reference, collect.keep):
         raise SettingsError("collect.keep holds no level: there is no intermediate state to diagnose")
     collect.check(module, data)
+    if imported_round(data.pool) is not None:
+        raise SettingsError(
+            f"data.pool={data.pool} holds imported samples, whose states on the way from noise nobody has; diagnose "
+            "needs a pool that the reference has drawn: set data.pool to another folder"
+        )
     ready(trainer, module)
     opened = collect.fill(trainer, module, data, 0, module.opened().frozen).round
     selection = collect.select(module, data, opened)

@@ -20,6 +20,7 @@ from graft_lightning.reports.kept import without_gain
 from graft_lightning.reports.paired import paired_verdicts, positive_verdicts
 from graft_lightning.reports.placebo_chart import chosen_before
 from graft_lightning.reports.records import record_table
+from graft_lightning.reports.round_kl import round_kl_section
 from graft_lightning.statistics import Interval
 
 Table = Mapping[str, Mapping[str, Interval]]
@@ -96,6 +97,9 @@ def write_report(
             told_budgets, of_budgets = budget_section(chosen, first, metrics[first], out)
             report.update(of_budgets)
             lines += told_budgets
+            told_kl, of_kl = round_kl_section(folders, prefix)
+            report.update(of_kl)
+            lines += told_kl
             by_seed, records = paired_verdicts(chosen, section.get("paired", ()), metrics, stage)
             by_seed += positive_verdicts(found, section.get("positive", ()), metrics)
             if by_seed:

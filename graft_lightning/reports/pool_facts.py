@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from graft_lightning.rejection.collected import fillings
+from graft_lightning.rejection.imported import is_imported
 from graft_lightning.rejection.pool import Round, TrajectoryPool
 
 SHOWN = 3
@@ -72,11 +73,14 @@ def _lines(folder: Path) -> Iterator[str]:
             yield f"  {name:<{width}} {_scores(pool, name, counts['rewards'][name])}"
     for record in fillings(folder)[-SHOWN:]:
         what = ", ".join(map(str, record.get("scored", ()))) or "nothing"
-        yield f"  {record.get('time', '')}: {record.get('drawn', 0):,} drawn, scored: {what}"
+        made = f"{record['imported']:,} imported" if "imported" in record else f"{record.get('drawn', 0):,} drawn"
+        yield f"  {record.get('time', '')}: {made}, scored: {what}"
 
 
 def _of_round(opened: Round) -> str:
     levels = ", ".join(f"{level.t:g}" for level in opened.kept_levels.values()) or "none"
+    if is_imported(opened):
+        return f"{len(opened.conditions):,} conditions x {opened.draws:,} imported samples; x_0 alone (hand-off 0)"
     source = opened.fingerprint.get("model", "unknown")
     source = "the reference" if source == "reference" else f"the model {source}"
     return f"{len(opened.conditions):,} conditions x {opened.draws:,} draws of {source}; states kept at t = {levels}"

@@ -32,6 +32,8 @@ def test_each_figure_raises_its_own_alarm():
     assert names({"duplicates": 0.07}) == {"duplicates"}
     assert names({"diversity": 3.6}) == {"diversity"}
     assert names({"sharpness": 0.09}) == {"sharpness"}
+    assert names({"drift": 0.6, "drift_of_halves": 1.0}) == {"drift"}
+    assert names({"drift": 0.4, "drift_of_halves": 1.0}) == set()
     assert names({"change": 0.0}) == {"change"}
     assert names({"change": 2e-4}) == {"change"}
 
@@ -250,3 +252,14 @@ def test_a_line_that_was_not_finished_is_left_out(tmp_path):
     record = {"stage": "test", "method": "graft", "step": 3, "metrics": {}, "alarms": {}}
     (tmp_path / "alarms.jsonl").write_text(json.dumps(record) + '\n{"stage": "te')
     assert read_records(tmp_path, ALARMS) == [record]
+
+
+def test_the_drift_in_named_features_is_told(tmp_path):
+    features = {"class_path": "graft_lightning.domains.digits.flow.DigitFeatures"}
+    changes = {"evaluate.features": features, "data.eval_draws": 40, "trainer.max_steps": 40}
+    launch("fit", tmp_path, {**changes, "data.eval_batch_size": 120, "model.optimizer.lr": 0.1})
+    found = records(tmp_path)
+    assert "drift" not in found["validate", "base", 0]["metrics"]
+    last = found["validate", "pgraft@0.25", 40]
+    assert last["metrics"]["drift"] > last["metrics"]["drift_of_halves"] / 2 > 0
+    assert "from the base's of the same seeds in the features" in last["alarms"]["drift"]

@@ -17,6 +17,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat, rank_zero_warn
 from torchmetrics.utilities.distributed import gather_all_tensors
 
+from graft_lightning.domains.base.drift import polynomial_kernel
 from graft_lightning.domains.base.examples import Examples
 from graft_lightning.domains.base.manifold import covered
 from graft_lightning.types import SettingsError
@@ -188,7 +189,7 @@ class KernelDistance(_OfRows):
 
 def _kernel_sum(x: Tensor, y: Tensor) -> Tensor:
     """The kernel's sum over all pairs of a row of ``x`` and one of ``y``."""
-    blocks = [((block @ y.T / x.shape[1] + 1) ** 3).sum() for block in x.split(BLOCK)]
+    blocks = [polynomial_kernel(block, y).sum() for block in x.split(BLOCK)]
     return torch.stack(blocks).sum()
 
 

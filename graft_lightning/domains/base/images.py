@@ -1,6 +1,6 @@
 """What all domains of images share: unconditional flows, contact sheets and PNG files."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -9,12 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from graft_lightning.domains.base.decoding import image_in
 from graft_lightning.domains.base.spectrum import high_frequency_share
 from graft_lightning.durable import replacing
 from graft_lightning.processes.paths import GaussianPath
 from graft_lightning.processes.process import Process
 from graft_lightning.processes.samplers import Sampler
 from graft_lightning.processes.schedules import RectifiedFlow, Trigonometric
+from graft_lightning.rejection.codec import WrongSize
 from graft_lightning.rejection.reference import Reference
 
 CAPTION_HEIGHT = 12
@@ -54,6 +56,22 @@ class ImageReference(Reference):
                 Image.fromarray(pixels).save(temporary, format="PNG")
         return paths
 
+    def sample_shape(self, conditions: Sequence[str]) -> Sequence[int]:
+        """Channels, height and width of a sample; those of a state by default."""
+        shape = self.shape(conditions)
+        assert not isinstance(shape, Mapping)
+        return shape
+
+    def read(self, path: Path, condition: str) -> Tensor:
+        """The image in a file of any kind that Pillow reads, ``(1, channels, height, width)``; nothing is resized."""
+        channels, height, width = self.sample_shape([condition])
+        image = image_in(path.read_bytes(), path)
+        if image.size != (width, height):
+            found = "{} x {}".format(*image.size)
+            raise WrongSize(f"{path} has {found} pixels; samples of the model have {width} x {height}")
+        pixels = np.array(image.convert("L") if channels == 1 else image).reshape(1, height, width, channels)
+        return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
+
 
 class UnconditionalFlow(ImageReference):
     """An unconditional flow of images in [-1, 1], or the corrector of one.
@@ -91,6 +109,9 @@ class UnconditionalFlow(ImageReference):
     def decode(self, x_0: Tensor) -> Tensor:
         assert isinstance(x_0, Tensor)
         return (x_0.clamp(-1, 1) + 1) / 2
+
+    def state_of(self, samples: Tensor, conditions: Sequence[str]) -> Tensor:
+        return 2 * samples - 1
 
 
 def to_pixels(samples: Tensor) -> np.ndarray:

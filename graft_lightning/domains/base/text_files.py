@@ -96,6 +96,13 @@ def table(text: str, path: str | Path, columns: Sequence[str | Sequence[str]]) -
     Raises:
         SettingsError: if a column is not there, or a row does not fit the header.
     """
+    header, rows = whole_table(text, path)
+    places = [_place(header, wanted, path) for wanted in columns]
+    return [[row[place] for place in places] for _, row in rows]
+
+
+def whole_table(text: str, path: str | Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """The header of a table, and its rows with the numbers of their lines; arguments and errors as of `table`."""
     if not text.strip():
         raise SettingsError(f"{path} is empty: it holds no text")
     head = text.lstrip().split("\n", 1)[0]
@@ -103,16 +110,13 @@ def table(text: str, path: str | Path, columns: Sequence[str | Sequence[str]]) -
     parted = max(separators, key=head.count)
     rows = [row for row in _rows(text, parted, path) if any(cell.strip() for cell in row[1])]
     header = [cell.strip() for cell in rows[0][1]]
-    places = [_place(header, wanted, path) for wanted in columns]
-    found = []
     for line, row in rows[1:]:
         if len(row) != len(header):
             raise SettingsError(
                 f"{path}, line {line}: {len(row)} fields, but the header has {len(header)} ({', '.join(header)}); "
                 'a text with a separator in it must stand in "quotes"'
             )
-        found.append([row[place] for place in places])
-    return found
+    return header, rows[1:]
 
 
 def _rows(text: str, parted: str, path: str | Path) -> list[tuple[int, list[str]]]:

@@ -85,6 +85,9 @@ class DigitReference(ImageReference):
         assert isinstance(x_0, Tensor)
         return (x_0.clamp(-1, 1) + 1) / 2
 
+    def state_of(self, samples: Tensor, conditions: Sequence[str]) -> Tensor:
+        return 2 * samples - 1
+
 
 class DigitPrompts(Conditions):
     """The prompts of one split: train (80), tune (26) or report (48).

@@ -1,6 +1,5 @@
 """Training images from files, addressed by position in an endless stream."""
 
-import io
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 
 from graft_lightning.domains.base import Examples
-from graft_lightning.domains.images.decoding import as_shown, bits_per_channel
+from graft_lightning.domains.base.decoding import image_in
 from graft_lightning.domains.images.files import EncodedImages, open_files
 from graft_lightning.processes.noise import place_seeds
 from graft_lightning.shuffles import shuffles
@@ -103,26 +102,8 @@ class ImageFiles(Examples):
         Raises:
             SettingsError: if it cannot be read, or has more than 8 bits a channel; names it.
         """
-        from PIL import Image
-
         files, names = self._open()
-        where = Path(self.path) / names[index]
-        try:
-            content = files.read(names[index])
-            with Image.open(io.BytesIO(content)) as opened:
-                mode, bits = opened.mode, bits_per_channel(opened, content)
-                image = opened if bits > 8 else as_shown(opened)
-        except (SettingsError, FileNotFoundError):
-            raise
-        except Image.DecompressionBombError as error:
-            raise SettingsError(f"{where} is too large ({error}); make it smaller, or take it away") from error
-        except Exception as error:  # of damaged data decoders raise anything: OSError, SyntaxError, struct.error
-            raise SettingsError(f"{where} is no image, or a damaged one ({error}); mend it, or take it away") from error
-        if bits > 8:  # converted, everything above 255 is white, or the lower bits are lost
-            raise SettingsError(
-                f"{where} has more than 8 bits a channel (mode {mode}, {bits} bits); convert it to 8 bits, or take it "
-                "away"
-            )
+        image = image_in(files.read(names[index]), Path(self.path) / names[index])
         if self.channels == 1:
             image = image.convert("L")
         pixels = np.array(square(image, self.size)).reshape(self.size, self.size, self.channels)

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from graft_lightning.domains.base.weights import DATA, load_weights, save_weights
 from graft_lightning.domains.molecules import drawing
-from graft_lightning.domains.molecules.atoms import SYMBOLS, batch, unpadded
+from graft_lightning.domains.molecules.atoms import SYMBOLS, batch, padded, unpadded
 from graft_lightning.domains.molecules.conditions import count_of
 from graft_lightning.domains.molecules.egnn import EGNN
+from graft_lightning.domains.molecules.files import read_molecules
 from graft_lightning.domains.molecules.perception import molecule_keys
 from graft_lightning.domains.molecules.sdf import write_sdf
 from graft_lightning.domains.molecules.spectrum import coulomb_spectrum
@@ -28,8 +29,9 @@ from graft_lightning.processes.process import Process, Shape
 from graft_lightning.processes.samplers import Sampler
 from graft_lightning.processes.schedules import Schedule, Trigonometric
 from graft_lightning.processes.times import VisitedLevels
+from graft_lightning.rejection.codec import WrongSize
 from graft_lightning.rejection.reference import Reference
-from graft_lightning.types import State
+from graft_lightning.types import SettingsError, State
 
 REMAKE = "python -m graft_lightning fit --config experiments/molecules/pretrain.yaml"
 
@@ -133,6 +135,25 @@ class MoleculeReference(Reference):
 
     def decode(self, x_0: State) -> TensorDict:
         return batch(x_0["positions"], x_0["types"], x_0["mask"])
+
+    def read(self, path: Path, condition: str) -> TensorDict:
+        """The one molecule in an xyz or SD file, of as many atoms as the condition asks for."""
+        found = list(read_molecules(path))
+        if len(found) != 1:
+            raise SettingsError(f"{path} holds {len(found)} molecules; a sample is a file with one")
+        if len(found[0].symbols) != count_of(condition):
+            raise WrongSize(f"{path} has {len(found[0].symbols)} atoms; {condition} asks for {count_of(condition)}")
+        try:
+            return padded(found, self.max_atoms)
+        except ValueError as error:
+            raise SettingsError(str(error)) from None
+
+    def state_of(self, samples: Any, conditions: Sequence[str]) -> State:
+        """Their fields, with zero centre of mass."""
+        mask = samples["mask"]
+        real = mask.unsqueeze(-1).to(samples["positions"].dtype)
+        centre = (samples["positions"] * real).sum(1, keepdim=True) / real.sum(1, keepdim=True)
+        return {"positions": (samples["positions"] - centre) * real, "types": samples["types"], "mask": mask}
 
     def keys(self, samples: Any) -> Tensor:
         return molecule_keys(samples)

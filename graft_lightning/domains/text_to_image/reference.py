@@ -293,6 +293,17 @@ class DiffusersReference(ImageReference):
                 images.append(vae.decode(z.to(vae.dtype), return_dict=False)[0].float())
         return (torch.cat(images) / 2 + 0.5).clamp(0, 1)
 
+    def sample_shape(self, conditions: Sequence[str]) -> Sequence[int]:
+        return (3, *self.size)
+
+    def state_of(self, samples: Tensor, conditions: Sequence[str]) -> Tensor:
+        """Latents ``(batch, channels, height, width)`` of images in [0, 1]: the mean of the VAE's encoder, no draw."""
+        vae = self._vae
+        with working([vae], samples.device, self.offload):
+            parts = [2 * part.to(vae.dtype) - 1 for part in samples.split(self.vae_batch_size)]
+            means = [vae.encode(part).latent_dist.mode().float() for part in parts]
+        return self.family.scaled(torch.cat(means), vae.config)
+
     @property
     def _vae(self) -> Any:
         if "vae" not in self._parts:

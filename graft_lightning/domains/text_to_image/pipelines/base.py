@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from typing import Any
 
+import torch
 from tensordict import TensorDict
 from torch import Tensor, nn
 
@@ -111,6 +112,11 @@ class Family(ABC):
     def unscaled(self, x_0: Tensor, vae: Any) -> Tensor:
         """Latents as the VAE's decoder takes them, by the formula of the pipeline; ``vae`` is its configuration."""
         return x_0 / vae.scaling_factor
+
+    def scaled(self, latents: Tensor, vae: Any) -> Tensor:
+        """Latents as the network takes them, from those of the VAE's encoder: `unscaled` backwards."""
+        shift = self.unscaled(torch.zeros_like(latents), vae)  # it is linear, number by number
+        return (latents - shift) / (self.unscaled(torch.ones_like(latents), vae) - shift)
 
     def condition(self, embeddings: Embedding, height: int, width: int) -> Condition:
         """What the network is conditioned on, from embeddings ``(batch, ...)`` and the size of the images."""

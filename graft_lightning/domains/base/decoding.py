@@ -1,7 +1,10 @@
 """Images as a viewer shows them, and how many bits their files have for a channel."""
 
+import io
 import re
 from typing import TYPE_CHECKING
+
+from graft_lightning.types import SettingsError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -9,6 +12,33 @@ if TYPE_CHECKING:
 
 _HEADER = 1 << 16
 """Bytes in which a file of JPEG 2000 or AVIF tells its bits."""
+
+
+def image_in(content: bytes, where: object) -> "Image":
+    """An encoded image of 8 bits a channel, in RGB, as a viewer shows it.
+
+    Args:
+        content: of a file.
+        where: its name, for the error.
+
+    Raises:
+        SettingsError: if it cannot be read, or has more than 8 bits a channel; names it.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(content)) as opened:
+            mode, bits = opened.mode, bits_per_channel(opened, content)
+            image = opened if bits > 8 else as_shown(opened)
+    except Image.DecompressionBombError as error:
+        raise SettingsError(f"{where} is too large ({error}); make it smaller, or take it away") from error
+    except Exception as error:  # of damaged data decoders raise anything: OSError, SyntaxError, struct.error
+        raise SettingsError(f"{where} is no image, or a damaged one ({error}); mend it, or take it away") from error
+    if bits > 8:  # converted, everything above 255 is white, or the lower bits are lost
+        raise SettingsError(
+            f"{where} has more than 8 bits a channel (mode {mode}, {bits} bits); convert it to 8 bits, or take it away"
+        )
+    return image
 
 
 def as_shown(image: "Image") -> "Image":

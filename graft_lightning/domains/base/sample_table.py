@@ -1,0 +1,127 @@
+"""Tables of samples that somebody has drawn and scored: a file a sample, what it was drawn for, and its scores.
+
+A table is a ``.csv`` or ``.tsv`` with a header, or a ``.jsonl`` with an object a line; a folder is the one table in it.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from graft_lightning.domains.base.text_files import TABLES, decoded, whole_table
+from graft_lightning.types import SettingsError
+
+NAMES = ("table.csv", "metadata.csv", "metadata.jsonl", "samples.csv", "samples.jsonl")
+"""What the table in a folder may be called: `pool --export` writes the first, folders of images for others the next."""
+FILES = ("file", "file_name", "path", "image")
+CONDITIONS = ("condition", "prompt", "text", "caption")
+LINES = (".jsonl", ".ndjson")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One sample of a table.
+
+    Attributes:
+        line: where it stands.
+        file: whose path is relative to the table's folder, made absolute.
+        condition: that it was drawn for.
+        scores: by name; NaN where a cell is empty or no finite number.
+    """
+
+    line: int
+    file: Path
+    condition: str
+    scores: Mapping[str, float]
+
+
+def table_in(path: Path) -> Path:
+    """The table that a path names: a file, or the one in a folder.
+
+    Raises:
+        SettingsError: if there is none, or several.
+    """
+    if path.is_file():
+        if path.suffix.lower() not in (*TABLES, *LINES):
+            raise SettingsError(f"{path} is no table of samples; {', '.join((*TABLES, *LINES))} are")
+        return path
+    if not path.is_dir():
+        raise SettingsError(f"{path}: there is neither such a table nor such a folder")
+    found = [path / name for name in NAMES if (path / name).is_file()]
+    if len(found) != 1:
+        has = " and ".join(file.name for file in found) or "none of them"
+        raise SettingsError(f"{path} should hold one table of its samples ({', '.join(NAMES)}), and has {has}; name it")
+    return found[0]
+
+
+def rows_in(
+    table: Path, rewards: Mapping[str, str], file: str | None = None, condition: str | None = None
+) -> list[Row]:
+    """The samples of a table.
+
+    Args:
+        table: the file.
+        rewards: header of the column of each reward's scores, by the name that the reward gets.
+        file: header of the column of files; by default the first of `FILES` that is there.
+        condition: of what samples were drawn for; by default the first of `CONDITIONS` that is there, and without one
+            every sample was drawn for "", as unconditional models draw them.
+
+    Raises:
+        SettingsError: if the table cannot be read, lacks a column, or holds no sample; names the file, and the line.
+    """
+    text = decoded(table.read_bytes(), table)
+    header, rows = _of_lines(text, table) if table.suffix.lower() in LINES else _of_cells(text, table)
+    files = _column(header, [file] if file else FILES, table)
+    texts = _column(header, [condition], table) if condition else next((n for n in CONDITIONS if n in header), None)
+    for column in rewards.values():
+        _column(header, [column], table)
+    if not rows:
+        raise SettingsError(f"{table} holds no sample; a row a sample is needed below its header")
+    found = []
+    for line, cells in rows:
+        scores = {name: number(cells.get(column)) for name, column in rewards.items()}
+        named = str(cells.get(files) or "").strip()
+        found.append(Row(line, table.absolute().parent / named, str(cells.get(texts or "") or "").strip(), scores))
+    return found
+
+
+def number(cell: Any) -> float:
+    """The finite number in a cell; NaN of an empty one, and of what is no finite number."""
+    if isinstance(cell, bool) or cell is None:
+        return math.nan
+    try:
+        value = math.nan if "_" in str(cell) else float(cell)
+    except (ValueError, TypeError, OverflowError):
+        return math.nan
+    return value if math.isfinite(value) else math.nan
+
+
+def _of_cells(text: str, table: Path) -> tuple[list[str], list[tuple[int, dict[str, Any]]]]:
+    header, rows = whole_table(text, table)
+    return header, [(line, dict(zip(header, row, strict=True))) for line, row in rows]
+
+
+def _of_lines(text: str, table: Path) -> tuple[list[str], list[tuple[int, dict[str, Any]]]]:
+    rows: list[tuple[int, dict[str, Any]]] = []
+    for line, one in enumerate(text.split("\n"), 1):
+        if not one.strip():
+            continue
+        try:
+            found = json.loads(one)
+        except ValueError as error:
+            raise SettingsError(f"{table}, line {line}: it cannot be read as JSON ({error})") from None
+        if not isinstance(found, dict):
+            raise SettingsError(f"{table}, line {line}: it holds {type(found).__name__}; an object a line is needed")
+        rows.append((line, found))
+    return list(dict.fromkeys(name for _, row in rows for name in row)), rows
+
+
+def _column(header: Sequence[str], names: Sequence[str], table: Path) -> str:
+    for name in names:
+        if header.count(name) == 1:
+            return name
+    raise SettingsError(
+        f"{table} should have one column {' or '.join(names)}; its columns are {', '.join(header) or 'none'}"
+    )
