@@ -3,8 +3,8 @@
 With lambda = log(alpha^2 / sigma^2), log p(x_0) is bounded below by -1/2 int |eps - eps_theta(x_lambda)|^2 d lambda and
 a constant (arXiv 2107.00630). The mean rise of this over accepted x_0, which a rule draws from p*, from the model p
 that drew the round to the model q after it, estimates KL(p* | p) - KL(p* | q): of what the rule asks for, the part
-that training has followed. It is one of the bound, on the very samples that were trained on: larger than what the rule
-asks for, it tells that these are learned by heart.
+that training has followed. It is one of the bound, on the very samples that were trained on. Larger than what the rule
+asks for, it tells that these are learned by heart, or that the model did not explain its own sampler's output well.
 """
 
 import math
