@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import yaml
+from tqdm import tqdm
 
 from graft_lightning.cli.exporting import REFUSALS, cli_of
 from graft_lightning.cli.lightning import REFERENCE, GraftCLI
@@ -119,7 +120,7 @@ def usable_rows(
     """
     known, seen = set(conditions), set()
     found: dict[str, list[Row]] = {text: [] for text in conditions}
-    for row in rows:
+    for row in tqdm(rows, desc="Reading", unit="sample", delay=2):
         if row.condition not in known:
             out.add("of conditions that data.conditions does not have", row, repr(row.condition))
         elif not row.file.is_file():
