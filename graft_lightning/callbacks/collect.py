@@ -79,7 +79,7 @@ class Collect(L.Callback):
         self.drawn = 0
         self.configuration: str | None = None
         self._conditions: int | None = None
-        self._kl = RoundKL()
+        self._kl = RoundKL(batch_size)
 
     @property
     def rewards(self) -> dict[str, Reward]:

@@ -24,14 +24,16 @@ log = logging.getLogger("graft_lightning.callbacks.collect")  # whose messages t
 SAMPLES = 64
 """Accepted samples of a round on which it is measured, at most; evenly spaced ones."""
 
-TOGETHER = 64
-"""Samples that are looked at at a time."""
-
 
 class RoundKL:
-    """Measures one round after another, each between the model that drew it and the model when the next is due."""
+    """Measures one round after another, each between the model that drew it and the model when the next is due.
 
-    def __init__(self) -> None:
+    Args:
+        batch_size: samples that are looked at at a time.
+    """
+
+    def __init__(self, batch_size: int = SAMPLES) -> None:
+        self._batch_size = batch_size
         self._before: list[float] | None = None
         self._known: tuple[Any, list[str], Selection, int] | None = None
 
@@ -92,19 +94,19 @@ class RoundKL:
         reference, (_, low, high) = module.reference, module.loss_range()
         levels = kl_levels(reference.process, reference.sampler, low or 0.0, high)
         seeds = place_seeds("kl", hashed_seed("kl", index), range(len(texts)))
-        training = module.training
+        training, together = module.training, self._batch_size
         module.eval()
         parts = [
             bound(
                 denoiser,
                 reference.process,
-                take(_plain(x_0), slice(first, first + TOGETHER)),
-                reference.encode(texts[first : first + TOGETHER], module.device),
-                seeds[first : first + TOGETHER],
+                take(_plain(x_0), slice(first, first + together)),
+                reference.encode(texts[first : first + together], module.device),
+                seeds[first : first + together],
                 levels,
                 module.device,
             )
-            for first in range(0, len(texts), TOGETHER)
+            for first in range(0, len(texts), together)
         ]
         module.train(training)
         return torch.cat(parts)

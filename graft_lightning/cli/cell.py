@@ -2,6 +2,7 @@
 
 import argparse
 import datetime
+import json
 import os
 import resource
 import signal
@@ -17,7 +18,8 @@ from typing import Any
 from graft_lightning import __version__
 from graft_lightning.cli.main import main
 from graft_lightning.cli.telling import DEBUG
-from graft_lightning.runs import mark_done
+from graft_lightning.durable import write_text
+from graft_lightning.runs import CHOSEN, mark_done
 
 
 def run_cell(args: Sequence[str]) -> None:
@@ -34,6 +36,7 @@ def run_cell(args: Sequence[str]) -> None:
         end_with(options.watch)
     # heavy, which --help need not wait for
     from graft_lightning.cli.chain import arguments, keep_record, read_recipe
+    from graft_lightning.cli.choosing import settled
     from graft_lightning.identity import digest_of
     from graft_lightning.reports.document import machine
 
@@ -43,8 +46,12 @@ def run_cell(args: Sequence[str]) -> None:
         parser.error(str(error))
     os.environ.setdefault(DEBUG, "1")  # its log is where a failure is looked into
     start = time.monotonic()
-    for command in cell.commands:
-        if not _succeeds([command, *arguments(chain, cell, options.folder, command)]):
+    run, choice = settled(chain, cell)
+    if choice:
+        print(f"chosen: {choice['chosen']} of {choice['tried']}", flush=True)
+        write_text(options.folder / CHOSEN, json.dumps(choice) + "\n")
+    for command in run.commands:
+        if not _succeeds([command, *arguments(chain, run, options.folder, command)]):
             raise SystemExit(1)
     facts: dict[str, Any] = {
         "seed": chain.seed,

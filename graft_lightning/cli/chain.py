@@ -46,6 +46,7 @@ class Cell:
         settings: overrides by dotted key; ``{chain}`` stands for the chain's folder, ``{root}`` for the sweep's, and
             None takes back what the sweep sets for every cell.
         needs: the cells that write files which this one reads, as "chain/cell", and the digests of their identities.
+        choose: the runs whose validation decides on further settings, as "chain/cell", and what each of them tries.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Cell:
     config: Sequence[str]
     settings: dict[str, Any] = field(default_factory=dict)
     needs: Mapping[str, str] = field(default_factory=dict)
+    choose: Mapping[str, dict[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -260,8 +262,12 @@ def to_run(chains: Sequence[CellChain]) -> dict[str, list[Cell]]:
         name = wanted.pop()
         if name not in found:
             found.add(name)
-            there = [everything[needed] for needed in everything[name][1].needs if needed in everything]
-            wanted += [f"{chain.name}/{cell.name}" for chain, cell in there if not is_present(chain, cell)]
+            own = everything[name][1]
+            for needed in own.needs:
+                # of a run that only decides on a setting, the record says enough
+                there = is_done if needed in own.choose else is_present
+                if needed in everything and not there(*everything[needed]):
+                    wanted.append(needed)
     return {chain.name: [cell for cell in chain.cells if f"{chain.name}/{cell.name}" in found] for chain in chains}
 
 
@@ -291,6 +297,7 @@ def identity(chain: CellChain, cell: Cell) -> dict[str, Any]:
         "layers": [yaml.safe_load(Path(config).read_text(encoding="utf-8")) for config in cell.config],
         "settings": cell.settings,
         "needs": dict(cell.needs),
+        **({"choose": dict(cell.choose)} if cell.choose else {}),
     }
 
 

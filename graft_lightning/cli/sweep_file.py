@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from graft_lightning.cli.chain import Cell, CellChain, identity
+from graft_lightning.cli.choosing import CHOOSING, with_choices
 from graft_lightning.cli.written import read_yaml
 from graft_lightning.identity import digest_of
 from graft_lightning.shipped import config_file
 
-KEYS = {"folder", "jobs", "threads", "settings", "cells", "chains", "report", "records", "submitit"}
+KEYS = {"folder", "jobs", "threads", "settings", "cells", "chains", "report", "records", "submitit", CHOOSING}
 REFILLED = "pool"
 """A key whose files are made by whichever cell finds them missing: no cell needs another one for them."""
 
@@ -64,9 +65,9 @@ def read_plan(file: Path, folder: Path | None = None, records: Path | bool = Tru
         if not isinstance(text.get(key), kind) and not (key == "folder" and folder):
             raise ValueError(f"{file}: {key}={text.get(key)!r}; a sweep needs a {kind.__name__} there")
     root, kept = folder or Path(text["folder"]), _records(file, text.get("records", True), records)
-    cells = {}
+    cells, choices = {}, {}
     for name, cell in text["cells"].items():
-        wrong = set(cell) - {"commands", "config", "settings", "each"}
+        wrong = set(cell) - {"commands", "config", "settings", "each", "choose"}
         if wrong:
             raise ValueError(f"{file}: cell {name} has unknown keys {sorted(wrong)}")
         settings = {**text.get("settings", {}), **cell.get("settings", {})}
@@ -74,6 +75,8 @@ def read_plan(file: Path, folder: Path | None = None, records: Path | bool = Tru
             cells[filled] = Cell(
                 filled, cell["commands"], [str(config_file(f)) for f in cell["config"]], filled_settings
             )
+            if "choose" in cell:
+                choices[filled] = cells[filled], cell["choose"]
     chains = []
     for chain in text["chains"]:
         asked = {name: fnmatch.filter(cells, name) for name in chain["cells"]}
@@ -86,6 +89,7 @@ def read_plan(file: Path, folder: Path | None = None, records: Path | bool = Tru
             for c in (cells[name] for found in asked.values() for name in found)
         ]
         chains.append(CellChain(chain["name"], chain["seed"], own, root / chain["name"], text.get("threads", 1), kept))
+    chains = with_choices(chains, choices, text.get(CHOOSING, {}))
     return Plan(root, text.get("jobs", 1), with_needs(chains), text.get("report", {}), kept, text.get("submitit"))
 
 
@@ -149,6 +153,7 @@ def with_needs(chains: Sequence[CellChain]) -> list[CellChain]:
 
 
 def _needed(chains: Mapping[str, CellChain], chain: CellChain, cell: Cell) -> Iterator[tuple[str, str]]:
+    yield from ((owner, name) for owner, _, name in (key.partition("/") for key in cell.choose))
     for owner, place in set(_places(chain, cell)):
         if owner not in chains:
             continue

@@ -24,6 +24,7 @@ from graft_lightning.cli.chain import (
     record_file,
     to_run,
 )
+from graft_lightning.cli.choosing import CHOOSING
 from graft_lightning.cli.submitted import jobs_of_a_cluster
 from graft_lightning.cli.sweep_file import Plan, read_plan
 from graft_lightning.durable import write_bytes
@@ -67,6 +68,8 @@ def sweep(
     """
     plan = read_plan(file, folder, records)
     chains = [c for c in plan.chains if not only or c.name.startswith(tuple(only))]
+    if any(cell.choose for chain in chains for cell in chain.cells):
+        chains = [c for c in plan.chains if c in chains or c.name == CHOOSING]
     _tell_of_records(chains)
     begin: Begin = RunningChain
     if submitit is not None:
@@ -197,7 +200,7 @@ def write_sweep_report(plan: Plan) -> Path:
     if plan.records is None:
         return write_report([plan.folder], plan.folder, plan.report)
     with tempfile.TemporaryDirectory() as folder:
-        for chain in plan.chains:
+        for chain in (chain for chain in plan.chains if chain.name != CHOOSING):
             for cell in chain.cells:
                 if no_longer(chain, cell) == [] and (file := record_file(chain, cell)):
                     record = read_record(file)

@@ -15,6 +15,7 @@ from graft_lightning.reports.belonging import require_stage, what_does_not_belon
 from graft_lightning.reports.budgets import budget_section
 from graft_lightning.reports.ceiling import ceilings
 from graft_lightning.reports.charts import bars, frontier, learning_curves
+from graft_lightning.reports.chosen import chosen_section
 from graft_lightning.reports.comparison import FEW, Run, compare, compare_over_conditions, curves, read_runs
 from graft_lightning.reports.kept import without_gain
 from graft_lightning.reports.paired import paired_verdicts, positive_verdicts
@@ -100,6 +101,9 @@ def write_report(
             told_kl, of_kl = round_kl_section(folders, prefix)
             report.update(of_kl)
             lines += told_kl
+            told_choice, of_choice = chosen_section(folders, prefix)
+            report.update(of_choice)
+            lines += told_choice
             by_seed, records = paired_verdicts(chosen, section.get("paired", ()), metrics, stage)
             by_seed += positive_verdicts(found, section.get("positive", ()), metrics)
             if by_seed:

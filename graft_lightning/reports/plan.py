@@ -8,6 +8,7 @@ import torch
 
 from graft_lightning.callbacks.collect import Collect
 from graft_lightning.callbacks.invert import Invert
+from graft_lightning.callbacks.round_kl import SAMPLES
 from graft_lightning.modules.sampled import SampledModule
 from graft_lightning.refusals import Refusal, first_line
 from graft_lightning.rejection.pool import TrajectoryPool
@@ -108,6 +109,8 @@ def _counted(module: SampledModule, data: Any, collect: Collect, loop: Loop, wor
         f"  evaluation       {work.held_out * work.evaluations:,} samples = {work.held_out:,} x {work.evaluations} "
         "evaluations"
     )
+    if collect.rounds > 1 and work.drawn is not None:
+        lines.append(f"  not counted      what a round has spent of KL, on at most {SAMPLES} of its accepted samples")
     if loop.measures and loop.validations:
         lines.append(f"  not counted      {', '.join(loop.measures)}, at each of {loop.validations} evaluations")
     lines.append(f"  model calls      {_through(work.calls)}, without gradient")

@@ -2,6 +2,7 @@ import re
 
 import pytest
 
+from graft_lightning.callbacks.round_kl import RoundKL
 from graft_lightning.modules.sampled import SampledModule
 from graft_lightning.modules.stages import Stage, evaluations_of
 from graft_lightning.rejection.reference import FrozenDenoiser, Reference, TrainableDenoiser
@@ -39,6 +40,14 @@ def counted(monkeypatch):
         return original(self, samples, conditions)
 
     monkeypatch.setattr(Ink, "__call__", reward)
+
+    def not_counted(self, *models, original=RoundKL._bounds):
+        before = dict(counts)
+        found = original(self, *models)
+        counts.update(before)
+        return found
+
+    monkeypatch.setattr(RoundKL, "_bounds", not_counted)
     return counts
 
 
@@ -68,7 +77,9 @@ HEUN = {"class_path": "graft_lightning.processes.samplers.Heun", "init_args": {"
 )
 def test_what_is_planned_is_what_happens(tmp_path, capsys, counted, changes):
     launch("plan", tmp_path, changes, "--measure=false")
-    planned = numbers(capsys.readouterr().out)
+    printed = capsys.readouterr().out
+    planned = numbers(printed)
+    assert ("not counted      what a round has spent of KL" in printed) == ("collect.rounds" in changes)
     assert counted == {"model calls": 0, "reward calls": 0}
     cli = launch("fit", tmp_path, changes)
     assert planned["gradient steps"] == cli.trainer.global_step
