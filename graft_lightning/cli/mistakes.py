@@ -8,7 +8,6 @@ that what it does not know, it lets pass.
 import collections.abc
 import dataclasses
 import difflib
-import importlib
 import inspect
 import types
 import typing
@@ -18,6 +17,7 @@ from typing import Any
 
 import torch
 
+from graft_lightning.cli.settings import class_at
 from graft_lightning.ranges import Range, element, leaves, parameters
 
 PLAIN = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", Path: "a path"}
@@ -144,7 +144,7 @@ def _no_class(name: str, classes: list[Any]) -> str:
     """Why a name is not that of a class that fits, and what would be right."""
     choices = _choices(classes)
     base = classes[0].__name__ if classes else "class"
-    if "." in name and _imported(name) is not None:
+    if "." in name and class_at(name) is not None:
         return f"this is no {base}; there are {_named(choices)}"
     close = difflib.get_close_matches(name.rpartition(".")[2], choices, n=1)
     right = f"did you mean '{close[0]}'?" if close else f"there are {_named(choices)}" if choices else ""
@@ -170,17 +170,9 @@ def _resolved(name: str, classes: list[Any]) -> Any:
     """The class, or the function that makes one, of a name; None where none of them fits."""
     if "." not in name:
         return next((kind for kind in _below(classes) if kind.__name__ == name), None)
-    found = _imported(name)
+    found = class_at(name)
     fits = not isinstance(found, type) or not classes or any(issubclass(found, base) for base in classes)
     return found if callable(found) and fits else None
-
-
-def _imported(path: str) -> Any:
-    module, _, name = path.rpartition(".")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError):
-        return None
 
 
 def _made(part: Any) -> Any:

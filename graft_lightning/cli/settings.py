@@ -120,7 +120,7 @@ def _within(annotation: Any, value: Any, path: str) -> Iterator[tuple[str, Any, 
     if not hasattr(value, "items"):
         return
     if "class_path" in value:
-        kind = _imported(value["class_path"])
+        kind = class_at(value["class_path"])
         if kind is None:  # below an argument of any type, which the parser leaves as it is
             yield f"{path}.class_path", value["class_path"], "there is no such class, or it cannot be imported"
         yield from _of(kind, value.get("init_args") or {}, path)
@@ -133,7 +133,8 @@ def _within(annotation: Any, value: Any, path: str) -> Iterator[tuple[str, Any, 
             yield from _within(Any, item, f"{path}.{key}")
 
 
-def _imported(path: str) -> Any:
+def class_at(path: str) -> Any:
+    """What a dotted path names; None where there is nothing, or it cannot be imported."""
     module, _, name = str(path).rpartition(".")
     try:
         return getattr(importlib.import_module(module), name)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from graft_lightning.cli.settings import _imported
+from graft_lightning.cli.settings import class_at
 from graft_lightning.ranges import Range, leaves, parameters
 
 HUGE = 10**30
@@ -100,7 +100,7 @@ def _arguments(kind: Any, given: dict[str, Any], keys: tuple[Any, ...], path: st
 def _class(path: str) -> Any:
     from tests.faults.names import BY_NAME
 
-    return BY_NAME.get(path) or _imported(path)
+    return BY_NAME.get(path) or class_at(path)
 
 
 def mistakes(annotation: Any, value: Any) -> Iterator[tuple[str, Any]]:
