@@ -27,7 +27,14 @@ def run_import(args: Sequence[str]) -> None:
         help="CSV, TSV or JSON lines: a row a sample, with its file, what it was drawn for, and scores; or a folder "
         "with one (table.csv, metadata.csv, metadata.jsonl, …)",
     )
-    parser.add_argument("--config", type=config_file, required=True, metavar="FILE", help="of the run it is for")
+    parser.add_argument(
+        "--config",
+        type=config_file,
+        action="append",
+        required=True,
+        metavar="FILE",
+        help="of the run it is for; may be given again, later over earlier",
+    )
     parser.add_argument(
         "--reward",
         action="append",

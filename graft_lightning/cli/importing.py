@@ -13,6 +13,7 @@ from tqdm import tqdm
 from graft_lightning.cli.exporting import REFUSALS, cli_of
 from graft_lightning.cli.lightning import REFERENCE, GraftCLI
 from graft_lightning.cli.secrets import unresolved
+from graft_lightning.cli.written import layered
 from graft_lightning.domains.base.sample_table import Row, rows_in, table_in
 from graft_lightning.durable import write_text
 from graft_lightning.identity import digest_of, file_digest
@@ -100,9 +101,10 @@ def import_table(options: argparse.Namespace, overrides: Sequence[str]) -> None:
     print(f"{table}: {len(rows):,} samples, {len(opened):,} imported", *out.lines(), told_of_pool(folder), sep="\n")
     own = set(texts) == set(data.conditions.texts())
     only = "" if own else f" --data.conditions TextFile --data.conditions.path {folder / CONDITIONS}"
+    configs = " ".join(f"--config {file}" for file in options.config)
     moved = f" --data.pool {folder}" if overrides else ""
     print(
-        f"next: python -m graft_lightning fit --config {options.config} --data.reward {next(iter(rewards))}"
+        f"next: python -m graft_lightning fit {configs} --data.reward {next(iter(rewards))}"
         f" --collect.draws {draws}{moved}{only}"
     )
 
@@ -179,20 +181,18 @@ def _names(given: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _built(config: Path, overrides: Sequence[str]) -> GraftCLI:
+def _built(files: Sequence[Path], overrides: Sequence[str]) -> GraftCLI:
     """Module and data of a configuration.
 
     Raises:
         SettingsError: if there is none, or none of fine-tuning on a pool.
     """
-    if not config.is_file():
-        raise SettingsError(f"--config {config}: there is no such file")
-    found = yaml.safe_load(config.read_text(encoding="utf-8"))
-    if not isinstance(found, dict) or not {"model", "data"} <= found.keys():
-        raise SettingsError(f"--config {config}: it describes no run (model, data)")
+    found, named = layered(files), " ".join(f"--config {file}" for file in files)
+    if not {"model", "data"} <= found.keys():
+        raise SettingsError(f"{named}: it describes no run (model, data)")
     cli = cli_of(found, overrides)
     if not getattr(cli.model, "collects", False):
-        raise SettingsError(f"--config {config} is of a {type(cli.model).__name__}; samples are imported for Graft")
+        raise SettingsError(f"{named} is of a {type(cli.model).__name__}; samples are imported for Graft")
     return cli
 
 

@@ -25,7 +25,12 @@ def run_pool(args: Sequence[str]) -> None:
     parser.add_argument("--round", type=int, help="of which round; all by default")
     parser.add_argument("--draws", type=int, help="at most so many samples of each condition, the first ones")
     parser.add_argument(
-        "--config", type=config_file, help="configuration that filled the pool; by default the run's or its own"
+        "--config",
+        type=config_file,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="that filled the pool; by default the run's or its own; may be given again, later over earlier",
     )
     parser.add_argument(
         "--verdicts",

@@ -1,5 +1,6 @@
 """A pool, by its own folder or that of a run, and the reference that its samples are decoded with."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import yaml
 
 from graft_lightning.cli.exporting import cli_of
 from graft_lightning.cli.lightning import GraftCLI
+from graft_lightning.cli.written import layered, put
 from graft_lightning.rejection.collected import CONFIGURATION
 from graft_lightning.rejection.pool.manifest import FILE
 from graft_lightning.runs import CONFIG
@@ -33,14 +35,14 @@ def pool_in(folder: Path) -> Path:
     return Path(pool)
 
 
-def built_for(folder: Path, config: Path | None, collect: dict[str, Any], **trainer: Any) -> GraftCLI:
+def built_for(folder: Path, config: Sequence[Path], collect: dict[str, Any], **trainer: Any) -> GraftCLI:
     """Module, data and trainer for a pool.
 
     Classes that the configuration names are imported: of pools that you trust.
 
     Args:
         folder: as it was asked for, of the pool or of a run.
-        config: another configuration than the one that lies there.
+        config: files of another configuration than the one that lies there, if any.
         collect: settings of the collection.
         **trainer: arguments of the trainer.
 
@@ -48,17 +50,25 @@ def built_for(folder: Path, config: Path | None, collect: dict[str, Any], **trai
         SettingsError: if there is no configuration.
     """
     pool = pool_in(folder)
-    file = config or next((f for f in (folder / CONFIG, pool / CONFIGURATION) if f.is_file()), None)
-    if file is None or not file.is_file():
+    files = config or [f for f in (folder / CONFIG, pool / CONFIGURATION) if f.is_file()][:1]
+    if not files:
         raise SettingsError(
-            f"{file or pool / CONFIGURATION} is absent: it says which reference decodes the samples. Name a run's "
-            "folder, or the configuration that filled the pool: --config FILE"
+            f"{pool / CONFIGURATION} is absent: it says which reference decodes the samples. Name a run's folder, or "
+            "the configuration that filled the pool: --config FILE"
         )
-    found: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    found["data"]["init_args"]["pool"] = str(pool)
+    found = layered(files)
+    if not {"model", "data"} <= found.keys():
+        raise SettingsError(f"{_named(files)} describes no run (model, data)")
+    found = put(found, ["data", "pool"], str(pool))
     found["collect"] = {"reward": None, **collect}
     found.pop("evaluate", None)
     cli = cli_of(found, **trainer)
     if not getattr(cli.model, "collects", False):
-        raise SettingsError(f"{file} is of a {type(cli.model).__name__}; a pool is decoded by a PGraft's or a Graft's")
+        raise SettingsError(
+            f"{_named(files)} is of a {type(cli.model).__name__}; a pool is decoded by a PGraft's or a Graft's"
+        )
     return cli
+
+
+def _named(files: Sequence[Path]) -> str:
+    return " with ".join(map(str, files))

@@ -27,7 +27,12 @@ def run_rescore(args: Sequence[str]) -> None:
     )
     parser.add_argument("--anew", action="store_true", help="put the scores of a reward that has changed aside")
     parser.add_argument(
-        "--config", type=config_file, help="configuration that filled the pool; by default the run's or its own"
+        "--config",
+        type=config_file,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="that filled the pool; by default the run's or its own; may be given again, later over earlier",
     )
     parser.add_argument("--batch_size", type=int, default=256, help="samples scored at a time")
     parser.add_argument("--accelerator", default="auto", help="cpu, gpu; what there is by default")

@@ -22,14 +22,14 @@ __all__ = ["REFUSALS", "rescore_pool"]
 
 
 def rescore_pool(
-    folder: Path, rewards: Sequence[str], config: Path | None, anew: bool, batch_size: int, trainer: dict[str, Any]
+    folder: Path, rewards: Sequence[str], config: Sequence[Path], anew: bool, batch_size: int, trainer: dict[str, Any]
 ) -> None:
     """Scores what a pool holds, and says where the scores are.
 
     Args:
         folder: of the pool, or of a run.
         rewards: as `reward_named` reads them.
-        config: that filled the pool; found by default.
+        config: files of the one that filled the pool; found where there are none.
         anew: put the scores of a reward that has changed aside.
         batch_size: samples at a time.
         trainer: its arguments.

@@ -31,6 +31,23 @@ def read_yaml(file: Path) -> Any:
         ) from None
 
 
+def layered(files: Sequence[Path]) -> dict[str, Any]:
+    """The configuration that several files make, each over those before it, as ``fit --config A --config B`` has it.
+
+    Raises:
+        SettingsError: if one is absent, no YAML, or no configuration; names it.
+    """
+    found: dict[str, Any] = {}
+    for file in files:
+        if not file.is_file():
+            raise SettingsError(f"{file}: there is no such file")
+        layer = read_yaml(file)
+        if not isinstance(layer, dict):
+            raise SettingsError(f"{file}: it holds no configuration, but {type(layer).__name__}")
+        found = merged(found, layer)
+    return found
+
+
 def overrides(words: Sequence[str]) -> Iterator[tuple[str, str | None]]:
     """Keys and values that a command line sets, in its order; the value is None where there is none.
 

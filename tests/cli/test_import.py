@@ -101,6 +101,15 @@ def test_samples_become_a_pool_and_graft_is_trained_on_them(given, tmp_path, cap
     assert all((one - best).abs().flatten(1).amax(1).min() < 1e-6 for one in x)
 
 
+def test_a_layer_over_a_configuration_counts_as_it_does_for_fit(given, tmp_path, capsys):
+    layer = tmp_path / "layer.yaml"
+    layer.write_text(f"data: {{init_args: {{pool: {tmp_path / 'elsewhere'}}}}}\n")
+    run_import(tmp_path, given[0], "--config", layer)
+    assert f"--config {layer} --data.reward taste" in capsys.readouterr().out
+    assert TrajectoryPool.open(tmp_path / "elsewhere").round(0).complete
+    assert not (tmp_path / "pool").exists()
+
+
 def test_what_cannot_be_used_is_counted_by_kind(given, tmp_path, capsys):
     folder, rows, _ = given
     (folder / rows[0]["file"]).unlink()

@@ -126,6 +126,30 @@ def test_rescore_of_nothing_is_refused(tmp_path, own, capsys):
     assert "--config" in refused(capsys, "rescore", own / "pool", "--reward=tests.cli.test_pools.Paper", *CPU)
 
 
+def test_configurations_of_a_pool_may_have_layers_and_are_refused_by_name(own, capsys):
+    _, config = arguments("fit", own, tiny_config(own, {"model.reference": ...}))
+    reference = own / "reference.yaml"
+    whole = tiny_config(own)["model"]["init_args"]["reference"]
+    reference.write_text(yaml.safe_dump({"model": {"init_args": {"reference": whole}}}))
+    main(["pool", str(own / "pool"), config, f"--config={reference}", f"--export={own / 'again'}"])
+    for file in (own / "look").glob("*.png"):
+        assert (own / "again" / file.name).read_bytes() == file.read_bytes()
+    for text, said in (
+        ("[1, 2]", "it holds no configuration, but list"),
+        ("a: [", "line 1: no YAML"),
+        ("data: {}", "describes no run (model, data)"),
+    ):
+        reference.write_text(text)
+        for command in (
+            ["pool", f"--export={own / 'third'}"],
+            ["rescore", "--reward=tests.cli.test_pools.Paper", *CPU],
+        ):
+            line = [command[0], own / "pool", *command[1:], f"--config={reference}"]
+            message = refused(capsys, *line)
+            assert said in message
+            assert str(reference) in message
+
+
 def test_a_pool_says_what_it_holds(own, capsys):
     main(["pool", str(own / "pool")])
     told = capsys.readouterr().out

@@ -50,14 +50,23 @@ def assert_only_added(before, folder, may_grow=()):
 
 
 def block() -> list[list[str]]:
-    """The commands of the first block in the README that plans a run, up to the report."""
+    """The commands of the first block in the README that plans a run, up to the report, but for a sweep elsewhere."""
     text = (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
     lines = [
         shlex.split(line, comments=True)[3:] for line in re.findall(r"^    python -m graft_lightning .*", text, re.M)
     ]
     start = next(i for i, line in enumerate(lines) if line[0] == "plan")
     stop = next(i for i, line in enumerate(lines) if i > start and line[0] == "report")
-    return lines[start : stop + 1]
+    return [line for line in lines[start : stop + 1] if line[0] != "sweep"]
+
+
+def table_of(samples: Path) -> Path:
+    """A table of the pictures of a folder, with a prompt and a score each, as somebody would write it."""
+    files = sorted(samples.glob("*.png"))
+    rows = [f"{file.name},{prompt},{score}" for score, (file, prompt) in enumerate(zip(files, PROMPTS, strict=False))]
+    table = samples / "table.csv"
+    table.write_text("\n".join(["file,prompt,taste", *rows]))
+    return table
 
 
 def test_after_the_block_of_the_readme_everything_agrees(tmp_path, monkeypatch, capsys):
@@ -70,12 +79,17 @@ def test_after_the_block_of_the_readme_everything_agrees(tmp_path, monkeypatch, 
         command = line[0]
         more = [] if command == "report" else ["--config=few.yaml"]
         place = line.index("--config") + 2 if more else 0
+        if command == "import":
+            own = {"TABLE": str(table_of(runs / "pgraft/samples")), "COLUMN": "taste"}
+            line = [own.get(word, word) for word in line]
+            before = files_below(runs)
         main([*line[:place], *more, *line[place:]] if more else line)
         told[command] = capsys.readouterr().out
         grows = ("evaluation.jsonl", "alarms.jsonl") if command == "test" else ()
         assert_only_added(before, runs, (*grows, "collected.jsonl", "lock"))
         before = files_below(runs)
-    assert {"plan", "fit", "diagnose", "test", "predict", "report"} <= told.keys()
+    assert {"plan", "fit", "diagnose", "test", "predict", "import", "report"} <= told.keys()
+    assert "2 samples, 2 imported" in told["import"]
     for name, handoff, k in (("pgraft", 0.25, 8), ("pgraft-2", 0.5, 4)):
         run = runs / name
         config = yaml.safe_load((run / CONFIG).read_text())
