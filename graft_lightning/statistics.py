@@ -7,6 +7,7 @@ interval, of a single value say, its ends are NaN.
 
 References:
     Wilson's interval: doi:10.1080/01621459.1927.10502953.
+    The variance of a rank correlation: Fieller, Hartley and Pearson, doi:10.1093/biomet/44.3-4.470.
 """
 
 import math
@@ -85,6 +86,30 @@ def over_conditions(table: Sequence[Sequence[float]]) -> Interval:
     means = [finite_mean(row) for row in rows]
     agreed = len(set(means)) == 1 and all(_binary(row) for row in rows) and _binary(means)
     return wilson(means) if agreed else interval(means)
+
+
+def rank_correlation(first: Sequence[float], second: Sequence[float]) -> Interval:
+    """Spearman's rank correlation of pairs with a 95 % interval, by Fisher's transformation with variance 1.06/(n - 3).
+
+    Pairs with a value that is not finite are left out. It is NaN where one side is always the same, and has no interval
+    below 4 pairs, or where the ranks agree wholly.
+
+    Args:
+        first: one value a pair.
+        second: the other.
+    """
+    pairs = [(a, b) for a, b in zip(first, second, strict=True) if math.isfinite(a) and math.isfinite(b)]
+    if min(len({pair[side] for pair in pairs}) for side in (0, 1)) < 2:
+        return without_interval(math.nan, len(pairs))
+    from scipy.special import ndtri
+    from scipy.stats import spearmanr
+
+    found = float(spearmanr([a for a, _ in pairs], [b for _, b in pairs]).statistic)
+    if len(pairs) < 4 or abs(found) > 1 - 1e-12:
+        return without_interval(found, len(pairs))
+    half = float(ndtri(UPPER)) * math.sqrt(1.06 / (len(pairs) - 3))
+    low, high = (math.tanh(math.atanh(found) + side * half) for side in (-1, 1))
+    return {"mean": found, "low": low, "high": high, "n": len(pairs)}
 
 
 def without_interval(value: float, count: int = 1) -> Interval:

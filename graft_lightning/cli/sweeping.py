@@ -62,12 +62,12 @@ def sweep(
         The cells that failed.
 
     Raises:
-        ValueError: if the file is mistaken, or a record is damaged or foreign.
+        ValueError: if the file is mistaken, no chain begins as asked for, or a record is damaged or foreign.
         FileNotFoundError: if a file is absent.
         SweepBusy: if another sweep of this machine is running it.
     """
     plan = read_plan(file, folder, records)
-    chains = [c for c in plan.chains if not only or c.name.startswith(tuple(only))]
+    chains = _chosen(plan.chains, only, file)
     if any(cell.choose for chain in chains for cell in chain.cells):
         chains = [c for c in plan.chains if c in chains or c.name == CHOOSING]
     _tell_of_records(chains)
@@ -82,6 +82,21 @@ def sweep(
         sys.stderr.write(f"no report: {error}\n")
     print(f"curves and images: tensorboard --logdir {plan.folder}")
     return failed
+
+
+def _chosen(chains: Sequence[CellChain], only: Sequence[str] | None, file: Path) -> list[CellChain]:
+    """The chains whose names begin as asked for; all where nothing is.
+
+    Raises:
+        ValueError: if there is none of one of these names.
+    """
+    if not only:
+        return list(chains)
+    for beginning in only:
+        if not any(chain.name.startswith(beginning) for chain in chains):
+            names = ", ".join(chain.name for chain in chains)
+            raise ValueError(f"--only {beginning}: no chain of {file} begins so; they are {names}")
+    return [chain for chain in chains if chain.name.startswith(tuple(only))]
 
 
 class Running(Protocol):

@@ -97,6 +97,40 @@ def frontier(
     save_figure(figure, path)
 
 
+def forest(rows: Mapping[str, Mapping[str, Mapping[str, Interval]]], label: str, path: Path) -> None:
+    """Differences with intervals, one line a setting under the heading of its factor, one colour a method.
+
+    Args:
+        rows: factor -> setting -> method -> difference.
+        label: of the horizontal axis.
+        path: of the PNG.
+    """
+    methods = list(dict.fromkeys(method for settings in rows.values() for row in settings.values() for method in row))
+    lines = [line for factor, settings in rows.items() for line in [(factor, None), *settings.items()]]
+    figure, axis = _axes(8, 0.3 * len(lines) + 1.2)
+    step = 0.8 / max(1, len(methods))
+    for place, (_, row) in enumerate(lines):
+        for number, method in enumerate(methods):
+            if row is None or method not in row:
+                continue
+            value, height = row[method], place + (number - (len(methods) - 1) / 2) * step
+            known = value["low"] == value["low"]
+            clear = known and (value["low"] > 0 or value["high"] < 0)
+            colour = COLOURS[number % len(COLOURS)]
+            if known:
+                axis.plot([value["low"], value["high"]], [height, height], color=colour, linewidth=1.2)
+            axis.plot(value["mean"], height, "o", ms=4.5, color=colour, markerfacecolor=colour if clear else "white")
+    for number, method in enumerate(methods):
+        axis.plot([], [], "o-", color=COLOURS[number % len(COLOURS)], label=method)
+    axis.axvline(0, color="black", linewidth=0.8, linestyle=":")
+    axis.set_yticks(range(len(lines)), [name for name, _ in lines])
+    for tick, (_, row) in zip(axis.get_yticklabels(), lines, strict=True):
+        tick.set_fontweight("bold" if row is None else "normal")
+    axis.set(xlabel=f"{label} (95 % interval)", ylim=(len(lines) - 0.4, -0.6))
+    axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    save_figure(figure, path)
+
+
 def save_figure(figure: Any, path: Path) -> None:
     """Writes a figure of matplotlib, durably."""
     with replacing(path) as temporary:

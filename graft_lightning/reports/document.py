@@ -17,6 +17,7 @@ from graft_lightning.reports.ceiling import ceilings
 from graft_lightning.reports.charts import bars, frontier, learning_curves
 from graft_lightning.reports.chosen import chosen_section
 from graft_lightning.reports.comparison import FEW, Run, compare, compare_over_conditions, curves, read_runs
+from graft_lightning.reports.handoffs import handoff_section
 from graft_lightning.reports.kept import without_gain
 from graft_lightning.reports.paired import paired_verdicts, positive_verdicts
 from graft_lightning.reports.placebo_chart import chosen_before
@@ -41,8 +42,8 @@ def write_report(
             runs}``), ``split`` (heading -> methods: several small tables in place of the one), ``paired`` (claims
             ``{lower or higher, than: [...], metric}`` on differences seed by seed), ``positive`` (claims ``{method,
             metric}`` of a metric above 0), ``frontiers`` (heading -> ``{x, y, series: {label: [methods]}, level, scale,
-            text}``), ``records`` (heading -> a `record_table`), ``sheets`` (heading -> file below the folders),
-            ``outro``.
+            text}``), ``handoffs`` (what a `handoff_section` wants), ``records`` (heading -> a `record_table`),
+            ``sheets`` (heading -> file below the folders), ``outro``.
         pictures: folders where the sheets lie, if not with the records; those that are not there are left out.
 
     Returns:
@@ -104,6 +105,9 @@ def write_report(
             told_choice, of_choice = chosen_section(folders, prefix)
             report.update(of_choice)
             lines += told_choice
+            told_map, of_map = handoff_section(chosen, folders, section.get("handoffs"), stage, out)
+            report.update(of_map)
+            lines += told_map
             by_seed, records = paired_verdicts(chosen, section.get("paired", ()), metrics, stage)
             by_seed += positive_verdicts(found, section.get("positive", ()), metrics)
             if by_seed:
