@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from graft_lightning.durable import write_text
+from graft_lightning.durable import write_bytes, write_text
 from graft_lightning.identity import describe, digest_of
 from graft_lightning.rejection.reward import Reward
 
@@ -14,7 +14,9 @@ FOLDER = "base"
 """In the pool's folder."""
 
 
-def base_key(module: Any, data: Any, rewards: Sequence[Reward], metrics: Sequence[Any]) -> str | None:
+def base_key(
+    module: Any, data: Any, rewards: Sequence[Reward], metrics: Sequence[Any], features: Any = None
+) -> str | None:
     """A digest of all that the base's scores in a test depend on; None where the reference cannot be told.
 
     Args:
@@ -22,30 +24,48 @@ def base_key(module: Any, data: Any, rewards: Sequence[Reward], metrics: Sequenc
         data: gives the conditions, the draws of each, and the seed.
         rewards: the scores.
         metrics: of all samples together.
+        features: the network by whose features drift is told; none by default.
     """
     fingerprint = getattr(module, "reference_fingerprint", None)
     if fingerprint is None:
         return None
     scores = [describe(reward, evidence=True) for reward in rewards]
     sets = [type(metric).__qualname__ for metric in metrics]
-    return digest_of([fingerprint(), data.test.texts(), data.eval_draws, data.seed, scores, sets])
+    seen = [] if features is None else [describe(features, evidence=True)]
+    return digest_of([fingerprint(), data.test.texts(), data.eval_draws, data.seed, scores, sets, *seen])
 
 
-def kept_base(pool: Path, key: str | None) -> dict[str, Any] | None:
-    """``record`` and ``watched`` of the base under a key; None where there is none that can be read."""
+def kept_base(pool: Path, key: str | None, features: Path | None = None) -> dict[str, Any] | None:
+    """``record`` and ``watched`` of the base under a key; None where there is none that can be read.
+
+    Args:
+        pool: its folder.
+        key: of `base_key`.
+        features: file of the run that gets the features of the base's samples, where drift is told; where they were not
+            kept, nothing is found.
+    """
     try:
         found = json.loads((pool / FOLDER / f"{key}.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) and isinstance(found.get("record"), dict) and "watched" in found else None
+    if not (isinstance(found, dict) and isinstance(found.get("record"), dict) and "watched" in found):
+        return None
+    if features is not None:
+        kept = pool / FOLDER / f"{key}.safetensors"
+        if not kept.is_file():
+            return None
+        write_bytes(features, kept.read_bytes())
+    return found
 
 
-def keep_base(pool: Path, key: str | None, written: dict[str, Any]) -> None:
-    """Keeps what was found of the base; a pool that may only be read is left as it is."""
+def keep_base(pool: Path, key: str | None, written: dict[str, Any], features: Path | None = None) -> None:
+    """Keeps what was found of the base; a pool that may only be read is left as it is. Arguments as above."""
     if key is None or not pool.is_dir():
         return
     with contextlib.suppress(OSError):
         (pool / FOLDER).mkdir(exist_ok=True)
+        if features is not None and features.is_file():
+            write_bytes(pool / FOLDER / f"{key}.safetensors", features.read_bytes())
         plain = {name: _without_run(found) for name, found in written.items()}
         write_text(pool / FOLDER / f"{key}.json", json.dumps(plain))
 

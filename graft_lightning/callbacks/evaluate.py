@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from graft_lightning.callbacks.alarms import Alarms, figures_of
 from graft_lightning.callbacks.base_scores import base_key, keep_base, kept_base
-from graft_lightning.callbacks.drifting import drift, keep_features
+from graft_lightning.callbacks.drifting import FILE, drift, keep_features
 from graft_lightning.callbacks.due_validation import DueValidation
 from graft_lightning.callbacks.figures import SAMPLES_SHOWN, log_layout, log_sheet, sheet_of
 from graft_lightning.callbacks.measures import Measure
@@ -242,14 +242,16 @@ class Evaluate(L.Callback):
         other = self._steps(trainer, module) or trainer.ckpt_path or getattr(module, "steering", None)
         if not (asked and loader and other) or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        key = base_key(module, data, self.rewards, self.metrics)
+        key = base_key(module, data, self.rewards, self.metrics, self.features)
         folder, kept = run_folder(trainer), Path(data.pool) if getattr(data, "pool", None) else None
-        found: Any = trainer.strategy.broadcast(kept_base(kept, key) if kept and trainer.is_global_zero else None)
+        seen = folder / FILE.format("test") if self.features is not None and self.alarms.on else None
+        found: Any = kept_base(kept, key, seen) if kept and trainer.is_global_zero else None
+        found = trainer.strategy.broadcast(found)
         if found is None:
             self._sample_base(trainer, module, loader)
             written = self._finish(trainer, module, "test", "base", before=True)
             if written and kept:
-                keep_base(kept, key, written)
+                keep_base(kept, key, written, seen)
         elif trainer.is_global_zero:
             known = [r for r in read_records(folder) if (r["stage"], r["method"]) == ("test", "base")]
             if not known or known[-1]["scores"] != found["record"]["scores"]:
@@ -345,9 +347,9 @@ class Evaluate(L.Callback):
             known = [value for _, _, value in changes if value is not None]
             figures = figures_of(facts, max(known) if known else None)
             if before:
-                keep_features(folder, stage, record["seed"], facts)
+                keep_features(folder / FILE.format(stage), self.features, record["seed"], facts)
             else:
-                figures |= drift(folder, stage, record["seed"], facts)
+                figures |= drift(folder / FILE.format(stage), self.features, record["seed"], facts)
             watched = watch(trainer, folder, record, figures, self.alarms, self._trained or next(iter(self.names), ""))
         name = f"{stage}-base" if before and stage == "test" else "base" if before else stage
         self._draw(trainer, module, stage, folder / f"{name}.png", step)

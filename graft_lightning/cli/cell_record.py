@@ -1,7 +1,8 @@
 """The record of a sweep's cell: small, kept beside the sweep's file, so that tables outlive the folder of runs.
 
 <records>/<chain>/<cell>.json holds what decided the result (settings, layers, the cells it took files from, digests of
-the files it read), the scores of every evaluation, what was collected, alarms and small tables, time, date and machine.
+the files it read), the scores of every evaluation, what was collected, the KL of each round, alarms and small tables,
+time, date and machine.
 Means and intervals are not in it where they follow from the scores: they are computed when a report is made.
 """
 
@@ -15,7 +16,18 @@ import yaml
 
 from graft_lightning.durable import write_text
 from graft_lightning.identity import content, differences, digest_of
-from graft_lightning.runs import ALARMS, CONFIG, DONE, EVALUATIONS, SPENT, append_record, done, read_json, read_records
+from graft_lightning.runs import (
+    ALARMS,
+    CONFIG,
+    DONE,
+    EVALUATIONS,
+    ROUNDS,
+    SPENT,
+    append_record,
+    done,
+    read_json,
+    read_records,
+)
 from graft_lightning.statistics import over_conditions
 
 FORMAT = "graft_lightning cell record 1"
@@ -26,6 +38,9 @@ LARGEST = 1 << 18
 """Bytes of a run's JSON file up to which it is kept."""
 
 KEYS = {"format", "chain", "cell", "identity", "files", "facts", "evaluations", "alarms", "tables", "digest"}
+OPTIONAL = {"rounds"}
+"""Of runs of several rounds alone."""
+
 DOMAINS = "graft_lightning.domains."
 HEAVY_FOLDERS = {"checkpoints", "pool", "export"}
 
@@ -54,6 +69,8 @@ def write_record(file: Path, identity: Mapping[str, Any], folder: Path, facts: M
         "alarms": _plain(read_records(folder, ALARMS), DIGITS),
         "tables": _plain(dict(_tables(folder)), DIGITS),
     }
+    if rounds := read_records(folder, ROUNDS):
+        record["rounds"] = _plain(rounds, DIGITS)
     record["digest"] = digest_of(record)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_text(file, _text(record))
@@ -71,7 +88,7 @@ def read_record(file: Path) -> dict[str, Any] | None:
         return None
     except ValueError as error:
         raise RecordError(f"{file} is damaged ({error}); {CURE}") from None
-    if not isinstance(record, dict) or record.get("format") != FORMAT or set(record) != KEYS:
+    if not isinstance(record, dict) or record.get("format") != FORMAT or set(record) - OPTIONAL != KEYS:
         raise RecordError(f"{file} is no record of a sweep's cell, or one of another version; {CURE}")
     if digest_of({key: value for key, value in record.items() if key != "digest"}) != record["digest"]:
         raise RecordError(f"{file} was changed after it was written; {CURE}")
@@ -105,6 +122,8 @@ def restore(record: Mapping[str, Any], folder: Path) -> None:
             append_record(folder, SPENT, own)
     for alarm in record["alarms"]:
         append_record(folder, ALARMS, alarm)
+    for found in record.get("rounds", ()):
+        append_record(folder, ROUNDS, found)
     for name, table in record["tables"].items():
         write_text(folder / name, json.dumps(table))
 
@@ -196,7 +215,11 @@ def _text(record: Mapping[str, Any]) -> str:
 
     parts = []
     for key, value in record.items():
-        text = lines(value) if key in ("evaluations", "alarms") else json.dumps(value, indent=1).replace("\n", "\n ")
+        text = (
+            lines(value)
+            if key in ("evaluations", "alarms", "rounds")
+            else json.dumps(value, indent=1).replace("\n", "\n ")
+        )
         parts.append(f" {json.dumps(key)}: {text}")
     return "{\n" + ",\n".join(parts) + "\n}\n"
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from graft_lightning.callbacks.alarms import Alarms, gaps, raised
+from graft_lightning.callbacks.evaluate import Evaluate
 from graft_lightning.domains.digits import DigitReference
 from graft_lightning.runs import ALARMS, read_records
 from graft_lightning.statistics import interval
@@ -263,3 +264,21 @@ def test_the_drift_in_named_features_is_told(tmp_path):
     last = found["validate", "pgraft@0.25", 40]
     assert last["metrics"]["drift"] > last["metrics"]["drift_of_halves"] / 2 > 0
     assert "from the base's of the same seeds in the features" in last["alarms"]["drift"]
+
+
+def test_the_drift_is_told_too_where_another_run_has_sampled_the_base_of_a_test(tmp_path, monkeypatch):
+    features = {"class_path": "graft_lightning.domains.digits.flow.DigitFeatures"}
+    plain = {"data.eval_draws": 40, "trainer.max_steps": 40, "data.eval_batch_size": 120, "model.optimizer.lr": 0.1}
+    changes = {**plain, "evaluate.features": features}
+    checkpoint = f"--ckpt_path={tmp_path / 'run/checkpoints/last.ckpt'}"
+    launch("fit", tmp_path, {**plain, "evaluate.baseline": False})
+    launch("test", tmp_path, plain, checkpoint)  # keeps the base's scores, and no features
+    assert "drift" not in records(tmp_path)["test", "pgraft@0.25", 40]["metrics"]
+    launch("test", tmp_path, changes, checkpoint)
+    figures = records(tmp_path)["test", "pgraft@0.25", 40]["metrics"]
+    assert figures["drift"] > 0
+    (tmp_path / "run/base-features-test.safetensors").unlink()
+    (tmp_path / "run/alarms.jsonl").unlink()
+    monkeypatch.setattr(Evaluate, "_sample_base", None)  # would be called no more
+    launch("test", tmp_path, changes, checkpoint)
+    assert records(tmp_path)["test", "pgraft@0.25", 40]["metrics"] == figures

@@ -14,7 +14,8 @@ from graft_lightning.cli.chain import is_done, to_run
 from graft_lightning.cli.main import main
 from graft_lightning.cli.sweep_file import read_plan
 from graft_lightning.reports.comparison import compare, read_runs
-from graft_lightning.runs import ALARMS, EVALUATIONS, append_record
+from graft_lightning.reports.round_kl import round_kl_section
+from graft_lightning.runs import ALARMS, EVALUATIONS, ROUNDS, append_record
 from graft_lightning.statistics import over_conditions
 
 IDENTITY = {
@@ -62,6 +63,19 @@ def test_what_a_report_reads_comes_back(tmp_path):
     names = [sorted(p.name for p in (tmp_path / "back/seed-1/graft").iterdir())]
     assert names == [["alarms.jsonl", "collected.json", "evaluation.jsonl"]]
     assert json.loads((tmp_path / "back/seed-1/graft/collected.json").read_text())["rewards"]["Ink"]["accepted"] == 0.7
+
+
+def test_the_kl_of_rounds_comes_back(tmp_path):
+    run, file = tmp_path / "runs/seed-1/nft", tmp_path / "records/seed-1/nft.json"
+    leave_run(run, 1, "nft")
+    for number, (asked, taken) in enumerate(((0.9, 1.2), (0.8, 2.5))):
+        spent = {"kl_asked": asked, "kl_taken_up": taken, "samples": 64}
+        append_record(run, ROUNDS, {"stage": "fit", "method": "nft", "step": number, "round": number, "spent": spent})
+    write_record(file, IDENTITY, run, {"seconds": 3.0})
+    restore(read_record(file), tmp_path / "back/seed-1/nft")
+    told, record = round_kl_section([tmp_path / "back"])
+    assert told == round_kl_section([tmp_path / "runs"])[0]
+    assert record["round_kl"][-1]["kl_taken_up"]["mean"] == pytest.approx(3.7)
 
 
 def test_scores_that_failed_stay_so_and_means_are_not_kept(tmp_path):

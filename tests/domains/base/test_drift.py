@@ -14,6 +14,7 @@ from graft_lightning.domains.digits import DigitReference
 from graft_lightning.domains.digits.flow import DigitFeatures
 
 DIGITS = torch.tensor(load_digits().images, dtype=torch.float32)[:, None] / 16
+NETWORK = DigitFeatures()
 LABELS = torch.tensor(load_digits().target)
 
 
@@ -57,12 +58,12 @@ def facts(images, conditions=("a", "b")):
     each = len(images) // len(conditions)
     texts = [text for text in conditions for _ in range(each)]
     draws = list(range(each)) * len(conditions)
-    return facts_of(DigitReference(), images, texts, draws, DigitFeatures())
+    return facts_of(DigitReference(), images, texts, draws, NETWORK)
 
 
 def alarms(folder, now, base):
-    keep_features(folder, "validate", 0, facts(base))
-    return "drift" in raised(Alarms(), drift(folder, "validate", 0, facts(now)), {}, [])
+    keep_features(folder / "base", NETWORK, 0, facts(base))
+    return "drift" in raised(Alarms(), drift(folder / "base", NETWORK, 0, facts(now)), {}, [])
 
 
 def test_the_alarm_is_quiet_on_other_draws_of_one_law_and_raised_by_a_shift(tmp_path):
@@ -79,19 +80,24 @@ def test_the_alarm_is_quiet_on_other_draws_of_one_law_and_raised_by_a_shift(tmp_
     assert mirrored >= 48
 
 
-def test_nothing_is_said_of_other_seeds_or_without_features(tmp_path):
-    images = DIGITS[:32]
-    assert drift(tmp_path, "validate", 0, facts(images)) == {}
-    keep_features(tmp_path, "validate", 0, facts(images))
-    found = drift(tmp_path, "validate", 0, facts(images))
+def test_nothing_is_said_of_other_seeds_or_networks_or_without_features(tmp_path):
+    images, base = DIGITS[:32], tmp_path / "base"
+    assert drift(base, NETWORK, 0, facts(images)) == {}
+    keep_features(base, NETWORK, 0, facts(images))
+    found = drift(base, NETWORK, 0, facts(images))
     assert found["drift"] == pytest.approx(0, abs=1e-9)
     assert found["drift_of_halves"] > 0
-    assert drift(tmp_path, "validate", 1, facts(images)) == {}
-    assert drift(tmp_path, "test", 0, facts(images)) == {}
-    assert drift(tmp_path, "validate", 0, facts(images[:16])) == {}
+    of, other = torch.nn.Linear(2, 2), tmp_path / "other"
+    keep_features(other, of, 0, facts(images))
+    assert drift(other, of, 0, facts(images))
+    of.weight.data[0, 0] += 1
+    assert drift(other, of, 0, facts(images)) == {}
+    assert drift(base, of, 0, facts(images)) == {}
+    assert drift(base, NETWORK, 1, facts(images)) == {}
+    assert drift(base, NETWORK, 0, facts(images[:16])) == {}
     plain = facts_of(DigitReference(), images, ["a"] * 32, range(32))
-    assert drift(tmp_path, "validate", 0, plain) == {}
-    keep_features(tmp_path, "test", 0, plain)
-    assert not (tmp_path / "base-features-test.safetensors").exists()
-    (tmp_path / "base-features-validate.safetensors").write_bytes(b"x")
-    assert drift(tmp_path, "validate", 0, facts(images)) == {}
+    assert drift(base, NETWORK, 0, plain) == {}
+    keep_features(tmp_path / "none", NETWORK, 0, plain)
+    assert not (tmp_path / "none").exists()
+    base.write_bytes(b"x")
+    assert drift(base, NETWORK, 0, facts(images)) == {}
