@@ -10,7 +10,7 @@ import json
 import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -42,22 +42,22 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     texts = dict(metadata or {})
     with replacing(path) as temporary:
         save_file(plain, str(temporary), {**texts, DIGEST: digest_of_tensors(plain, texts)})
-        _sort_metadata(temporary)
+        with open(temporary, "r+b") as opened:
+            _sort_metadata(opened)
 
 
-def _sort_metadata(file: Path) -> None:
+def _sort_metadata(opened: BinaryIO) -> None:
     """Puts the texts of a safetensors file in order: its writer has them in another one every time.
 
     The same tensors are then the same bytes, and a digest of the file says whether it is another one.
     """
-    with open(file, "r+b") as opened:
-        (length,) = struct.unpack("<Q", opened.read(8))
-        header = json.loads(opened.read(length))
-        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-        if len(text) <= length:  # as ever; the data begin where they did
-            opened.seek(8)
-            opened.write(text.ljust(length))
+    (length,) = struct.unpack("<Q", opened.read(8))
+    header = json.loads(opened.read(length))
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    if len(text) <= length:  # as ever; the data begin where they did
+        opened.seek(8)
+        opened.write(text.ljust(length))
 
 
 def read_tensors(path: Path, remedy: str = REMEDY) -> tuple[dict[str, Tensor], dict[str, str]]:
