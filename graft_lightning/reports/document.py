@@ -93,21 +93,15 @@ def write_report(
                 for claim in section.get("claims", ())
             ]
             lines += [*told, *verdicts(found, claims, metrics), ""]
-            told_of_pools, of_pools = ceiling_table(folders, prefix)
-            report.update(of_pools)
-            lines += told_of_pools
-            told_budgets, of_budgets = budget_section(chosen, first, metrics[first], out)
-            report.update(of_budgets)
-            lines += told_budgets
-            told_kl, of_kl = round_kl_section(folders, prefix)
-            report.update(of_kl)
-            lines += told_kl
-            told_choice, of_choice = chosen_section(folders, prefix)
-            report.update(of_choice)
-            lines += told_choice
-            told_map, of_map = handoff_section(chosen, folders, section.get("handoffs"), stage, out)
-            report.update(of_map)
-            lines += told_map
+            for told, of in (
+                ceiling_table(folders, prefix),
+                budget_section(chosen, first, metrics[first], out),
+                round_kl_section(folders, prefix),
+                chosen_section(folders, prefix),
+                handoff_section(chosen, folders, section.get("handoffs"), stage, out),
+            ):
+                report.update(of)
+                lines += told
             by_seed, records = paired_verdicts(chosen, section.get("paired", ()), metrics, stage)
             by_seed += positive_verdicts(found, section.get("positive", ()), metrics)
             if by_seed:
