@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-faults check format bench bench-gpu full-size reproduce compare map reproduce-inverse-noise \
+.PHONY: help demo test test-faults check format bench bench-gpu full-size reproduce compare compare-molecules map reproduce-inverse-noise \
 	reproduce-molecules reproduce-qm7 reproduce-layouts reproduce-rico tables docs tensorboard clean
 
 PYTHON ?= $(shell python3.11 -V >/dev/null 2>&1 && echo python3.11 || echo python3)
@@ -52,6 +52,9 @@ reproduce: $(READY) ## The larger comparison, in the README of the digits: about
 
 compare: $(READY) ## Every method at an equal budget, each with three learning rates to choose from: hours, resumable
 	$(PY) -m graft_lightning sweep experiments/digits/compare.yaml
+
+compare-molecules: $(READY) ## The methods that mixed states have, on small molecules, in the same way: two hours, resumable
+	$(PY) -m graft_lightning sweep experiments/molecules/compare.yaml
 
 map: $(READY) ## When a hand-off pays: one factor at a time on digits, and what diagnose had said: an hour, resumable
 	$(PY) -m graft_lightning sweep experiments/digits/map.yaml
