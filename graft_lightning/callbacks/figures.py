@@ -55,8 +55,8 @@ def accepted_figure(selection: Selection, conditions: Sequence[str]) -> Any:
 
 
 def log_figure(trainer: L.Trainer, tag: str, figure: Any, file: Path | None = None) -> None:
-    """A figure to every TensorBoard of the trainer, and to a file for reports."""
-    if not boards(trainer) and file is None:
+    """A figure to every logger of the trainer that shows pictures, and to a file for reports."""
+    if not boards(trainer) and not galleries(trainer) and file is None:
         return
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -88,10 +88,10 @@ def log_layout(trainer: L.Trainer, names: Sequence[str], of_sets: Sequence[str] 
 def log_sheet(
     trainer: L.Trainer, tag: str, sheet: Tensor | None, file: Path | None = None, step: int | None = None
 ) -> None:
-    """An image ``(3, height, width)`` uint8 to every TensorBoard of the trainer, and to a file for reports.
+    """An image ``(3, height, width)`` uint8 to every logger of the trainer that shows pictures, and to a file.
 
     Args:
-        trainer: gives the TensorBoards.
+        trainer: gives the loggers.
         tag: there.
         sheet: the image; None draws nothing.
         file: where it is written too.
@@ -99,18 +99,29 @@ def log_sheet(
     """
     if sheet is None:
         return
+    at = trainer.global_step if step is None else step
     for board in boards(trainer):
-        board.experiment.add_image(tag, sheet, global_step=trainer.global_step if step is None else step)
-    if file is not None:
-        from PIL import Image
+        board.experiment.add_image(tag, sheet, global_step=at)
+    if file is None and not galleries(trainer):
+        return
+    from PIL import Image
 
+    picture = Image.fromarray(sheet.permute(1, 2, 0).numpy())
+    for gallery in galleries(trainer):
+        gallery.log_image(tag, [picture], step=at)
+    if file is not None:
         with replacing(file) as temporary:
-            Image.fromarray(sheet.permute(1, 2, 0).numpy()).save(temporary, format="PNG")
+            picture.save(temporary, format="PNG")
 
 
 def boards(trainer: L.Trainer) -> list[TensorBoardLogger]:
     """The TensorBoard loggers of a trainer."""
     return [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+
+
+def galleries(trainer: L.Trainer) -> list[Any]:
+    """The other loggers that take pictures, in the way of Lightning's W&B logger: ``log_image(key, images, step)``."""
+    return [logger for logger in trainer.loggers if callable(getattr(logger, "log_image", None))]
 
 
 def sheet_of(module: SampledModule, samples: Any, captions: Sequence[str]) -> Tensor | None:

@@ -34,6 +34,7 @@ from graft_lightning.callbacks.keep_best import KeepBest
 from graft_lightning.callbacks.memory import GiveBackMemory
 from graft_lightning.callbacks.progress import with_plain_bar
 from graft_lightning.callbacks.steer import Steer
+from graft_lightning.callbacks.weights_summary import with_short_summary
 from graft_lightning.checkpoints import refuse_address
 from graft_lightning.cli.ending import tell_what_is_where
 from graft_lightning.cli.parser import Mistaken, Parser, read_sources
@@ -219,10 +220,13 @@ class GraftCLI(LightningCLI):
             self.trainer.validate(self.model, datamodule=self.datamodule, ckpt_path=self.trainer.ckpt_path)
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
-        """Lightning's, with a progress bar that knows runs counted in steps, and a writer of the samples of predict."""
+        """Lightning's, with bar and summary of ours in place of its defaults, and a writer of what predict draws."""
         trainer = super().instantiate_trainer(**kwargs)
-        if "ProgressBar" not in str(self._get(self.config, "trainer.callbacks")):
+        named = str(self._get(self.config, "trainer.callbacks"))
+        if "ProgressBar" not in named:
             with_plain_bar(trainer)
+        if "ModelSummary" not in named:
+            with_short_summary(trainer)
         callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
         if self.subcommand == "predict" and not any(isinstance(c, BasePredictionWriter) for c in callbacks):
             callbacks.insert(0, WriteSamples())

@@ -9,6 +9,7 @@ import lightning as L
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from graft_lightning.callbacks.collect import Collect
 from graft_lightning.callbacks.evaluate import Evaluate
@@ -43,6 +44,7 @@ class GraftTrainer(L.Trainer):
         with contextlib.suppress(NotImplementedError):  # strategies that write a folder of their own
             if type(self.strategy.checkpoint_io) is TorchCheckpointIO:
                 self.strategy.checkpoint_io = DurableCheckpoints()
+        _keep_checkpoints_with_the_run(self)
 
     def _run(self, model: Any, *arguments: Any, **options: Any) -> Any:
         """Lightning's; in processes that were forked or spawned the callbacks are not told of a failure otherwise."""
@@ -213,6 +215,19 @@ class GraftTrainer(L.Trainer):
     def collector(self) -> Collect:
         """The callback that fills pools."""
         return next(callback for callback in self.callbacks if isinstance(callback, Collect))  # type: ignore[attr-defined]
+
+
+def _keep_checkpoints_with_the_run(trainer: L.Trainer) -> None:
+    """Has checkpoints lie where records and config.yaml do, where `ckpt_path=last` looks for them.
+
+    Of loggers without folders of their own (W&B, MLflow) Lightning would put them into one that is new each time.
+    """
+    first = trainer.loggers[0] if trainer.loggers else None
+    if first is None or isinstance(first, TensorBoardLogger | CSVLogger) or not first.save_dir:
+        return
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
+            callback.dirpath = str(Path(first.save_dir).resolve() / "checkpoints")
 
 
 def last_intact(trainer: L.Trainer) -> Path | None:
