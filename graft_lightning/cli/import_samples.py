@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from graft_lightning.shipped import config_file
+from graft_lightning.cli.words import add_layers
 
 
 def run_import(args: Sequence[str]) -> None:
@@ -27,14 +27,7 @@ def run_import(args: Sequence[str]) -> None:
         help="CSV, TSV or JSON lines: a row a sample, with its file, what it was drawn for, and scores; or a folder "
         "with one (table.csv, metadata.csv, metadata.jsonl, …)",
     )
-    parser.add_argument(
-        "--config",
-        type=config_file,
-        action="append",
-        required=True,
-        metavar="FILE",
-        help="of the run it is for; may be given again, later over earlier",
-    )
+    add_layers(parser, "of the run it is for", required=True)
     parser.add_argument(
         "--reward",
         action="append",

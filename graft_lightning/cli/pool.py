@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from graft_lightning.shipped import config_file
+from graft_lightning.cli.words import add_layers
 
 
 def run_pool(args: Sequence[str]) -> None:
@@ -24,14 +24,7 @@ def run_pool(args: Sequence[str]) -> None:
     parser.add_argument("--export", type=Path, metavar="FOLDER", help="write a file a sample, and that table")
     parser.add_argument("--round", type=int, help="of which round; all by default")
     parser.add_argument("--draws", type=int, help="at most so many samples of each condition, the first ones")
-    parser.add_argument(
-        "--config",
-        type=config_file,
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="that filled the pool; by default the run's or its own; may be given again, later over earlier",
-    )
+    add_layers(parser, "that filled the pool; by default the run's or its own")
     parser.add_argument(
         "--verdicts",
         type=Path,

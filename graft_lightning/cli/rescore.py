@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from graft_lightning.shipped import config_file
+from graft_lightning.cli.words import add_layers
 
 
 def run_rescore(args: Sequence[str]) -> None:
@@ -26,14 +26,7 @@ def run_rescore(args: Sequence[str]) -> None:
         "or {class_path: …, init_args: …}; may be given again",
     )
     parser.add_argument("--anew", action="store_true", help="put the scores of a reward that has changed aside")
-    parser.add_argument(
-        "--config",
-        type=config_file,
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="that filled the pool; by default the run's or its own; may be given again, later over earlier",
-    )
+    add_layers(parser, "that filled the pool; by default the run's or its own")
     parser.add_argument("--batch_size", type=int, default=256, help="samples scored at a time")
     parser.add_argument("--accelerator", default="auto", help="cpu, gpu; what there is by default")
     parser.add_argument("--devices", default="1", help="processes or GPUs of one machine")

@@ -1,5 +1,6 @@
 """Command lines as words: the configurations that they name are looked up, and read for what these name."""
 
+import argparse
 import re
 import sys
 from collections.abc import Sequence
@@ -40,3 +41,17 @@ def with_files(words: Sequence[str]) -> list[str]:
                 texts.append(file.read_text(encoding="utf-8", errors="replace"))
                 waiting.append(texts[-1])
     return texts
+
+
+def add_layers(parser: argparse.ArgumentParser, what: str, required: bool = False) -> None:
+    """The option --config, which may be given again as for fit: its files, in order, are ``config`` of what is parsed.
+
+    Args:
+        parser: gets the option.
+        what: they are, for --help.
+        required: whether there has to be one.
+    """
+    text = f"{what}; may be given again, later over earlier"
+    parser.add_argument(
+        "--config", type=config_file, action="append", default=[], required=required, metavar="FILE", help=text
+    )
