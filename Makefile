@@ -1,6 +1,7 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-faults check format bench bench-gpu full-size reproduce compare compare-molecules map reproduce-inverse-noise \
-	reproduce-molecules reproduce-qm7 reproduce-layouts reproduce-rico tables docs tensorboard clean
+.PHONY: help demo test test-faults check format bench bench-gpu full-size reproduce compare compare-molecules map \
+	reproduce-inverse-noise reproduce-inverse-noise-28 reproduce-molecules reproduce-qm7 reproduce-layouts reproduce-rico tables docs \
+	tensorboard clean
 
 PYTHON ?= $(shell python3.11 -V >/dev/null 2>&1 && echo python3.11 || echo python3)
 PY := .venv/bin/python
@@ -14,7 +15,7 @@ export GRAFT_TEST_DATA
 endif
 
 help: ## List what can be made
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-24s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-27s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 demo: $(READY) ## GRAFT and P-GRAFT on handwritten digits, with a report, in minutes on two cores
 	$(PY) -m graft_lightning sweep experiments/demo.yaml
@@ -61,6 +62,14 @@ map: $(READY) ## When a hand-off pays: one factor at a time on digits, and what 
 
 reproduce-inverse-noise: $(READY) ## Base, Gaussian and neural noise correctors of a flow: at most an hour, resumable
 	$(PY) -m graft_lightning sweep experiments/digits/inverse_noise.yaml
+
+DIGITS ?=
+DIGITS_DATA := data/digits_10k.npz
+
+reproduce-inverse-noise-28: $(READY) ## The same on digits of 28 x 28, MNIST's of DIGITS=FILE (an npz): at most an hour, resumable
+	@test -e $(DIGITS_DATA) || { test -e "$(DIGITS)" && ln -s "$(abspath $(DIGITS))" $(DIGITS_DATA); } || \
+		{ echo "Digits of MNIST are needed: make reproduce-inverse-noise-28 DIGITS=path/to/digits_10k.npz"; exit 2; }
+	$(PY) -m graft_lightning sweep experiments/mnist/inverse_noise.yaml
 
 reproduce-molecules: $(READY) ## GRAFT and P-GRAFT on small molecules, with controls: an hour and a half, resumable
 	$(PY) -m graft_lightning sweep experiments/molecules/reproduce.yaml
