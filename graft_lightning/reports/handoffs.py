@@ -49,7 +49,8 @@ def handoff_section(
     if not rows:
         return [], {}
     forest(rows, f"gain over {wanted['than']}, standard deviations of the reward", out / IMAGE)
-    lines = ["## Where a hand-off pays", "", wanted.get("text", "").strip(), "", TEXT, "", f"![{TEXT}]({IMAGE})", ""]
+    text = [line for line in (wanted.get("text", "").strip(), "") if wanted.get("text")]
+    lines = ["## Where a hand-off pays", "", *text, TEXT, "", f"![{TEXT}]({IMAGE})", ""]
     lines += ["| | setting | " + " | ".join(wanted["methods"]) + " |", "|---|---|" + "---|" * len(wanted["methods"])]
     for factor, settings in rows.items():
         for setting, gains in settings.items():
