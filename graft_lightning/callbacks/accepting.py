@@ -1,4 +1,4 @@
-"""What a run says of a round that it accepts from: to the log, to TensorBoard, and in its folder."""
+"""What a run says of a round that it accepts from: to the log, to the loggers, and in its folder."""
 
 import json
 import logging
@@ -11,6 +11,7 @@ import lightning as L
 import torch
 
 from graft_lightning.callbacks.figures import accepted_figure, log_figure, log_samples
+from graft_lightning.callbacks.loggers import log_curves
 from graft_lightning.datamodules.accepted import AcceptedTrajectories
 from graft_lightning.durable import write_text
 from graft_lightning.modules.graft import PGraft
@@ -75,8 +76,6 @@ def tell(
         log.warning("%d rewards are NaN or infinite; these trajectories are never accepted", selection.not_finite)
     _record(folder, opened, selection, module, data, drawn, rewards)
     log_samples(trainer, module, opened, selection, folder)
-    if trainer.logger is None:
-        return
     metrics: dict[str, Any] = {
         "collect/reward_of_all": before,
         "collect/reward_of_accepted": after,
@@ -89,8 +88,9 @@ def tell(
         "collect/kl": rule.kl,
         **{f"collect/{name}": value for name, value in rule.diagnostics.items()},
     }
-    trainer.logger.log_metrics(metrics, step=trainer.global_step)
-    log_figure(trainer, "collect/acceptance", accepted_figure(selection, opened.conditions))
+    log_curves(trainer, metrics, trainer.global_step)
+    figure = accepted_figure(selection, opened.conditions)
+    log_figure(trainer, "collect/acceptance", figure, folder / "acceptance.png")
 
 
 def _tell_aim(objective: WeighedObjective, selection: Selection, rule: str) -> None:

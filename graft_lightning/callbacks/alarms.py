@@ -205,21 +205,16 @@ def curves_of(
     return {**curves, f"{top}/raised": float(count)}
 
 
-def tell(folder: Path, record: Mapping[str, Any], loggers: Sequence[Any] = ()) -> None:
-    """Warns of every alarm, one line each, to the log and as text to TensorBoard, and adds the record to the folder.
+def tell(folder: Path, record: Mapping[str, Any]) -> None:
+    """Warns of every alarm, one line each, and adds the record to the folder.
 
     Args:
         folder: of the run.
         record: stage, method, step, metrics and alarms.
-        loggers: of the trainer's TensorBoards.
     """
     append_record(folder, ALARMS, record)
     for name, line in record["alarms"].items():
         log.warning("alarm (%s, step %d, %s): %s", record["stage"], record["step"], name, line)
-    if record["alarms"]:
-        text = "\n".join(f"- **{name}**: {line}" for name, line in record["alarms"].items())
-        for board in loggers:
-            board.experiment.add_text("alarms", text, global_step=record["step"])
 
 
 def base_figures(folder: Path) -> dict[str, float]:

@@ -14,6 +14,7 @@ from graft_lightning.callbacks.base_scores import base_key, keep_base, kept_base
 from graft_lightning.callbacks.drifting import FILE, drift, keep_features
 from graft_lightning.callbacks.due_validation import DueValidation
 from graft_lightning.callbacks.figures import SAMPLES_SHOWN, log_layout, log_sheet, sheet_of
+from graft_lightning.callbacks.loggers import log_curves
 from graft_lightning.callbacks.measures import Measure
 from graft_lightning.callbacks.sample_facts import Facts, change, facts_of
 from graft_lightning.callbacks.score_rows import condition_means, gathered, summarise, table
@@ -326,8 +327,8 @@ class Evaluate(L.Callback):
         curves |= {f"interval/{stage}/{name}/{end}": value for name, end, value in ends if math.isfinite(value)}
         averages = self._averages(trainer, stage, rows)
         curves |= {f"{stage}/{name}/{tag}": value for name, tags in averages.items() for tag, value in tags.items()}
-        for logger in trainer.loggers if not (before and stage == "test") else ():
-            logger.log_metrics(curves, step=step)
+        if not (before and stage == "test"):
+            log_curves(trainer, curves, step)
         record = {
             "stage": stage,
             "method": method,

@@ -1,4 +1,4 @@
-"""Figures and images for TensorBoard and reports."""
+"""Figures and images for loggers and reports."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,9 +6,9 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
+from graft_lightning.callbacks.loggers import boards, log_picture, takes_pictures
 from graft_lightning.durable import replacing
 from graft_lightning.modules.sampled import SampledModule
 from graft_lightning.rejection.pool import Round
@@ -56,7 +56,7 @@ def accepted_figure(selection: Selection, conditions: Sequence[str]) -> Any:
 
 def log_figure(trainer: L.Trainer, tag: str, figure: Any, file: Path | None = None) -> None:
     """A figure to every logger of the trainer that shows pictures, and to a file for reports."""
-    if not boards(trainer) and not galleries(trainer) and file is None:
+    if not takes_pictures(trainer) and file is None:
         return
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -99,29 +99,12 @@ def log_sheet(
     """
     if sheet is None:
         return
-    at = trainer.global_step if step is None else step
-    for board in boards(trainer):
-        board.experiment.add_image(tag, sheet, global_step=at)
-    if file is None and not galleries(trainer):
-        return
-    from PIL import Image
-
-    picture = Image.fromarray(sheet.permute(1, 2, 0).numpy())
-    for gallery in galleries(trainer):
-        gallery.log_image(tag, [picture], step=at)
+    log_picture(trainer, tag, sheet, trainer.global_step if step is None else step)
     if file is not None:
+        from PIL import Image
+
         with replacing(file) as temporary:
-            picture.save(temporary, format="PNG")
-
-
-def boards(trainer: L.Trainer) -> list[TensorBoardLogger]:
-    """The TensorBoard loggers of a trainer."""
-    return [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
-
-
-def galleries(trainer: L.Trainer) -> list[Any]:
-    """The other loggers that take pictures, in the way of Lightning's W&B logger: ``log_image(key, images, step)``."""
-    return [logger for logger in trainer.loggers if callable(getattr(logger, "log_image", None))]
+            Image.fromarray(sheet.permute(1, 2, 0).numpy()).save(temporary, format="PNG")
 
 
 def sheet_of(module: SampledModule, samples: Any, captions: Sequence[str]) -> Tensor | None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from graft_lightning.callbacks.figures import log_figure
 from graft_lightning.callbacks.inversion_figures import distance_figure, steps_figure
+from graft_lightning.callbacks.loggers import log_curves
 from graft_lightning.callbacks.ranks import ranks_of, sum_of_all
 from graft_lightning.datamodules.inverse_noise import InverseNoise
 from graft_lightning.durable import write_text
@@ -133,14 +134,12 @@ class Invert(L.Callback):
         log_figure(
             trainer, "invert/noise", distance_figure({"training data": shown(data)}), folder / "inverted_noise.png"
         )
-        if trainer.logger is None:
-            return
         metrics = {f"invert/{name}": record[name] for name in ("converged", "evaluations_per_sample", "norm")}
         metrics |= {f"invert/round_trip_{name}": record["round_trip"][name] for name in ("median", "max", "inexact")}
         for row in found.by_step():  # the step is the sampler's own k
             names = ("residual_median", "residual_max", "iterations_mean", "iterations_max", "eta_L_median")
-            trainer.logger.log_metrics({f"invert_by_step/{n}": row[n] for n in names}, step=int(row["k"]))
-        trainer.logger.log_metrics(metrics, step=trainer.global_step)
+            log_curves(trainer, {f"invert_by_step/{n}": row[n] for n in names}, int(row["k"]))
+        log_curves(trainer, metrics, trainer.global_step)
 
 
 def shown(data: InverseNoise) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from graft_lightning.callbacks.alarms import rises
 from graft_lightning.callbacks.likely_cause import likely_cause
+from graft_lightning.callbacks.loggers import log_curves
 from graft_lightning.durable import write_text
 from graft_lightning.modules.trained_weights import trained, whole, write
 from graft_lightning.ranges import Natural
@@ -142,8 +143,7 @@ class KeepBest(L.Callback):
         if not found:
             return False, 0, False
         now = found[max(found)]
-        for logger in trainer.loggers:
-            logger.log_metrics({f"best/difference/{end}": now[end] for end in ("mean", "low", "high")}, max(found))
+        log_curves(trainer, {f"best/difference/{end}": now[end] for end in ("mean", "low", "high")}, max(found))
         reference = found.get(self.step) if self.kept else None
         better = above_zero(now) and not self.broken(trainer) and (reference is None or now["mean"] > reference["mean"])
         behind = interval(self._behind(trainer, self.step if self.kept else 0))

@@ -9,6 +9,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from graft_lightning.callbacks.loggers import log_curves
 from graft_lightning.modules.graft import PGraft
 from graft_lightning.processes.denoiser import Denoiser
 from graft_lightning.processes.noise import hashed_seed, place_seeds
@@ -84,9 +85,7 @@ class RoundKL:
         where = {"stage": "fit", "method": module.method, "step": trainer.global_step, "round": index}
         run = {} if module.run is None else {"run": module.run}
         append_record(folder, ROUNDS, {**where, "spent": {**spent, "samples": len(texts)}, **run})
-        if trainer.logger is not None:
-            curves = {"collect/kl_taken_up": found["mean"], "collect/kl_asked": asked}
-            trainer.logger.log_metrics(curves, step=trainer.global_step)
+        log_curves(trainer, {"collect/kl_taken_up": found["mean"], "collect/kl_asked": asked}, trainer.global_step)
 
     def _bounds(self, module: PGraft, denoiser: Denoiser) -> Tensor:
         assert self._known is not None

@@ -6,7 +6,7 @@ from typing import Any
 import lightning as L
 
 from graft_lightning.callbacks.alarms import Alarms, Gap, base_figures, curves_of, gaps, raised, tell
-from graft_lightning.callbacks.figures import boards
+from graft_lightning.callbacks.loggers import log_curves, log_lines
 from graft_lightning.runs import read_records
 
 
@@ -35,9 +35,10 @@ def watch(
             found = gaps(reward, record["scores"], same[-1]["scores"])
     lines = raised(alarms, figures, base, found)
     curves = curves_of(figures, base, found, len(lines), record["stage"])
-    for logger in trainer.loggers if (record["stage"], record["method"]) != ("test", "base") else ():
-        logger.log_metrics(curves, step=record["step"])
+    if (record["stage"], record["method"]) != ("test", "base"):
+        log_curves(trainer, curves, record["step"])
     where: dict[str, Any] = {name: record[name] for name in ("stage", "method", "step", "run") if name in record}
     watched: dict[str, Any] = {**where, "metrics": figures, "alarms": lines}
-    tell(folder, watched, boards(trainer))
+    tell(folder, watched)
+    log_lines(trainer, "alarms", lines, record["step"])
     return watched

@@ -210,10 +210,8 @@ class DenoisingModule(SampledModule):
         sums = torch.where(inside, values, 0.0).sum(1)
         shown, *by_level = torch.cat([total.double().reshape(1), sums, inside.sum(1)]).tolist()
         getattr(self.trainer, "progress_bar_metrics", {})[LOSS] = shown
-        if (logger := self.trainer.logger) is None:
-            return
         for (low, high), value, count in zip(pairwise(edges), by_level, by_level[LEVEL_BINS:], strict=False):
-            if count:
+            for logger in self.trainer.loggers if count else ():
                 name = f"loss_by_level/t={low:.1f}T-{high:.1f}T"
                 logger.log_metrics({name: value / count}, step=self.global_step)
 

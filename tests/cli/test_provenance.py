@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from lightning.pytorch.loggers import Logger
 
 from graft_lightning.cli.loading import open_run
 from graft_lightning.cli.main import main
@@ -188,39 +187,14 @@ def test_other_settings_go_elsewhere_and_come_back_to_their_own(tmp_path, change
     assert not (tmp_path / "run-3").exists()
 
 
-class Gallery(Logger):
-    """A logger in the way of Lightning's W&B logger: it has one folder for all runs, and takes pictures."""
-
-    def __init__(self, save_dir="."):
-        super().__init__()
-        self._folder = save_dir
-        self.pictures, self.figures = [], set()
-
-    name, version = "project", property(lambda self: str(id(self)))
-    save_dir = property(lambda self: self._folder)
-
-    def log_hyperparams(self, params, *more):
-        pass
-
-    def log_metrics(self, metrics, step=None):
-        self.figures |= metrics.keys()
-
-    def log_image(self, key, images, step=None):
-        self.pictures.append((key, images[0].size, step))
-
-
 @pytest.mark.parametrize("beside", [False, True], ids=["alone", "first of two"])
-def test_a_logger_without_folders_of_its_own_shows_pictures_and_its_run_goes_on(tmp_path, beside):
+def test_a_run_of_a_logger_without_folders_of_its_own_goes_on(tmp_path, beside):
     folder = tmp_path / "gallery"
-    one = {"class_path": "tests.cli.test_provenance.Gallery", "init_args": {"save_dir": str(folder)}}
+    one = {"class_path": "tests.callbacks.test_loggers.Gallery", "init_args": {"save_dir": str(folder)}}
     table = {"class_path": "CSVLogger", "init_args": {"save_dir": str(tmp_path), "name": "x", "version": "a"}}
     settings = {"trainer.logger": [one, table] if beside else one, "trainer.max_steps": 2}
     first = launch("fit", tmp_path, settings)
-    gallery = first.trainer.loggers[0]
-    assert {key for key, _, _ in gallery.pictures} >= {"collect/accepted", "collect/rejected", "validate/samples"}
-    assert all(min(size) > 8 for _, size, _ in gallery.pictures)
-    assert "validate/Ink" in gallery.figures
-    assert (folder / "accepted.png").is_file()
+    assert first.trainer.global_step == 2
     further = launch("fit", tmp_path, {**settings, "trainer.max_steps": 4}, "--ckpt_path=last")
     assert further.trainer.global_step == 4
     assert run_in(folder) is not None
