@@ -1,22 +1,15 @@
 """A flow of 28 x 28 digits that one core trains in minutes, and the corrector of its noise: the same, narrower."""
 
 from collections.abc import Sequence
-from inspect import signature
-from pathlib import Path
-from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from graft_lightning.domains.base import UnconditionalFlow
+from graft_lightning.domains.base.saved_flow import SavedFlow
 from graft_lightning.domains.base.times import Times
-from graft_lightning.domains.base.weights import load_weights, save_weights
 from graft_lightning.processes.process import Shape
-from graft_lightning.processes.samplers import Euler, Sampler
-from graft_lightning.types import SettingsError
 
-REMAKE = "python -m graft_lightning fit --config experiments/mnist/flow.yaml"
 SIZE = 28
 FOLD = 2
 """Pixels that are folded into channels, each way: convolutions at 28 x 28 would cost four times as much."""
@@ -87,57 +80,12 @@ class FlowNetwork(nn.Module):
         return F.pixel_shuffle(self.out(self.last(h, time)), FOLD)
 
 
-class PictureFlow(UnconditionalFlow):
-    """A flow of 28 x 28 digits; with another path and a narrower network also the corrector of its noise.
+class PictureFlow(SavedFlow):
+    """A flow of 28 x 28 digits; with another path and a narrower network also the corrector of its noise."""
 
-    Args:
-        weights: safetensors file; needed where the flow is not trained but used.
-        sampler: 20 steps of Euler by default.
-        path: "linear", where the network gives the velocity eps - x_0, or "trigonometric", the variance-preserving
-            path, where it gives the v-prediction.
-        network: arguments of `FlowNetwork` that are not its defaults.
-    """
-
+    network_class = FlowNetwork
+    remake = "python -m graft_lightning fit --config experiments/mnist/flow.yaml"
     lora_targets = ("conv1", "conv2")
-
-    def __init__(
-        self,
-        weights: str | None = None,
-        sampler: Sampler | None = None,
-        path: Literal["linear", "trigonometric"] = "linear",
-        network: dict[str, int] | None = None,
-    ) -> None:
-        super().__init__(sampler or Euler(steps=20), path)
-        self.weights, self.network = weights, dict(network or {})
-
-    @property
-    def weights_file(self) -> Path:
-        """Where the weights are read.
-
-        Raises:
-            SettingsError: if no file is named.
-        """
-        if self.weights is None:
-            raise SettingsError(f"weights is not set; name the file of a trained flow, which `{REMAKE}` makes")
-        return Path(self.weights)
-
-    def build(self, pretrained: bool = True) -> nn.Module:
-        network = FlowNetwork(**self.network)
-        if pretrained:
-            load_weights(network, self.weights_file, self._architecture(), REMAKE)
-        return network
-
-    def _architecture(self) -> dict[str, Any]:
-        defaults = {name: p.default for name, p in signature(FlowNetwork).parameters.items()}
-        return defaults | self.network | {"path": self.path_name}
-
-    def save(self, network: nn.Module, path: Path, provenance: dict[str, Any]) -> None:
-        """Writes weights that `build` reads."""
-        save_weights(network, path, self._architecture(), provenance)
-
-    def denoise(self, network: nn.Module, x_t: Tensor, t: Tensor, condition: Any) -> Tensor:
-        assert isinstance(x_t, Tensor)
-        return network(x_t, t.to(x_t.dtype))
 
     def shape(self, conditions: Sequence[str]) -> Shape:
         return (1, SIZE, SIZE)

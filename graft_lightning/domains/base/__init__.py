@@ -1,7 +1,7 @@
 """What domains share.
 
 * all: lists of conditions, sources of training examples in endless shuffles, weights, diversity, distances;
-* images: references, flows, contact sheets;
+* images: references, flows, those that `fit` trains and saves (`saved_flow`), contact sheets;
 * sets of elements, such as the atoms of a molecule: what is known of an element and padded batches (`elements`,
   `masks`), sets kept on disk (`ragged`, `ragged_files`), the number of elements as a condition (`counts`);
 * networks: the times of several fields (`times`), the transformer block (`transformer`).

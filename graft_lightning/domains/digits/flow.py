@@ -2,26 +2,22 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
-from inspect import signature
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from graft_lightning.domains.base import Examples, UnconditionalFlow
+from graft_lightning.domains.base import Examples
+from graft_lightning.domains.base.saved_flow import SavedFlow
 from graft_lightning.domains.base.times import fourier
-from graft_lightning.domains.base.weights import load_weights, save_weights
 from graft_lightning.domains.digits.classifier import DigitClassifier, default_classifier
 from graft_lightning.domains.digits.data import DIGIT_SIZE
 from graft_lightning.domains.digits.network import WAVES, DigitTransformer
 from graft_lightning.processes.noise import Noise, place_seeds
 from graft_lightning.processes.process import Shape
-from graft_lightning.processes.samplers import Euler, Sampler
+from graft_lightning.processes.samplers import Sampler
 from graft_lightning.shuffles import shuffles
-from graft_lightning.types import SettingsError
 
-REMAKE = "python -m graft_lightning fit --config experiments/digits/flow.yaml"
 HELD_OUT = 500
 """Digits that neither flow nor corrector sees; the other 1,297 are trained on."""
 
@@ -55,18 +51,19 @@ class StraightPath(nn.Module):
         return self.network(x_t, t) + straight.reshape(x_t.shape)
 
 
-class DigitFlow(UnconditionalFlow):
+class DigitFlow(SavedFlow):
     """A flow of single digits; with another path or a narrower network also the corrector of its noise.
 
     Args:
         weights: safetensors file; needed where the flow is not trained but used.
         sampler: 20 steps of Euler by default.
-        path: "linear", where the network gives the velocity eps - x_0, or "trigonometric", the variance-preserving
-            path, where it gives the v-prediction.
+        path: as in `SavedFlow`.
         network: arguments of `DigitTransformer` that differ from `NETWORK`.
         straight: puts a `StraightPath` beside the network; for correctors.
     """
 
+    network_class = DigitTransformer
+    remake = "python -m graft_lightning fit --config experiments/digits/flow.yaml"
     lora_targets = ("qkv", "out", "mlp_in", "mlp_out", "modulation")
 
     def __init__(
@@ -77,38 +74,15 @@ class DigitFlow(UnconditionalFlow):
         network: dict[str, int] | None = None,
         straight: bool = False,
     ) -> None:
-        super().__init__(sampler or Euler(steps=20), path)
-        self.weights, self.network, self.straight = weights, NETWORK | dict(network or {}), straight
+        super().__init__(weights, sampler, path, NETWORK | dict(network or {}))
+        self.straight = straight
 
-    @property
-    def weights_file(self) -> Path:
-        """Where the weights are read.
+    def make(self) -> nn.Module:
+        network = super().make()
+        return StraightPath(network) if self.straight else network
 
-        Raises:
-            SettingsError: if no file is named.
-        """
-        if self.weights is None:
-            raise SettingsError(f"weights is not set; name the file of a trained flow, which `{REMAKE}` makes")
-        return Path(self.weights)
-
-    def build(self, pretrained: bool = True) -> nn.Module:
-        network: nn.Module = DigitTransformer(**self.network)
-        network = StraightPath(network) if self.straight else network
-        if pretrained:
-            load_weights(network, self.weights_file, self._architecture(), REMAKE)
-        return network
-
-    def _architecture(self) -> dict[str, Any]:
-        defaults = {name: p.default for name, p in signature(DigitTransformer).parameters.items()}
-        return defaults | self.network | {"path": self.path_name, "straight": self.straight}
-
-    def save(self, network: nn.Module, path: Path, provenance: dict[str, Any]) -> None:
-        """Writes weights that `build` reads."""
-        save_weights(network, path, self._architecture(), provenance)
-
-    def denoise(self, network: nn.Module, x_t: Tensor, t: Tensor, condition: Any) -> Tensor:
-        assert isinstance(x_t, Tensor)
-        return network(x_t, t.to(x_t.dtype))
+    def architecture(self) -> dict[str, Any]:
+        return super().architecture() | {"straight": self.straight}
 
     def shape(self, conditions: Sequence[str]) -> Shape:
         return (1, DIGIT_SIZE, DIGIT_SIZE)
