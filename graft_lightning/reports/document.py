@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import math
 import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
@@ -60,7 +61,8 @@ def write_report(
     out.mkdir(parents=True, exist_ok=True)
     metrics = dict(section.get("metrics", {})) or {name: name for run in runs for name in run.values}
     groups = section.get("groups") or {section.get("title", "Comparison"): ""}
-    lines = [f"# {section.get('title', 'Comparison')}", "", section.get("intro", "").strip(), ""]
+    intro = section.get("intro", "").strip()
+    lines = [f"# {section.get('title', 'Comparison')}", "", *([intro, ""] if intro else [])]
     lines += [f"{datetime.date.today()}, {machine()}.", ""]
     report: dict[str, Any] = {}
     for number, (heading, prefix) in enumerate(groups.items()):
@@ -220,7 +222,12 @@ def markdown_table(
 
 
 def written(metric: Interval) -> str:
-    """A metric as text: three decimals, or two digits of what is smaller than a hundredth."""
+    """A metric as text: three decimals, or two digits of what is smaller than a hundredth.
+
+    A dash where there is no number, as for the diversity of one sample a condition.
+    """
+    if math.isnan(metric["mean"]):
+        return "–"
     places = ".3f" if not 0 < abs(metric["mean"]) < 0.01 else ".2g"
     mean, low, high = (format(metric[name], places) for name in ("mean", "low", "high"))
     return mean if metric["low"] != metric["low"] or low == high else f"{mean} [{low}, {high}]"

@@ -1,9 +1,10 @@
 import json
+import math
 
 import pytest
 
 from graft_lightning.cli.main import main
-from graft_lightning.reports.document import verdicts, write_report
+from graft_lightning.reports.document import verdicts, write_report, written
 from tests.reports.test_comparison import write_run
 
 METRICS = {"reward": "reward"}
@@ -35,6 +36,14 @@ def test_an_interval_that_is_not_known_supports_no_claim():
     table = {"graft": {"reward": figure(0.5, 0.6)}, "base": {"reward": {"mean": 0.1, "low": nan, "high": nan, "n": 1}}}
     claims = [{"better": "graft", "than": ["base"]}, {"better": "base", "than": ["graft"]}]
     assert all("does not hold" in line for line in verdicts(table, claims, METRICS)[:2])
+
+
+def test_a_figure_in_words():
+    """Diversity of one sample a condition is no number, and a reader is not shown one."""
+    unknown = {"low": math.nan, "high": math.nan}
+    assert written({"mean": 0.25, "low": 0.2, "high": 0.3}) == "0.250 [0.200, 0.300]"
+    assert written({"mean": 0.25, **unknown}) == "0.250"
+    assert written({"mean": math.nan, **unknown}) == "–"
 
 
 def test_a_report_of_two_runs(tmp_path):
