@@ -9,9 +9,10 @@ a test holds what is printed against the report. The comment is YAML:
     rows: {base: base, GRAFT: graft}
     -->
 
-A column is a heading, and a metric with its decimals, followed by ``interval`` where the 95 % interval is shown; a row
-is a heading and a key of the report. ``first`` is the heading of the first column, and ``section`` what the keys of
-the report begin with.
+A column is a heading, and a metric with its decimals, followed by ``interval`` where the 95 % interval is shown,
+``signed`` where a difference is, and ``optional`` where rows may lack it; a row is a heading and a key of the report,
+or a list of keys, each below the one before. ``first`` is the heading of the first column, and ``section`` what the
+keys of the report begin with.
 """
 
 import json
@@ -39,19 +40,23 @@ def table(wanted: dict[str, Any], folder: Path) -> str:
     columns = {heading: str(asked).split() for heading, asked in wanted["columns"].items()}
     lines = [[wanted.get("first", "method"), *columns], ["---"] * (len(columns) + 1)]
     for heading, key in wanted["rows"].items():
-        row = report[wanted.get("section", "") + key]
+        row = report
+        for part in key if isinstance(key, list) else [wanted.get("section", "") + key]:
+            row = row[part]
         lines.append([heading, *(_cell(row, key, *asked) for asked in columns.values())])
     return "".join(f"| {' | '.join(line)} |\n" if line[0] != "---" else f"|{'|'.join(line)}|\n" for line in lines)
 
 
-def _cell(row: dict[str, Any], key: str, metric: str, decimals: str, *shown: str) -> str:
+def _cell(row: dict[str, Any], key: Any, metric: str, decimals: str, *shown: str) -> str:
     metric = metric.replace("_", " ")
+    if metric not in row and "optional" in shown:
+        return ""
     if metric not in row:
         raise KeyError(f"{key} has no {metric}; there are {', '.join(row)}")
     value, places = row[metric], int(decimals)
     if value["mean"] is None:
         return ""
-    text = f"{value['mean']:.{places}f}"
+    text = f"{value['mean']:{'+' if 'signed' in shown else ''}.{places}f}"
     if "interval" in shown and value["low"] is not None:
         text += f" [{value['low']:.{places}f}, {value['high']:.{places}f}]"
     return text

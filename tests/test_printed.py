@@ -29,6 +29,10 @@ def test_a_table_that_differs_is_found_and_written_anew(tmp_path):
     assert file.read_text() == f"{asked}| method | score |\n|---|---|\n| the a | 0.123 [-1.000, 2.000] |\n\nmore\n"
     with pytest.raises(KeyError, match="a has no Other; there are Score"):
         table({"report": "report.json", "columns": {"x": "Other 1"}, "rows": {"a": "a"}}, tmp_path)
+    (tmp_path / "report.json").write_text(json.dumps({"map": {"a/b": {"x": {"mean": 0.126}}}}))
+    columns = {"x": "x 2 signed", "y": "y 2 optional"}
+    nested = table({"report": "report.json", "columns": columns, "rows": {"it": ["map", "a/b"]}}, tmp_path)
+    assert nested.endswith("| it | +0.13 |  |\n")
 
 
 @pytest.mark.slow
