@@ -17,7 +17,7 @@ def module():
     module.log = lambda name, value, **rest: logged.append((name, value))
     logged: list = []
     module.logged = logged
-    module._trainer = SimpleNamespace(logger=None, global_step=0)
+    module._trainer = SimpleNamespace(loggers=[], global_step=0)
     return module
 
 

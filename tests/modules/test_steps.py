@@ -98,7 +98,7 @@ def test_a_logging_step_reads_once(monkeypatch):
     module.log = lambda *values, **rest: None
     logged = {}
     logger = SimpleNamespace(log_metrics=lambda metrics, step: logged.update(metrics))
-    module._trainer = SimpleNamespace(logger=logger, global_step=50, log_every_n_steps=50)
+    module._trainer = SimpleNamespace(loggers=[logger], global_step=50, log_every_n_steps=50)
     module.training_step(read(range(COUNT)), 0)  # fills the caches
     logged.clear()
     read_back = []
@@ -115,7 +115,7 @@ def test_between_logging_steps_nothing_is_logged():
     module.configure_model()
     module.log = lambda *values, **rest: None
     logger = SimpleNamespace(log_metrics=lambda metrics, step: pytest.fail(f"{metrics} is logged"))
-    module._trainer = SimpleNamespace(logger=logger, global_step=49, log_every_n_steps=50)
+    module._trainer = SimpleNamespace(loggers=[logger], global_step=49, log_every_n_steps=50)
     module.training_step(read(range(COUNT)), 0)
 
 
@@ -124,7 +124,7 @@ def test_the_loss_of_each_level_is_the_mean_of_the_examples_there():
     logged = {}
     logger = SimpleNamespace(log_metrics=lambda metrics, step: logged.update(metrics))
     bar = {}
-    module._trainer = SimpleNamespace(logger=logger, global_step=0, progress_bar_metrics=bar)
+    module._trainer = SimpleNamespace(loggers=[logger], global_step=0, progress_bar_metrics=bar)
     t_max = module.reference.process.t_max
     t = torch.tensor([0.0, 0.2, 0.2001, 0.4, 0.5, 1.0], dtype=torch.float64) * t_max
     values = torch.tensor([7.0, 1.0, 2.0, 4.0, math.inf, 5.0])
