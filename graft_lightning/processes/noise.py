@@ -56,7 +56,18 @@ def place_seeds(purpose: str, seed: int, places: Sequence[int]) -> Tensor:
         seed: of the run.
         places: non-negative.
     """
-    return _non_negative(combined(torch.tensor(list(places), dtype=torch.int64), seed, _text_bits("place", purpose)))
+    found = [_block_of_places(purpose, seed, place // _BLOCK)[place % _BLOCK] for place in places]
+    return torch.tensor(found, dtype=torch.int64)
+
+
+_BLOCK = 1024
+"""Places whose seeds are made at once: for the few of a batch, calls of PyTorch would cost more than all else."""
+
+
+@lru_cache(maxsize=64)
+def _block_of_places(purpose: str, seed: int, block: int) -> list[int]:
+    places = torch.arange(block * _BLOCK, (block + 1) * _BLOCK)
+    return _non_negative(combined(places, seed, _text_bits("place", purpose))).tolist()
 
 
 def shuffled(length: int, seed: int) -> Tensor:
