@@ -83,7 +83,7 @@ def overlap(folder: Path, samples: int = 32, each: float = 0.01) -> float:
     return 2 * samples * each / took
 
 
-def efficiency(folder: Path, draws: int = 8) -> float:
+def efficiency(folder: Path, draws: int = 24) -> float:
     """Two single-threaded processes against one, filling the pool of digits: 1 is half the time."""
     alone, both = (
         statistics.median(_filling(folder / f"{world}-{n}", world, draws) for n in range(3)) for world in (1, 2)
