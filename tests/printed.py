@@ -10,9 +10,10 @@ a test holds what is printed against the report. The comment is YAML:
     -->
 
 A column is a heading, and a metric with its decimals, followed by ``interval`` where the 95 % interval is shown,
-``signed`` where a difference is, and ``optional`` where rows may lack it; a row is a heading and a key of the report,
-or a list of keys, each below the one before. ``first`` is the heading of the first column, and ``section`` what the
-keys of the report begin with.
+``signed`` where a difference is, ``optional`` where rows may lack it, and ``percent`` where it is a share; a row is a
+heading and a key of the report, or a list of keys, each below the one before, whose first is a report of its own where
+it ends in ``.json``. ``first`` is the heading of the first column, and ``section`` what the keys of the report begin
+with.
 """
 
 import json
@@ -36,12 +37,13 @@ def table(wanted: dict[str, Any], folder: Path) -> str:
     Raises:
         KeyError: if the report lacks a row or a metric; names both.
     """
-    report = json.loads((folder / wanted["report"]).read_text(encoding="utf-8"))
     columns = {heading: str(asked).split() for heading, asked in wanted["columns"].items()}
     lines = [[wanted.get("first", "method"), *columns], ["---"] * (len(columns) + 1)]
     for heading, key in wanted["rows"].items():
-        row = report
-        for part in key if isinstance(key, list) else [wanted.get("section", "") + key]:
+        path = key if isinstance(key, list) else [wanted.get("section", "") + key]
+        own = path[0].endswith(".json")
+        row = json.loads((folder / (path[0] if own else wanted["report"])).read_text(encoding="utf-8"))
+        for part in path[own:]:
             row = row[part]
         lines.append([heading, *(_cell(row, key, *asked) for asked in columns.values())])
     return "".join(f"| {' | '.join(line)} |\n" if line[0] != "---" else f"|{'|'.join(line)}|\n" for line in lines)
@@ -56,10 +58,11 @@ def _cell(row: dict[str, Any], key: Any, metric: str, decimals: str, *shown: str
     value, places = row[metric], int(decimals)
     if value["mean"] is None:
         return ""
-    text = f"{value['mean']:{'+' if 'signed' in shown else ''}.{places}f}"
+    form = f".{places}{'%' if 'percent' in shown else 'f'}"
+    text = f"{value['mean']:{'+' if 'signed' in shown else ''}{form}}"
     if "interval" in shown and value["low"] is not None:
-        text += f" [{value['low']:.{places}f}, {value['high']:.{places}f}]"
-    return text
+        text += f" [{value['low']:{form}}, {value['high']:{form}}]"
+    return text.replace("%", " %")
 
 
 def tables(file: Path) -> list[tuple[str, str]]:

@@ -33,6 +33,9 @@ def test_a_table_that_differs_is_found_and_written_anew(tmp_path):
     columns = {"x": "x 2 signed", "y": "y 2 optional"}
     nested = table({"report": "report.json", "columns": columns, "rows": {"it": ["map", "a/b"]}}, tmp_path)
     assert nested.endswith("| it | +0.13 |  |\n")
+    (tmp_path / "other.json").write_text(json.dumps({"b": {"c": {"x": {"mean": 0.126, "low": -0.05, "high": 0.3}}}}))
+    asked = {"columns": {"x": "x 0 interval percent"}, "rows": {"it": ["other.json", "b", "c"]}}
+    assert table(asked, tmp_path).endswith("| it | 13 % [-5 %, 30 %] |\n")
 
 
 @pytest.mark.slow

@@ -1,10 +1,11 @@
 """The ceiling of one round: what selection leaves of a pool, on the conditions that are trained on. No torch."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from graft_lightning.reports.comparison import Run, last_runs
 from graft_lightning.runs import COLLECTED, belongs, read_json, run_in
 from graft_lightning.statistics import Interval, interval
 
@@ -46,6 +47,56 @@ def ceilings(folders: Iterable[Path], prefix: str = "") -> tuple[dict[str, dict[
         for row, columns in rows.items()
     }
     return metrics, drawn + sum(pools.values())
+
+
+def reached(runs: Sequence[Run], stage: str) -> dict[str, dict[str, Interval]]:
+    """What part of its one-round ceiling each method has gained, seed by seed.
+
+    The gain is that of the reward which was trained on, above the base of the same seed and chain, on held-out
+    conditions; what there was to gain is what selection raises it by in the pool, on those that are trained on. Methods
+    whose rule does not look at the reward have no ceiling and no row.
+
+    Args:
+        runs: evaluations.
+        stage: which held-out conditions.
+
+    Returns:
+        Method -> "gain", "to gain", "share" -> figure over seeds.
+    """
+    last = last_runs(runs, stage)
+    bases = {(run.folder.parent, run.seed): run for run in last if _is_base(run)}
+    own = {run.folder: run for run in last if _is_base(run)}
+    rows: dict[str, list[tuple[float, float]]] = {}
+    for run in last:
+        base = own.get(run.folder, bases.get((run.folder.parent, run.seed)))
+        record = _record(run.folder / COLLECTED)
+        if _is_base(run) or base is None or record is None or not record.get("implied", {}).get("kl"):
+            continue
+        reward = record["reward"]
+        means = record["rewards"].get(reward, {})
+        if reward in run.values and reward in base.values and means:
+            gain = run.values[reward] - base.values[reward]
+            rows.setdefault(run.method, []).append((gain, means["accepted"] - means["all"]))
+    return {
+        method: {
+            "gain": interval([gain for gain, _ in pairs]),
+            "to gain": interval([room for _, room in pairs]),
+            "share": interval([gain / room for gain, room in pairs if room > 0]),
+        }
+        for method, pairs in rows.items()
+    }
+
+
+def _is_base(run: Run) -> bool:
+    return run.method.rpartition(": ")[2] == "base"
+
+
+def _record(file: Path) -> dict[str, Any] | None:
+    """The record of a run's own collection."""
+    if not file.is_file():
+        return None
+    found: dict[str, Any] = read_json(file)
+    return found if belongs(found, run_in(file.parent)) else None
 
 
 def _rule(record: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ from graft_lightning.durable import write_bytes, write_text
 from graft_lightning.reports.alarms import alarms_of
 from graft_lightning.reports.belonging import require_stage, what_does_not_belong
 from graft_lightning.reports.budgets import budget_section
-from graft_lightning.reports.ceiling import ceilings
+from graft_lightning.reports.ceiling import ceilings, reached
 from graft_lightning.reports.charts import bars, frontier, learning_curves
 from graft_lightning.reports.chosen import chosen_section
 from graft_lightning.reports.comparison import FEW, Run, compare, compare_over_conditions, curves, read_runs
@@ -88,6 +88,9 @@ def write_report(
             image = f"frontier{number or ''}{place}.png"
             lines += [f"### {name}", "", wanted.get("text", "").strip(), "", f"![{name}]({image})", ""]
             draw_frontier(found, wanted, metrics, out / image)
+        told_ceiling, of_ceiling = ceiling_section(chosen, folders, prefix, stage)
+        report.update({key if number == 0 else f"{heading}: {key}": of for key, of in of_ceiling.items()})
+        lines += told_ceiling
         if number == 0:
             chosen_method, told = choose(chosen, section.get("choose"))
             claims = [
@@ -96,7 +99,6 @@ def write_report(
             ]
             lines += [*told, *verdicts(found, claims, metrics), ""]
             for told, of in (
-                ceiling_table(folders, prefix),
                 budget_section(chosen, first, metrics[first], out),
                 round_kl_section(folders, prefix),
                 chosen_section(folders, prefix),
@@ -323,8 +325,10 @@ def verdicts(table: Table, claims: Iterable[Mapping[str, Any]], metrics: Mapping
     return [*lines, ""] if lines else []
 
 
-def ceiling_table(folders: Sequence[Path], prefix: str) -> tuple[list[str], dict[str, dict[str, Interval]]]:
-    """Lines about what one round of selection could reach at most, and its metrics."""
+def ceiling_section(
+    runs: Sequence[Run], folders: Sequence[Path], prefix: str, stage: str
+) -> tuple[list[str], dict[str, Any]]:
+    """What one round of selection could reach at most, and how much of it was: lines, and metrics for report.json."""
     found, drawn = ceilings(folders, prefix)
     if not found:
         return [], {}
@@ -332,7 +336,17 @@ def ceiling_table(folders: Sequence[Path], prefix: str) -> tuple[list[str], dict
     shown = {row.removeprefix("one_round_ceiling: "): metrics for row, metrics in found.items()}
     intro = f"Mean rewards of the pools, on the conditions that are trained on; {drawn} trajectories were drawn in all."
     table = markdown_table(shown, dict(zip(rewards, rewards, strict=True)), "accepted")
-    return ["### One-round ceiling", "", intro, "", *table, ""], found
+    lines = ["### One-round ceiling", "", intro, "", *table, ""]
+    shares = reached(runs, stage)
+    if not shares:
+        return lines, found
+    intro = (
+        "What each method has gained above the base on held-out conditions, what selection raises the reward by in the "
+        "pool, and the first as a share of the second; over seeds."
+    )
+    columns = ("gain", "to gain", "share")
+    lines += [intro, "", *markdown_table(shares, dict(zip(columns, columns, strict=True))), ""]
+    return lines, {**found, "share_of_ceiling": shares}
 
 
 def images(folders: Iterable[Path], wanted: Mapping[str, str], out: Path) -> list[str]:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from graft_lightning.reports.ceiling import ALL, ceilings
+from graft_lightning.reports.ceiling import ALL, ceilings, reached
+from graft_lightning.reports.comparison import Run
 
 
 def collected(folder, seed, acceptance, accepted, reward="Ink", drawn=0, pool=None, **settings):
@@ -112,3 +113,41 @@ def test_a_shared_pool_is_counted_once_and_rules_of_another_fit_not_at_all(tmp_p
         (run / "run.json").write_text(json.dumps({"run": "another" if name == "foreign" else name}))
     assert ceilings([tmp_path])[1] == 2 * 32
     assert ceilings([tmp_path / "seed-0/graft"])[1] == 32, "also of a run's own folder"
+
+
+def run_of(folder, method, seed, ink, step=10, reward="Ink"):
+    return Run(folder, method, seed, "test", step, {reward: ink}, {})
+
+
+def test_the_share_of_the_ceiling_is_the_gain_over_what_selection_gains_in_the_pool(tmp_path):
+    """Two seeds: .1 of .4 and .3 of .4; the base of the same chain, or of the same run, counts."""
+    runs = []
+    for seed, gain in ((0, 0.1), (1, 0.3)):
+        chain = tmp_path / f"seed-{seed}"
+        collected(chain / "graft", seed, "TopK", 0.4 + 0.1 * seed)
+        collected(chain / "blind", seed, "RandomK", 0.1 * seed + 0.01)
+        for name, kl in (("graft", 1.1), ("blind", 0.0)):
+            record = json.loads((chain / name / "collected.json").read_text()) | {"implied": {"kl": kl}}
+            (chain / name / "collected.json").write_text(json.dumps(record))
+        runs += [run_of(chain / "base", "base", seed, 0.2, 0), run_of(chain / "blind", "unselected", seed, 0.3)]
+        runs += [run_of(chain / "graft", "graft", seed, 0.9, 5), run_of(chain / "graft", "graft", seed, 0.2 + gain)]
+        runs.append(run_of(tmp_path / "elsewhere", "base", seed, 0.7, 0))
+    found = reached(runs, "test")
+    assert list(found) == ["graft"], "a rule that does not look at the reward has no ceiling"
+    assert {name: figure["mean"] for name, figure in found["graft"].items()} == pytest.approx(
+        {"gain": 0.2, "to gain": 0.4, "share": 0.5}
+    )
+    assert (found["graft"]["share"]["n"], reached(runs, "validate")) == (2, {})
+    own = [*runs, *(run_of(tmp_path / f"seed-{seed}/graft", "mixed: base", seed, 0.0, 0) for seed in (0, 1))]
+    assert reached(own, "test")["graft"]["gain"]["mean"] == pytest.approx(0.4)
+
+
+def test_a_reward_that_was_not_measured_and_a_pool_with_nothing_to_gain_have_no_share(tmp_path):
+    collected(tmp_path / "a", 0, "TopK", 0.0)
+    record = json.loads((tmp_path / "a/collected.json").read_text()) | {"implied": {"kl": 1.0}}
+    (tmp_path / "a/collected.json").write_text(json.dumps(record))
+    base = run_of(tmp_path / "b", "base", 0, 0.1, 0)
+    assert math.isnan(reached([base, run_of(tmp_path / "a", "graft", 0, 0.3)], "test")["graft"]["share"]["mean"])
+    other = [run_of(tmp_path / "b", "base", 0, 0.1, 0, "Judge"), run_of(tmp_path / "a", "graft", 0, 0.3, 9, "Judge")]
+    assert reached(other, "test") == {}
+    assert reached([run_of(tmp_path / "a", "graft", 0, 0.3)], "test") == {}, "without a base"
