@@ -1,6 +1,6 @@
 """The ceiling of one round: what selection leaves of a pool, on the conditions that are trained on. No torch."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,8 @@ def reached(runs: Sequence[Run], stage: str) -> dict[str, dict[str, Interval]]:
 
     The gain is that of the reward which was trained on, above the base of the same seed and chain, on held-out
     conditions; what there was to gain is what selection raises it by in the pool, on those that are trained on. Methods
-    whose rule does not look at the reward have no ceiling and no row.
+    whose rule does not look at the reward have no ceiling and no row, nor have those that drew a pool of their own, as
+    by another sampler, and no base of its kind.
 
     Args:
         runs: evaluations.
@@ -64,14 +65,17 @@ def reached(runs: Sequence[Run], stage: str) -> dict[str, dict[str, Interval]]:
         Method -> "gain", "to gain", "share" -> figure over seeds.
     """
     last = last_runs(runs, stage)
-    bases = {(run.folder.parent, run.seed): run for run in last if _is_base(run)}
-    own = {run.folder: run for run in last if _is_base(run)}
+    records = {run.folder: record for run in last if (record := _record(run.folder / COLLECTED)) is not None}
+    pools = {
+        run: Counter(_pool(records[f]) for f in records if f.parent == run.parent).most_common(1) for run in records
+    }
     rows: dict[str, list[tuple[float, float]]] = {}
     for run in last:
-        base = own.get(run.folder, bases.get((run.folder.parent, run.seed)))
-        record = _record(run.folder / COLLECTED)
+        base, record = _base_of(run, last), records.get(run.folder)
         if _is_base(run) or base is None or record is None or not record.get("implied", {}).get("kl"):
             continue
+        if _pool(record) != pools[run.folder][0][0] and _setting(base) != _setting(run) and base.folder != run.folder:
+            continue  # another sampler's or another model's pool, of which there is no base
         reward = record["reward"]
         means = record["rewards"].get(reward, {})
         if reward in run.values and reward in base.values and means:
@@ -89,6 +93,21 @@ def reached(runs: Sequence[Run], stage: str) -> dict[str, dict[str, Interval]]:
 
 def _is_base(run: Run) -> bool:
     return run.method.rpartition(": ")[2] == "base"
+
+
+def _setting(run: Run) -> str:
+    """What a method is called before its name, as in ``eta 0: graft``."""
+    return run.method.rpartition(": ")[0]
+
+
+def _base_of(run: Run, runs: Iterable[Run]) -> Run | None:
+    """The base that a run itself has measured, else its chain's; of several that with its own ``setting: ``."""
+    bases = [one for one in runs if _is_base(one) and one.seed == run.seed]
+    for near in (run.folder, run.folder.parent):
+        found = {_setting(one): one for one in bases if near in (one.folder, one.folder.parent)}
+        if found:
+            return found.get(_setting(run), found.get(""))
+    return None
 
 
 def _record(file: Path) -> dict[str, Any] | None:

@@ -138,8 +138,19 @@ def test_the_share_of_the_ceiling_is_the_gain_over_what_selection_gains_in_the_p
         {"gain": 0.2, "to gain": 0.4, "share": 0.5}
     )
     assert (found["graft"]["share"]["n"], reached(runs, "validate")) == (2, {})
-    own = [*runs, *(run_of(tmp_path / f"seed-{seed}/graft", "mixed: base", seed, 0.0, 0) for seed in (0, 1))]
+    own = [*runs, *(run_of(tmp_path / f"seed-{seed}/graft", "base", seed, 0.0, 0) for seed in (0, 1))]
     assert reached(own, "test")["graft"]["gain"]["mean"] == pytest.approx(0.4)
+
+
+def test_a_setting_with_a_base_of_its_own_is_held_against_that(tmp_path):
+    runs = [run_of(tmp_path / "base", "base", 0, 0.2, 0), run_of(tmp_path / "eta-base", "eta 0: base", 0, 0.5, 0)]
+    for name, method, ink in (("a", "eta 0: graft", 0.6), ("b", "stable: graft", 0.6)):
+        collected(tmp_path / name, 0, "TopK", 0.8)
+        record = json.loads((tmp_path / name / "collected.json").read_text()) | {"implied": {"kl": 1.0}}
+        (tmp_path / name / "collected.json").write_text(json.dumps(record))
+        runs.append(run_of(tmp_path / name, method, 0, ink))
+    found = {method: row["gain"]["mean"] for method, row in reached(runs, "test").items()}
+    assert found == pytest.approx({"eta 0: graft": 0.1, "stable: graft": 0.4})
 
 
 def test_a_reward_that_was_not_measured_and_a_pool_with_nothing_to_gain_have_no_share(tmp_path):
@@ -151,3 +162,16 @@ def test_a_reward_that_was_not_measured_and_a_pool_with_nothing_to_gain_have_no_
     other = [run_of(tmp_path / "b", "base", 0, 0.1, 0, "Judge"), run_of(tmp_path / "a", "graft", 0, 0.3, 9, "Judge")]
     assert reached(other, "test") == {}
     assert reached([run_of(tmp_path / "a", "graft", 0, 0.3)], "test") == {}, "without a base"
+
+
+def test_a_pool_of_another_kind_without_a_base_has_no_share(tmp_path):
+    """As of a deterministic sampler beside the base of a stochastic one."""
+    runs = [run_of(tmp_path / "base", "base", 0, 0.2, 0)]
+    for name, method, pool in (("a", "graft", "pool"), ("b", "pgraft", "pool"), ("c", "eta 0: graft", "other")):
+        collected(tmp_path / name, 0, "TopK", 0.8, pool=pool)
+        record = json.loads((tmp_path / name / "collected.json").read_text()) | {"implied": {"kl": 1.0}}
+        (tmp_path / name / "collected.json").write_text(json.dumps(record))
+        runs.append(run_of(tmp_path / name, method, 0, 0.6))
+    assert list(reached(runs, "test")) == ["graft", "pgraft"]
+    runs.append(run_of(tmp_path / "d", "eta 0: base", 0, 0.1, 0))
+    assert reached(runs, "test")["eta 0: graft"]["gain"]["mean"] == pytest.approx(0.5)
