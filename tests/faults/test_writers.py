@@ -186,7 +186,7 @@ WRITERS = {
     "cli/trainer.py:bring_last_up_to_date": up_to_date,
     "domains/base/images.py:ImageReference.write": lambda f: lambda: ImageReference.write(None, PIXELS, ["a"], f),
     "domains/base/ragged_files.py:_write": lambda f: lambda: stored(f, "pages", {"format": 1}, BOXES, layouts),
-    "domains/images/flow.py:ImageFlow.save": flow,
+    "domains/images/network.py:DiffusersImages.save": flow,
     "domains/layouts/lines.py:write_lines": lambda f: lambda: write_lines(f / "a.jsonl", [page()]),
     "domains/molecules/sdf.py:write_sdf": lambda f: lambda: write_sdf(f / "a.sdf", [water()]),
     "domains/molecules/xyz.py:write_xyz": lambda f: lambda: write_xyz(f / "a.xyz", [water()]),

@@ -10,7 +10,7 @@
 from graft_lightning.domains.base.conditions import Conditions, TextFile, Texts, Unconditional
 from graft_lightning.domains.base.diversity import Diversity
 from graft_lightning.domains.base.examples import Examples
-from graft_lightning.domains.base.images import ImageReference, UnconditionalFlow, contact_sheet
+from graft_lightning.domains.base.images import ImageReference, UnconditionalFlow, UnconditionalImages, contact_sheet
 
 __all__ = [
     "Conditions",
@@ -21,5 +21,6 @@ __all__ = [
     "Texts",
     "Unconditional",
     "UnconditionalFlow",
+    "UnconditionalImages",
     "contact_sheet",
 ]

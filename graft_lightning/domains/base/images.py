@@ -73,7 +73,31 @@ class ImageReference(Reference):
         return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
 
 
-class UnconditionalFlow(ImageReference):
+class UnconditionalImages(ImageReference):
+    """A model of images in [-1, 1] that takes no prompts."""
+
+    def encode(self, conditions: Sequence[str], device: torch.device | str) -> Tensor:
+        """Nothing: one empty row a sample.
+
+        Raises:
+            ValueError: if a condition says something.
+        """
+        if any(conditions):
+            raise ValueError(f"condition {next(filter(None, conditions))!r}: this model is unconditional, it takes ''")
+        return torch.zeros(len(conditions), 0, device=device)
+
+    def refuse(self, conditions: Sequence[str]) -> None:
+        self.encode(conditions, "cpu")
+
+    def decode(self, x_0: Tensor) -> Tensor:
+        assert isinstance(x_0, Tensor)
+        return (x_0.clamp(-1, 1) + 1) / 2
+
+    def state_of(self, samples: Tensor, conditions: Sequence[str]) -> Tensor:
+        return 2 * samples - 1
+
+
+class UnconditionalFlow(UnconditionalImages):
     """An unconditional flow of images in [-1, 1], or the corrector of one.
 
     Args:
@@ -92,26 +116,6 @@ class UnconditionalFlow(ImageReference):
     @cached_property
     def process(self) -> Process:
         return Process(GaussianPath(RectifiedFlow() if self.path_name == "linear" else Trigonometric()))
-
-    def encode(self, conditions: Sequence[str], device: torch.device | str) -> Tensor:
-        """Nothing: one empty row a sample.
-
-        Raises:
-            ValueError: if a condition says something.
-        """
-        if any(conditions):
-            raise ValueError(f"condition {next(filter(None, conditions))!r}: this flow is unconditional, it takes ''")
-        return torch.zeros(len(conditions), 0, device=device)
-
-    def refuse(self, conditions: Sequence[str]) -> None:
-        self.encode(conditions, "cpu")
-
-    def decode(self, x_0: Tensor) -> Tensor:
-        assert isinstance(x_0, Tensor)
-        return (x_0.clamp(-1, 1) + 1) / 2
-
-    def state_of(self, samples: Tensor, conditions: Sequence[str]) -> Tensor:
-        return 2 * samples - 1
 
 
 def to_pixels(samples: Tensor) -> np.ndarray:

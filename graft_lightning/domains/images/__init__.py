@@ -1,6 +1,7 @@
-"""Unconditional images from folders, archives and databases, and flows of them by any network of diffusers."""
+"""Unconditional images from folders, archives and databases; flows and DDPMs of them by any network of diffusers."""
 
 from graft_lightning.domains.images.architectures import Architecture, DiffusersNetwork, NCSNpp
+from graft_lightning.domains.images.diffusion import ImageDiffusion
 from graft_lightning.domains.images.distances import (
     CloserToTraining,
     FrechetDistance,
@@ -17,6 +18,7 @@ __all__ = [
     "CloserToTraining",
     "DiffusersNetwork",
     "FrechetDistance",
+    "ImageDiffusion",
     "ImageFiles",
     "ImageFlow",
     "Inception",

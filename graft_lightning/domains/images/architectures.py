@@ -11,6 +11,38 @@ Config = dict[str, Any]
 """A configuration of diffusers: the class under ``_class_name``, and its constructor's arguments."""
 
 
+_DDPM_256: Config = {
+    "_class_name": "UNet2DModel",
+    "sample_size": 256,
+    "in_channels": 3,
+    "out_channels": 3,
+    "block_out_channels": [128, 128, 256, 256, 512, 512],
+    "layers_per_block": 2,
+    "down_block_types": [*["DownBlock2D"] * 4, "AttnDownBlock2D", "DownBlock2D"],
+    "up_block_types": ["UpBlock2D", "AttnUpBlock2D", *["UpBlock2D"] * 4],
+    "attention_head_dim": None,
+    "downsample_padding": 0,
+    "flip_sin_to_cos": False,
+    "freq_shift": 1,
+    "norm_eps": 1e-06,
+}
+_DDPM_SCHEDULER: Config = {
+    "_class_name": "DDPMScheduler",
+    "beta_schedule": "linear",
+    "beta_start": 0.0001,
+    "beta_end": 0.02,
+    "num_train_timesteps": 1000,
+    "clip_sample": True,
+    "variance_type": "fixed_small",
+}
+PUBLISHED: dict[str, tuple[Config, Config]] = {
+    f"google/ddpm-{ema}{data}-256": (_DDPM_256, _DDPM_SCHEDULER)
+    for ema in ("", "ema-")
+    for data in ("bedroom", "cat", "celebahq", "church")
+}
+"""Network and scheduler of DDPMs on the hub (arXiv 2006.11239): what `plan` needs where the weights are not."""
+
+
 class Architecture(ABC):
     """A network that is trained here; the constructor builds nothing."""
 

@@ -8,8 +8,8 @@ import diffusers
 import pytest
 import torch
 
+from graft_lightning.domains.base.scheduler import ddim_config
 from graft_lightning.domains.text_to_image import DiffusersReference
-from graft_lightning.domains.text_to_image.pipelines.scheduler import ddim_config
 from graft_lightning.processes.grids import Uniform
 from graft_lightning.processes.noise import Noise
 from graft_lightning.processes.samplers import DDIM, Euler

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 
-from graft_lightning.domains.text_to_image.pipelines.scheduler import scheduler_of, stepped
+from graft_lightning.domains.base.scheduler import scheduler_of, stepped
 from graft_lightning.domains.text_to_image.reference import DTYPES, DiffusersReference
 from graft_lightning.processes.denoiser import Denoiser
 from graft_lightning.processes.samplers import DDIM, Sampler

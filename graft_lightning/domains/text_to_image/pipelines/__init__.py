@@ -1,7 +1,7 @@
 """Kinds of diffusers pipelines, one file each."""
 
+from graft_lightning.domains.base.scheduler import PipelineGrid
 from graft_lightning.domains.text_to_image.pipelines.base import Family
-from graft_lightning.domains.text_to_image.pipelines.scheduler import PipelineGrid
 from graft_lightning.domains.text_to_image.pipelines.sd3 import StableDiffusion3
 from graft_lightning.domains.text_to_image.pipelines.sdxl import StableDiffusionXL
 from graft_lightning.domains.text_to_image.pipelines.stable_diffusion import StableDiffusion

@@ -7,9 +7,9 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor, nn
 
+from graft_lightning.domains.base.scheduler import refused
 from graft_lightning.domains.text_to_image.architectures import Config
 from graft_lightning.domains.text_to_image.embeddings import Embedding
-from graft_lightning.domains.text_to_image.pipelines.scheduler import refused
 from graft_lightning.processes.outputs import Output
 from graft_lightning.processes.process import Process
 

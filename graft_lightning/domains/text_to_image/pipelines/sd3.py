@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from graft_lightning.domains.base.scheduler import PipelineGrid, flow_config
 from graft_lightning.domains.text_to_image.architectures import Config
 from graft_lightning.domains.text_to_image.embeddings import Embedding
 from graft_lightning.domains.text_to_image.pipelines.base import CLIP_TOKENS, Condition, Family
-from graft_lightning.domains.text_to_image.pipelines.scheduler import PipelineGrid, flow_config
 from graft_lightning.processes.outputs import Output
 from graft_lightning.processes.paths import GaussianPath
 from graft_lightning.processes.process import Process

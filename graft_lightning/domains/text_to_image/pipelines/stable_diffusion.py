@@ -1,11 +1,12 @@
 """Stable Diffusion 1.x, 2.x and their fine-tunings: a U-Net, one text encoder, eps- or v-prediction."""
 
 import re
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from graft_lightning.domains.base.scheduler import ddim_config, output_of, process_of, refused
 from graft_lightning.domains.text_to_image.architectures import Config
 from graft_lightning.domains.text_to_image.embeddings import Embedding
 from graft_lightning.domains.text_to_image.pipelines.base import (
@@ -13,17 +14,8 @@ from graft_lightning.domains.text_to_image.pipelines.base import (
     Condition,
     Family,
 )
-from graft_lightning.domains.text_to_image.pipelines.scheduler import (
-    SPACED,
-    PipelineGrid,
-    ddim_config,
-    refused,
-    scheduler_of,
-)
 from graft_lightning.processes.outputs import Output
-from graft_lightning.processes.paths import GaussianPath
 from graft_lightning.processes.process import Process
-from graft_lightning.processes.schedules import FromTable
 
 UNUSED = ("time_cond_proj_dim", "class_embed_type", "num_class_embeds", "encoder_hid_dim", "encoder_hid_dim_type")
 """Keys of U-Nets that ask for more conditions, guidance as an embedding among them."""
@@ -42,24 +34,10 @@ class StableDiffusion(Family):
 
     @property
     def output(self) -> Output:
-        prediction = self.scheduler.get("prediction_type", "epsilon")
-        if prediction == "logits" or prediction not in get_args(Output):
-            raise refused("prediction_type", prediction, "known are epsilon, sample and v_prediction")
-        return prediction
+        return output_of(self.scheduler)
 
     def process(self) -> Process:
-        config = self.scheduler_config()
-        table = scheduler_of("DDIMScheduler", config).alphas_cumprod
-        if table[-1] <= 0 and self.output == "epsilon":
-            raise refused(
-                "rescale_betas_zero_snr" if config["rescale_betas_zero_snr"] else "trained_betas",
-                True if config["rescale_betas_zero_snr"] else "a last beta of 1",
-                "without signal at the last level eps-prediction says nothing of x_0 (diffusers itself makes NaN); "
-                "such models have prediction_type v_prediction or sample",
-            )
-        keys = ("num_train_timesteps", "timestep_spacing", "steps_offset", "set_alpha_to_one", *SPACED)
-        grid = PipelineGrid("DDIMScheduler", {key: config[key] for key in keys if key in config})
-        return Process(GaussianPath(FromTable(table.tolist())), grid=grid)
+        return process_of(self.scheduler_config(), self.output)
 
     def scheduler_config(self) -> Config:
         return ddim_config(self.scheduler)

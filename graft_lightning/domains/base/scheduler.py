@@ -6,12 +6,17 @@ leaves out has the default of the class that it names; what DDIM would make of i
 
 from inspect import Parameter, signature
 from itertools import pairwise
-from typing import Any
+from typing import Any, get_args
 
-from graft_lightning.domains.text_to_image.architectures import Config
 from graft_lightning.processes.grids import Grid, checked
-from graft_lightning.processes.schedules import Schedule
+from graft_lightning.processes.outputs import Output
+from graft_lightning.processes.paths import GaussianPath
+from graft_lightning.processes.process import Process
+from graft_lightning.processes.schedules import FromTable, Schedule
 from graft_lightning.types import SettingsError
+
+Config = dict[str, Any]
+"""A configuration of diffusers."""
 
 SPACED = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas")
 """Levels of another spacing, which only the schedulers that know them visit."""
@@ -91,8 +96,47 @@ def _spacing_advice(spacing: str, count: int, steps: int) -> str:
     return own.removeprefix("or ")
 
 
-def ddim_config(config: Config) -> Config:
+def output_of(config: Config) -> Output:
+    """The output type of the network of a scheduler with a table of betas.
+
+    Raises:
+        SettingsError: if it is unknown.
+    """
+    prediction: Any = config.get("prediction_type", "epsilon")
+    if prediction == "logits" or prediction not in get_args(Output):
+        raise refused("prediction_type", prediction, "known are epsilon, sample and v_prediction")
+    return prediction
+
+
+def process_of(config: Config, output: Output) -> Process:
+    """The noise process of a complete configuration, with the grid that its scheduler would use.
+
+    Args:
+        config: as `ddim_config` gives it.
+        output: of the network.
+
+    Raises:
+        SettingsError: if the network's output says nothing at the last level.
+    """
+    table = scheduler_of("DDIMScheduler", config).alphas_cumprod
+    if table[-1] <= 0 and output == "epsilon":
+        raise refused(
+            "rescale_betas_zero_snr" if config["rescale_betas_zero_snr"] else "trained_betas",
+            True if config["rescale_betas_zero_snr"] else "a last beta of 1",
+            "without signal at the last level eps-prediction says nothing of x_0 (diffusers itself makes NaN); "
+            "such models have prediction_type v_prediction or sample",
+        )
+    keys = ("num_train_timesteps", "timestep_spacing", "steps_offset", "set_alpha_to_one", *SPACED)
+    grid = PipelineGrid("DDIMScheduler", {key: config[key] for key in keys if key in config})
+    return Process(GaussianPath(FromTable(table.tolist())), grid=grid)
+
+
+def ddim_config(config: Config, clips: bool = False) -> Config:
     """A complete configuration of DDIMScheduler from that of any scheduler with a table of betas.
+
+    Args:
+        config: of the scheduler, ``_class_name`` among it.
+        clips: whether the sampler will clip x_0 where ``clip_sample`` says so.
 
     Raises:
         SettingsError: for a class without betas, or for what DDIM cannot repeat.
@@ -115,7 +159,7 @@ def ddim_config(config: Config) -> Config:
         if own.get(key) == value:
             raise refused(key, value, "the network's levels are then none of a table of betas")
     for key in ("clip_sample", "thresholding"):
-        if complete[key]:
+        if complete[key] and not (clips and key == "clip_sample"):
             raise refused(
                 key,
                 complete[key],
