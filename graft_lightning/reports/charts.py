@@ -23,7 +23,8 @@ def bars(table: Mapping[str, Mapping[str, Interval]], metric: str, label: str, p
             axis.plot([value["low"], value["high"]], [place, place], color="black", linewidth=1.2)
     axis.set_yticks(range(len(rows)), [method for method, _ in reversed(rows)])
     axis.set_xlabel(f"{label} (95 % interval)")
-    axis.set_xlim(left=0)
+    if all(value["mean"] >= 0 for _, value in rows):
+        axis.set_xlim(left=0)
     save_figure(figure, path)
 
 

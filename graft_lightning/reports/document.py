@@ -73,7 +73,7 @@ def write_report(
         told_both, both = both_intervals(found, chosen, stage, metrics, section.get("best_of_n", ()))
         for method, row in found.items():
             report[method if number == 0 else f"{heading}: {method}"] = {**row, **both.get(method, {})}
-        first = next(iter(metrics))
+        first = next((name for name in metrics if any(name in row for row in found.values())), next(iter(metrics)))
         cells, told_kept = without_gain(chosen, stage)
         shown = tables(found, metrics, section.get("split"), cells)
         lines += [f"## {heading}", "", *shown, "", caption(chosen, stage), "", *told_kept]
@@ -106,11 +106,11 @@ def write_report(
             ):
                 report.update(of)
                 lines += told
-            by_seed, records = paired_verdicts(chosen, section.get("paired", ()), metrics, stage)
-            by_seed += positive_verdicts(found, section.get("positive", ()), metrics)
-            if by_seed:
-                report["paired"] = records
-                lines += ["### Claims, seed by seed", "", *by_seed]
+        by_seed, records = paired_verdicts(chosen, section.get("paired", ()), metrics, stage)
+        by_seed += positive_verdicts(found, section.get("positive", ()), metrics)
+        if by_seed:
+            report["paired" if number == 0 else f"{heading}: paired"] = records
+            lines += ["### Claims, seed by seed", "", *by_seed]
     for number, (heading, wanted) in enumerate(section.get("curves", {}).items()):
         chosen = [
             run for run in runs if _within(run, folders, "") and run.folder.name.startswith(tuple(wanted["runs"]))

@@ -8,10 +8,10 @@ from graft_lightning.reports.document import written
 from graft_lightning.statistics import best_of, interval, wilson
 
 
-def write_run(folder, method, seed, scores, step=10, stage="test", judge=None):
+def write_run(folder, method, seed, scores, step=10, stage="test", judge=None, metric="reward"):
     """An evaluation by hand: scores by condition and draw."""
     folder.mkdir(parents=True, exist_ok=True)
-    every = {"reward": scores, **({"judge": judge} if judge else {})}
+    every = {metric: scores, **({"judge": judge} if judge else {})}
     means = {name: sum(sum(row) / len(row) for row in rows) / len(rows) for name, rows in every.items()}
     figures = {name: {"mean": mean, "low": mean, "high": mean, "n": len(scores)} for name, mean in means.items()}
     record = {"stage": stage, "method": method, "step": step, "seed": seed, "metrics": figures, "scores": every}

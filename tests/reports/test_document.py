@@ -128,3 +128,25 @@ def test_alarms_of_the_last_evaluation_are_listed(tmp_path):
     assert "- s0/graft, validate of graft at step 10: half as far apart" in path.read_text()
     (tmp_path / "s0/graft/alarms.jsonl").unlink()
     assert "Alarms" not in write_report([tmp_path], tmp_path / "out", {}).read_text()
+
+
+def test_a_group_with_a_metric_of_its_own_has_its_own_picture_and_claims(tmp_path):
+    """As of two rewards in one sweep: nothing of the second stands under the name of the first."""
+    for seed in range(3):
+        for chain, metric, gain in (("a", "reward", 0.4), ("b", "other", -0.4)):
+            folder = tmp_path / f"{chain}-{seed}"
+            write_run(folder / "base", "base", seed, [[0.5 + 0.01 * seed] * 2] * 3, step=0, metric=metric)
+            scores = [[0.5 + (0.01 + gain / 10) * seed + gain] * 2] * 3
+            write_run(folder / "graft", "graft", seed, scores, metric=metric)
+    section = {
+        "groups": {"first": "a-", "second": "b-"},
+        "metrics": {"reward": "the one", "other": "the other"},
+        "paired": [{"higher": "graft", "than": ["base"], "metric": name} for name in ("reward", "other")],
+    }
+    path = write_report([tmp_path], tmp_path / "out", section)
+    report, text = json.loads((path.parent / "report.json").read_text()), path.read_text()
+    assert "![the one by method](comparison.png)" in text
+    assert "![the other by method](comparison1.png)" in text
+    assert [claim["holds"] for claim in report["paired"]] == [True]
+    assert [claim["holds"] for claim in report["second: paired"]] == [False]
+    assert report["second: paired"][0]["mean"] == pytest.approx(-0.44)
