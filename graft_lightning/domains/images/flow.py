@@ -57,7 +57,7 @@ class ImageFlow(DiffusersImages, UnconditionalFlow):
             "label": self._label(),
             "time_scale": self.time_scale,
             "time_runs": self.time_runs,
-            "size": self._side(),
+            "size": self.side or self.config["sample_size"],
         }
 
     def denoise(self, network: nn.Module, x_t: Tensor, t: Tensor, condition: Any) -> Tensor:

@@ -73,8 +73,9 @@ class DiffusersImages(UnconditionalImages):
             SettingsError: if the network is not one of images of some size.
         """
         found = self.network.config() if self.network else self._stored()
-        if not (self.side or isinstance(found.get("sample_size"), int)):
-            raise SettingsError(f"size is not set, and the network's sample_size is {found.get('sample_size')!r}")
+        size = found.get("sample_size")
+        if not (self.side or isinstance(size, int) or (isinstance(size, list | tuple) and len(size) == 2)):
+            raise SettingsError(f"size is not set, and the network's sample_size is {size!r}")
         channels = found.get("in_channels")
         if found.get("out_channels") not in (None, channels):
             raise SettingsError(
@@ -191,7 +192,9 @@ class DiffusersImages(UnconditionalImages):
         return self.label
 
     def shape(self, conditions: Sequence[str]) -> Shape:
-        return (self.config["in_channels"], self._side(), self._side())
+        return (self.config["in_channels"], *self._sides())
 
-    def _side(self) -> int:
-        return self.side or self.config["sample_size"]
+    def _sides(self) -> tuple[int, int]:
+        """Height and width."""
+        size = self.side or self.config["sample_size"]
+        return (size, size) if isinstance(size, int) else (size[0], size[1])

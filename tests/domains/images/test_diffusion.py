@@ -19,10 +19,10 @@ from graft_lightning.types import SettingsError
 COUNT, STEPS = 3, 10
 
 
-def saved(folder, scheduler=None, pipeline="DDPMPipeline", **changes):
+def saved(folder, scheduler=None, pipeline="DDPMPipeline", size=8, **changes):
     """A pipeline with random weights, none of them zero, as users find one."""
     network = diffusers.UNet2DModel(
-        sample_size=8,
+        sample_size=size,
         block_out_channels=(32, 32),
         layers_per_block=1,
         down_block_types=("DownBlock2D", "AttnDownBlock2D"),
@@ -126,6 +126,12 @@ def test_a_step_with_eta_1_is_one_of_ddpm(tmp_path):
         drawn = torch.randn(x.shape, generator=torch.Generator().manual_seed(2))
         expected = scheduler.step(raw, int(t) - 1, x, generator=torch.Generator().manual_seed(2)).prev_sample
         torch.testing.assert_close(step.mean + step.std * drawn, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_images_need_not_be_square(tmp_path):
+    reference = ImageDiffusion(str(saved(tmp_path / "ddpm", size=(8, 16))), DDIM(2, clip_sample=1.0))
+    assert ours(reference).shape == (COUNT, 3, 8, 16)
+    assert reference.sample_shape([""]) == (3, 8, 16)
 
 
 def test_older_repositories_keep_all_files_in_one_folder(tmp_path):
