@@ -62,17 +62,19 @@ class WriteSamples(BasePredictionWriter):
 
 
 class SaveReference(L.Callback):
-    """Writes the trained network as a reference that configurations can name, when a fit ends.
+    """Writes the weights that a fit has ended with as a reference that configurations can name.
 
     Args:
-        path: of the safetensors file; where the module's own reference reads its weights by default.
+        path: of the safetensors file, or of the folder where the reference is one; where the module's own reference
+            reads its weights by default.
     """
 
     def __init__(self, path: str | None = None) -> None:
         self.path = path
 
-    def on_fit_end(self, trainer: L.Trainer, pl_module: Any) -> None:
-        if not trainer.is_global_zero or not getattr(pl_module, "trains", False):
+    def teardown(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
+        """Not when the fit ends: then other callbacks choose the weights."""
+        if stage != "fit" or not trainer.is_global_zero or not getattr(pl_module, "trains", False):
             return
         provenance = {
             "steps": trainer.global_step,

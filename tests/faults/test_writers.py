@@ -52,11 +52,12 @@ CALLS = {"write_text", "write_bytes", "savefig", "save", "save_pretrained", "sav
 CALLS |= {"copyfile", "copytree", "memmap", "open_memmap", "save_torch_state_dict", "to_csv", "copy2"}
 
 ELSEWHERE = {
-    "callbacks/files.py:SaveReference.on_fit_end": "Reference.save, which is durable",
+    "callbacks/files.py:SaveReference.teardown": "Reference.save, which is durable",
     "checkpoints.py:_remembering": "the temporary file of save_checkpoint",
     "cli/cell_lock.py:CellLock._create": "a lock, of which nothing is read after its holder",
     "cli/chain.py:RunningChain._begin": "the log of a cell, which that writes itself",
     "domains/base/ragged_files.py:_lock": "a lock, empty",
+    "domains/images/diffusion.py:ImageDiffusion.save": "DiffusersImages.save, which is durable",
     "domains/layouts/metrics/layoutnet_training.py:trained": "a lock, empty",
     "domains/text_to_image/export/write.py:write_merged": "the temporary folder of export",
     "domains/text_to_image/images.py:jpeg": "no file, but memory",

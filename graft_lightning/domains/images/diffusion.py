@@ -1,7 +1,9 @@
 """DDPMs of images as diffusers publishes them: a network of pixels, and a scheduler."""
 
+import json
 import logging
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +13,7 @@ from graft_lightning.domains.base.loading import ModelUnavailableError, loaded
 from graft_lightning.domains.base.scheduler import Config, ddim_config, output_of, process_of, refused
 from graft_lightning.domains.images.architectures import PUBLISHED
 from graft_lightning.domains.images.network import DiffusersImages
+from graft_lightning.durable import write_text
 from graft_lightning.processes.outputs import Output
 from graft_lightning.processes.process import Process
 from graft_lightning.processes.samplers import DDIM, Sampler
@@ -146,6 +149,29 @@ class ImageDiffusion(DiffusersImages):
     def fingerprint(self, network: nn.Module) -> dict[str, Any]:
         """What identifies the distribution of its samples; also what the network is asked for."""
         return {**super().fingerprint(network), "label": self._label()}
+
+    def save(self, network: nn.Module, path: Path, provenance: dict[str, Any]) -> None:
+        """Writes a pipeline that `build`, and ``DDPMPipeline.from_pretrained``, reads.
+
+        Raises:
+            SettingsError: if the folder is that of the base itself, which would be lost; or as the network's own.
+        """
+        if path.absolute() == self.weights_file.absolute():
+            raise SettingsError(f"SaveReference.path: {path} holds the base itself; name another folder")
+        import diffusers
+
+        super().save(network, path, provenance)
+        config = self._published[1] if self._published else self._scheduler()
+        scheduler = getattr(diffusers, config["_class_name"]).from_config(config)
+        folder = path / "scheduler" if self.subfolder else path
+        folder.mkdir(exist_ok=True)
+        write_text(folder / "scheduler_config.json", scheduler.to_json_string())
+        parts = {
+            "scheduler": ["diffusers", config["_class_name"]],
+            "unet": ["diffusers", self.config["_class_name"]],
+        }
+        index = {"_class_name": "DDPMPipeline", "_diffusers_version": diffusers.__version__, **parts}
+        write_text(path / "model_index.json", json.dumps(index, indent=1) + "\n")
 
     def denoise(self, network: nn.Module, x_t: Tensor, t: Tensor, condition: Any) -> Tensor:
         assert isinstance(x_t, Tensor)

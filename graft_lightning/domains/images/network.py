@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from graft_lightning.domains.base import UnconditionalImages
 from graft_lightning.domains.base.loading import loaded
+from graft_lightning.domains.base.merging import merged_state
 from graft_lightning.domains.base.pretrained import loaded_network
 from graft_lightning.domains.base.sums import check_sums, write_sums
 from graft_lightning.domains.images.architectures import Architecture, Config
@@ -133,11 +134,15 @@ class DiffusersImages(UnconditionalImages):
         """Writes a folder that `build`, and ``from_pretrained`` of diffusers, reads; all of it or nothing.
 
         What was in the network's own folder is replaced, and nothing beside it: with ``subfolder`` the rest of a
-        pipeline stays.
+        pipeline stays. Adapters are folded into the weights.
 
         Raises:
             SettingsError: if the folder holds something else, which stays; says where the network is instead.
         """
+        if any(".lora_" in name for name in network.state_dict()):
+            plain = self._kind().from_config(self.config)
+            plain.load_state_dict(merged_state(network))
+            network = plain
         target = path / self.subfolder if self.subfolder else path
         partial = target.with_name(target.name + ".partial")
         with replacing_folder(partial) as temporary:

@@ -13,7 +13,7 @@ from graft_lightning.domains.base.loading import ModelUnavailableError
 from graft_lightning.domains.images import ImageDiffusion
 from graft_lightning.processes.noise import Noise
 from graft_lightning.processes.samplers import DDIM
-from graft_lightning.rejection.reference import FrozenDenoiser
+from graft_lightning.rejection.reference import FrozenDenoiser, LoRA, open_views
 from graft_lightning.types import SettingsError
 
 COUNT, STEPS = 3, 10
@@ -207,6 +207,32 @@ def test_a_published_model_is_known_without_its_files():
     assert sum(p.numel() for p in reference.meta_network().parameters()) == 113_673_219
 
 
+@pytest.mark.parametrize("layout", [lambda folder: folder, flat], ids=["nested", "flat"])
+@pytest.mark.parametrize("lora", [None, LoRA(rank=2)], ids=["full", "LoRA"])
+def test_a_fine_tuned_network_is_saved_as_a_pipeline(tmp_path, layout, lora):
+    """Adapters are folded in; the base's folder is not written to."""
+    folder = layout(saved(tmp_path / "ddpm"))
+    reference = ImageDiffusion(str(folder), DDIM(STEPS, clip_sample=1.0))
+    views = open_views(reference, reference.build(), lora)
+    generator = torch.Generator().manual_seed(3)
+    for parameter in views.network.parameters():
+        if parameter.requires_grad:
+            parameter.data += (0.5 if lora else 0.05) * torch.randn(parameter.shape, generator=generator)
+    with pytest.raises(SettingsError, match="holds the base itself"):
+        reference.save(views.network, folder, {})
+    for _ in range(2):  # the second time in place of the first
+        reference.save(views.network, tmp_path / "tuned", {"steps": 2})
+    x, t = torch.randn(COUNT, 3, 8, 8, generator=generator), torch.tensor([1, 500, 999])
+    theirs = diffusers.DDPMPipeline.from_pretrained(tmp_path / "tuned")
+    assert theirs.scheduler.config.clip_sample
+    with torch.no_grad():
+        expected, base = views.network.eval()(x, t).sample, reference.build()(x, t).sample
+        torch.testing.assert_close(theirs.unet(x, t).sample, expected, rtol=1e-4, atol=1e-4)
+        again = ImageDiffusion(str(tmp_path / "tuned"), DDIM(STEPS, clip_sample=1.0))
+        torch.testing.assert_close(again.build()(x, t).sample, expected, rtol=1e-4, atol=1e-4)
+    assert (base - expected).abs().max() > 0.01
+
+
 @pytest.mark.slow
 def test_a_run_from_the_shipped_file(tmp_path):
     """P-GRAFT of a pipeline's folder, two steps long, and what follows it."""
@@ -222,11 +248,15 @@ def test_a_run_from_the_shipped_file(tmp_path):
         "--data.init_args.predict_draws=4",
         "--collect.draws=12",
         "--trainer.precision=32-true",
+        "--trainer.callbacks+=SaveReference",
+        f"--trainer.callbacks.path={tmp_path / 'tuned'}",
         f"--trainer.logger.init_args.save_dir={tmp_path}",
         "--trainer.logger.init_args.name=run",
     ]
     fitted = run_lightning(["fit", *line])
     assert fitted.trainer.global_step == 2
+    written = diffusers.DDPMPipeline.from_pretrained(tmp_path / "tuned").unet.state_dict()
+    assert all(torch.equal(written[name], value) for name, value in fitted.model.network.state_dict().items())
     records = [json.loads(row) for row in (tmp_path / "run/evaluation.jsonl").read_text().splitlines()]
     assert {record["method"] for record in records} == {"base", "pgraft@0.25"}
     last = f"--ckpt_path={tmp_path}/run/checkpoints/last.ckpt"

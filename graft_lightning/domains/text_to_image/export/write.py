@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from graft_lightning.domains.base.images import to_pixels
+from graft_lightning.domains.base.merging import merged_state
 from graft_lightning.domains.base.sums import SUMS, write_sums
 from graft_lightning.domains.text_to_image.export.card import model_card
 from graft_lightning.domains.text_to_image.export.lora import KOHYA_FILE, LORA_FILE, write_lora
@@ -83,20 +84,7 @@ def write_merged(tuned: Tuned, folder: Path) -> None:
     reference = tuned.reference
     family = reference.family
     network: Any = reference.build()
-    state = tuned.views.network.state_dict()
-    if tuned.lora is not None:
-        merged: dict[str, Any] = {}
-        layers: dict[str, Any] = {
-            n: m for n, m in tuned.views.network.named_modules() if hasattr(m, "get_delta_weight")
-        }
-        for name, value in state.items():
-            if ".lora_" not in name:
-                merged[name.replace(".base_layer.", ".")] = value
-        for name, layer in layers.items():
-            delta: Tensor = layer.get_delta_weight("default")
-            merged[f"{name}.weight"] = (merged[f"{name}.weight"].float() + delta.float()).to(delta.dtype)
-        state = merged
-    network.load_state_dict(state)
+    network.load_state_dict(merged_state(tuned.views.network))
     options = {family.network: network, **dict.fromkeys(reference.absent)}
     if family.pipeline == "StableDiffusionPipeline":
         options |= {"safety_checker": None, "requires_safety_checker": False}
