@@ -90,7 +90,7 @@ def in_this_process(step, log):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["sd2", "sd3", "images", "molecules"])
+@pytest.mark.parametrize("name", ["sd2", "sd3", "images", "ddpm", "molecules"])
 def test_a_cell_runs_small(name, tmp_path, monkeypatch, test_data):
     monkeypatch.chdir(ROOT)
     setting = Setting(tmp_path / name, True, "cpu", test_data / "qm7_xyz" / "qm7_xyz.tar.gz")

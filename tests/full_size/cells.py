@@ -210,6 +210,35 @@ def images(setting: Setting) -> list[Step]:
     ]
 
 
+def ddpm(setting: Setting) -> list[Step]:
+    """A published DDPM of pictures: pool, P-GRAFT, evaluation; what it ends with as a pipeline of diffusers."""
+    pipeline = str(setting.folder / "pipeline")
+    sampler = {"class_path": DDIM, "init_args": {"steps": STEPS, "eta": 1.0, "clip_sample": 1.0}}
+    saves = {"class_path": "SaveReference", "init_args": {"path": str(setting.folder / "tuned")}}
+    data = {
+        "acceptance": {"class_path": "TopK", "init_args": {"k": 1}},
+        "pool": str(setting.folder / "pool"),
+        **_stream(1),
+        "predict_draws": 1,
+    }
+    layer = {
+        "data": {"init_args": data},
+        "collect": {"draws": 2, "keep": [0.25], "batch_size": 1},
+        "evaluate": {"baseline": False, "metrics": []},
+        "best": LAST,
+        "model": {"init_args": {"reference": {"init_args": {"model": pipeline, "sampler": sampler}}}},
+        "trainer": _trainer(setting, precision="32-true", callbacks=[*_callbacks(), saves]),
+    }
+    config = ["--config=experiments/images/ddpm_pgraft.yaml", setting.layer("layer", layer)]
+    tuned = f"--model.reference.model={setting.folder / 'tuned'}"
+    return [
+        setting.made("ddpm", "pipeline"),
+        ours("plan", *config),
+        ours("fit", *config),
+        _named("predict from what was saved", ours("predict", *config, tuned)),
+    ]
+
+
 def molecules(setting: Setting) -> list[Step]:
     """EDM's network is trained on the molecules of QM7, and fine-tuned a step by P-GRAFT."""
     size = MOLECULES["tiny" if setting.tiny else "full"]
@@ -285,6 +314,7 @@ CELLS: dict[str, tuple[str, Callable[[Setting], list[Step]]]] = {
     "sd2": ("Stable Diffusion 2, fp32, 512 x 512", lambda setting: text_to_image(setting, "sd2", "fp32", None)),
     "clip_flant5": ("CLIP-FlanT5-XL, bf16, beside Stable Diffusion 2", judged_apart),
     "images": ("NCSN++ of 65 M and 16 M, fp32, 256 x 256", images),
+    "ddpm": ("DDPM of 114 M, fp32, 256 x 256", ddpm),
     "molecules": ("EGNN of QM9, fp32, molecules of QM7", molecules),
     "sdxl": ("Stable Diffusion XL, bf16, 512 x 512", lambda setting: text_to_image(setting, "sdxl", "bf16", 512)),
     "sd3": (

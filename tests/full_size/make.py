@@ -8,9 +8,10 @@ from pathlib import Path
 
 import torch
 
+from graft_lightning.domains.images.architectures import PUBLISHED
 from tests.full_size.judges import save_clip, save_clip_flant5
 from tests.full_size.pipelines import made_in, save_pipeline
-from tests.full_size.sizes import IDS, MOLECULES, NCSNPP
+from tests.full_size.sizes import DDPM, DDPM_TINY, IDS, MOLECULES, NCSNPP
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 IMAGES = 4
@@ -20,7 +21,7 @@ def make(kind: str, folder: Path, dtype: str = "fp32", tiny: bool = False) -> No
     """Writes a folder that a user might have downloaded.
 
     Args:
-        kind: a pipeline of `sizes.IDS`, "clip", "clip_flant5", "ncsnpp", "images" or "egnn".
+        kind: a pipeline of `sizes.IDS`, "clip", "clip_flant5", "ncsnpp", "ddpm", "images" or "egnn".
         folder: made if absent.
         dtype: of a pipeline's weights.
         tiny: cut down.
@@ -34,6 +35,8 @@ def make(kind: str, folder: Path, dtype: str = "fp32", tiny: bool = False) -> No
         save_clip_flant5(folder, tiny)
     elif kind == "ncsnpp":
         _ncsnpp(folder, tiny)
+    elif kind == "ddpm":
+        _ddpm(folder, tiny)
     elif kind == "images":
         _images(folder, NCSNPP["tiny" if tiny else "full"]["size"])
     else:
@@ -48,6 +51,16 @@ def _ncsnpp(folder: Path, tiny: bool) -> None:
 
     with made_in(torch.float32):
         UNet2DModel.from_config(NCSNpp(**NCSNPP["tiny" if tiny else "full"]).config()).save_pretrained(folder)
+
+
+def _ddpm(folder: Path, tiny: bool) -> None:
+    """A pipeline, as the hub has it."""
+    import diffusers
+
+    network, scheduler = PUBLISHED[DDPM]
+    with made_in(torch.float32):
+        unet = diffusers.UNet2DModel.from_config({**network, **(DDPM_TINY if tiny else {})})
+    diffusers.DDPMPipeline(unet, diffusers.DDPMScheduler.from_config(scheduler)).save_pretrained(folder)
 
 
 def _images(folder: Path, side: int) -> None:
@@ -75,7 +88,7 @@ def _egnn(folder: Path, tiny: bool) -> None:
 def main() -> None:
     """Makes one thing."""
     parser = argparse.ArgumentParser(prog="python -m tests.full_size.make", description=__doc__)
-    parser.add_argument("kind", choices=[*IDS, "clip", "clip_flant5", "ncsnpp", "images", "egnn"])
+    parser.add_argument("kind", choices=[*IDS, "clip", "clip_flant5", "ncsnpp", "ddpm", "images", "egnn"])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--dtype", choices=DTYPES, default="fp32")
     parser.add_argument("--tiny", action="store_true", help="cut down")

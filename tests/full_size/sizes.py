@@ -112,6 +112,15 @@ NCSNPP: dict[str, Config] = {
 }
 """Of the flow; its corrector has half the width, where that can be."""
 
+DDPM = "google/ddpm-celebahq-256"
+DDPM_TINY: Config = {
+    "sample_size": 16,
+    "block_out_channels": [32, 32],
+    "down_block_types": ["DownBlock2D", "AttnDownBlock2D"],
+    "up_block_types": ["AttnUpBlock2D", "UpBlock2D"],
+}
+"""What replaces its keys."""
+
 MOLECULES: dict[str, Config] = {
     "full": {"network": {"layers": 9, "width": 256, "pair_width": 0, "radial": 0}, "max_atoms": 29},
     "tiny": {"network": {"layers": 2, "width": 32, "pair_width": 0, "radial": 0}, "max_atoms": 29},
