@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torchmetrics import MeanMetric
 
 from graft_lightning.identity import content, describe, differences, digest, digest_of, is_users
 from graft_lightning.identity.description import source_text
@@ -387,6 +388,41 @@ def test_arguments_count_under_whatever_name_they_are_kept():
         if isinstance(value, Holds):
             value.use()
         assert json.dumps(describe(value), sort_keys=True) == before
+
+
+class Late:
+    """Loads and counts in public, as people do."""
+
+    def __init__(self, width=1, threshold=0.5):
+        self.width, self.threshold, self.network, self.calls, self.seen = width, threshold, None, 0, []
+        self.metric, self.scale = MeanMetric(), 1.0
+
+    @functools.cached_property
+    def weights(self):
+        return torch.ones(self.width)
+
+    def __call__(self, x):
+        self.network = self.network or nn.Linear(self.width, 1)
+        self.calls += 1
+        self.seen.append(x)
+        self.metric(x)
+        return self.weights
+
+    def set_scale(self, scale):
+        self.scale = scale
+
+
+def test_what_use_loads_and_counts_is_state_and_what_is_set_is_not():
+    late = Late()
+    before = describe(late)
+    late(torch.ones(1))
+    assert describe(late) == before
+    assert describe(Late(2)) != before != describe(Late(threshold=0.4))
+    late.set_scale(2.0)
+    assert describe(late) != before
+    late = Late()
+    late.threshold = 0.1
+    assert describe(late) != before
 
 
 class Own(list):

@@ -1,7 +1,7 @@
-"""What the constructor of a user's class keeps of its arguments, and in which attributes; by the class's text.
+"""Which attributes of a user's class are settings, and which are state; by the class's text.
 
-``self._s = scale`` is a setting whatever it is called. What another method writes to as well is state: a counter, or a
-network that is loaded late.
+``self._s = scale`` in a constructor is a setting, whatever it is called. What another method than a setter writes to is
+state: a counter, or a network that is loaded late.
 """
 
 import ast
@@ -12,6 +12,8 @@ from graft_lightning.identity.source import CHANGES, class_definition, is_users
 
 GATHERED = {"list", "tuple", "dict", "set", "frozenset", "sorted"}
 """Functions that give back what they are given, in another container."""
+
+CONSTRUCTORS = {"__init__", "__new__", "__post_init__", "__setattr__", "__setstate__"}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -31,17 +33,31 @@ class Kept(NamedTuple):
 def kept_arguments(kind: type) -> dict[str, Kept]:
     """Attributes in which a class keeps arguments of its constructors, its bases' too; none of others' code."""
     found: dict[str, Kept] = {}
-    written: set[str] = set()
+    for base, method in _methods(kind):
+        if method.name == "__init__":
+            found |= {_mangled(base, name): kept for name, kept in _kept(method).items()}
+    return found
+
+
+def state(kind: type) -> set[str]:
+    """Attributes that methods of a class write to, its bases' too, constructors and setters aside."""
+    found: set[str] = set()
+    for base, method in _methods(kind):
+        decorators = " ".join(map(ast.unparse, method.decorator_list))
+        if "cached_property" in decorators:  # leaves its value under its own name
+            found.add(method.name)
+        if not (method.name in CONSTRUCTORS or method.name.startswith("set") or ".setter" in decorators):
+            found |= {_mangled(base, name) for name in _written(method)}
+    return found
+
+
+def _methods(kind: type) -> Iterator[tuple[type, Function]]:
+    """The methods in the text of a user's class, those of its bases first."""
     for base in reversed(kind.__mro__):
         node = class_definition(base) if is_users(base) else None
         for method in node.body if isinstance(node, ast.ClassDef) else ():
-            if not isinstance(method, Function) or not method.args.args:
-                continue
-            if method.name == "__init__":
-                found |= {_mangled(base, name): kept for name, kept in _kept(method).items()}
-            else:
-                written |= {_mangled(base, name) for name in _written(method)}
-    return {name: kept for name, kept in found.items() if name not in written}
+            if isinstance(method, Function) and (method.args.posonlyargs or method.args.args):
+                yield base, method
 
 
 def _kept(constructor: Function) -> dict[str, Kept]:

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from graft_lightning.identity.arguments import Kept, kept_arguments
+from graft_lightning.identity.arguments import Kept, kept_arguments, state
 from graft_lightning.identity.digests import digest, digest_of, text_digest
 from graft_lightning.identity.files import content
 from graft_lightning.identity.source import Sources, is_users
@@ -59,8 +59,10 @@ def describe(value: Any, evidence: bool = False) -> Any:
     * A path, and a text that names an existing file or folder, is described by its last name and a digest of what is
       there (`content`), so that a moved file is the same and an edited one is not.
     * Attributes that start with an underscore are state, not identity, but for those in which a user's class keeps
-      arguments of its constructor (``self._s = scale``; `kept_arguments` says which). Nor is it identity where
-      something is computed or kept: devices, ``training``, and folders in attributes named ``cache``.
+      arguments of its constructor (``self._s = scale``; `graft_lightning.identity.arguments` says which). State are
+      also others that methods of a user's class write to (a counter, a network that is loaded late), and what a metric
+      of torchmetrics has seen. Nor is it identity where something is computed or kept: devices, ``training``, and
+      folders in attributes named ``cache``.
     * Secrets are never in it: of attributes and keys named secret, token, password, credentials or ``…_key``, and of
       passwords in addresses, there is only a digest; and of what `hide` was told.
 
@@ -212,14 +214,7 @@ def _of_object(value: Any, above: _Above, weights: bool = True) -> Any:
     if above.evidence and callable(getattr(kind, "evidence", None)) and (evidence := value.evidence()):
         told = getattr(evidence, "parts", None) or text_digest(str(evidence))
         own["evidence"] = evidence if isinstance(evidence, dict | list) else told
-    settings, kept = _settings(kind), kept_arguments(kind)
-    attributes = {
-        name: _item(name, item, above, kept[name].names if name in kept else ())
-        for name, item in _attributes(value)
-        if _counts(name, item)
-        or (name in settings and _is_plain(item) and not _is_place(name.lstrip("_"), item))
-        or _is_kept(kept.get(name), item)
-    }
+    attributes = {name: _item(name, item, above, made_of) for name, item, made_of in _settings(value)}
     return {**own, **{f"{name}_" if name in own else name: item for name, item in attributes.items()}}
 
 
@@ -260,16 +255,30 @@ def _is_kept(kept: Kept | None, value: Any) -> bool:
     return _is_plain(value) or (kept.whole and value is not None)
 
 
-def _settings(kind: type) -> set[str]:
-    """Attributes with an underscore in which a user's class keeps the arguments of its constructor, by their names."""
+def _settings(value: Any) -> Iterator[tuple[str, Any, Iterable[str]]]:
+    """Attributes that are settings: name, value, and the names of the constructor's arguments that it was made of."""
+    kind = type(value)
+    parameters, kept, written = _parameters(kind), kept_arguments(kind), state(kind)
+    seen = getattr(value, "metric_state", {})  # of a metric of torchmetrics
+    for name, item in _attributes(value):
+        of_its_name = name in parameters and _is_plain(item) and not _is_place(name.lstrip("_"), item)
+        if name in written:
+            counts = of_its_name
+        else:
+            counts = _counts(name, item) or of_its_name or _is_kept(kept.get(name), item)
+        if counts and name not in seen:
+            yield name, item, kept[name].names if name in kept else ()
+
+
+def _parameters(kind: type) -> set[str]:
+    """Attributes that have the name of an argument of a user's constructor, with an underscore or without."""
     if not is_users(kind):
         return set()
     try:
         parameters = inspect.signature(kind).parameters
     except (TypeError, ValueError):
         return set()
-    behind = {f"{dashes}{name}" for name in parameters for dashes in ("_", f"_{kind.__name__.lstrip('_')}__")}
-    return behind | {name for name in parameters if name.startswith("_")}  # as fields of dataclasses are
+    return {f"{dashes}{name}" for name in parameters for dashes in ("", "_", f"_{kind.__name__.lstrip('_')}__")}
 
 
 def _is_plain(value: Any) -> bool:
