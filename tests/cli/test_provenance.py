@@ -332,6 +332,22 @@ def test_a_run_does_not_go_on_with_other_settings(tmp_path, capsys):
         launch("test", tmp_path, {"model.handoff": 0.5}, "--ckpt_path=last")
 
 
+def test_a_report_gives_runs_of_other_rules_rows_of_their_own(tmp_path):
+    few = {"trainer.max_steps": 5}
+    launch("fit", tmp_path, few)
+    launch("fit", tmp_path, {**few, "data.acceptance.k": 1})
+    launch("fit", tmp_path, {**few, "model.optimizer.lr": 0.02})
+    main(["report", str(tmp_path), "--stage=validate"])
+    table = (tmp_path / "report.md").read_text()
+    rows = [line.split(" | ")[0] for line in table.splitlines() if line.startswith(("| base", "| pgraft"))]
+    assert rows[:4] == [
+        "| base",
+        "| pgraft@0.25, TopK(k=2) of Ink, run",
+        "| pgraft@0.25, TopK(k=1) of Ink",
+        "| pgraft@0.25, TopK(k=2) of Ink, run-3",
+    ]
+
+
 def test_a_run_that_goes_on_from_the_checkpoint_of_another_is_a_run_of_its_own(tmp_path):
     launch("fit", tmp_path, {"trainer.max_steps": 5})
     file = newest_checkpoint(tmp_path / "run")
