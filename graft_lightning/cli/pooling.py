@@ -102,7 +102,7 @@ def judge(pool: TrajectoryPool, source: Path, name: str, column: str | None = No
         _write(pool, name, rows, verdicts)
     add_filling(pool.path, {"drawn": 0, "scored": [name], "verdicts": len(verdicts)})
     judged = torch.tensor(list(verdicts.values()))
-    two = set(verdicts.values()) == {0.0, 1.0}
+    two = set(verdicts.values()) <= {0.0, 1.0}
     print(*told, sep="\n", end="\n" if told else "")
     shown = f"{int(judged.sum()):,} kept" if two else f"mean {judged.mean():.3g}"
     print(f"{name}: {len(verdicts):,} of {len(rows):,} samples judged, {shown}; a reward in {pool.path}")

@@ -289,6 +289,15 @@ def test_a_table_that_cannot_be_read_is_refused_by_its_line(own, capsys, text, w
     assert all(word in told for word in ["mine.csv", *words]), told
 
 
+def test_good_ones_alone_may_be_marked(own, capsys):
+    one = rows(own / "look/table.csv")[0]["id"]
+    (own / "mine.csv").write_text(f"id,score\n{one},1\n")
+    main(["pool", str(own / "pool"), f"--verdicts={own / 'mine.csv'}"])
+    told = capsys.readouterr().out
+    assert "1 of 16 samples judged, 1 kept" in told
+    assert "--data.acceptance Threshold --data.acceptance.threshold 0.5" in told
+
+
 def test_other_verdicts_need_another_name_or_replace_the_first(own, capsys):
     ids = [row["id"] for row in rows(own / "look/table.csv")]
     for number, score in enumerate((1, 0)):
