@@ -6,9 +6,10 @@ state: a counter, or a network that is loaded late.
 
 import ast
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
-from graft_lightning.identity.source import CHANGES, class_definition, is_users
+from graft_lightning.identity.source import CHANGES, class_text, definition, is_users
 
 GATHERED = {"list", "tuple", "dict", "set", "frozenset", "sorted"}
 """Functions that give back what they are given, in another container."""
@@ -33,31 +34,38 @@ class Kept(NamedTuple):
 def kept_arguments(kind: type) -> dict[str, Kept]:
     """Attributes in which a class keeps arguments of its constructors, its bases' too; none of others' code."""
     found: dict[str, Kept] = {}
-    for base, method in _methods(kind):
-        if method.name == "__init__":
-            found |= {_mangled(base, name): kept for name, kept in _kept(method).items()}
+    for own, _ in _by_class(kind):
+        found |= own
     return found
 
 
 def state(kind: type) -> set[str]:
     """Attributes that methods of a class write to, its bases' too, constructors and setters aside."""
-    found: set[str] = set()
-    for base, method in _methods(kind):
+    return {name for _, own in _by_class(kind) for name in own}
+
+
+def _by_class(kind: type) -> Iterator[tuple[dict[str, Kept], set[str]]]:
+    """What `_of_text` finds of a user's class and of each of its bases, those of its bases first."""
+    return (_of_text(*class_text(base)) for base in reversed(kind.__mro__) if is_users(base))
+
+
+@lru_cache(maxsize=256)
+def _of_text(text: str, name: str, line: int) -> tuple[dict[str, Kept], set[str]]:
+    """Attributes that keep arguments of the constructor, and those that other methods write to; by the class's text."""
+    kept: dict[str, Kept] = {}
+    written: set[str] = set()
+    node = definition(text, name, line)
+    for method in node.body if isinstance(node, ast.ClassDef) else ():
+        if not isinstance(method, Function) or not (method.args.posonlyargs or method.args.args):
+            continue
         decorators = " ".join(map(ast.unparse, method.decorator_list))
+        if method.name == "__init__":
+            kept |= {_mangled(name, one): found for one, found in _kept(method).items()}
         if "cached_property" in decorators:  # leaves its value under its own name
-            found.add(method.name)
+            written.add(method.name)
         if not (method.name in CONSTRUCTORS or method.name.startswith("set") or ".setter" in decorators):
-            found |= {_mangled(base, name) for name in _written(method)}
-    return found
-
-
-def _methods(kind: type) -> Iterator[tuple[type, Function]]:
-    """The methods in the text of a user's class, those of its bases first."""
-    for base in reversed(kind.__mro__):
-        node = class_definition(base) if is_users(base) else None
-        for method in node.body if isinstance(node, ast.ClassDef) else ():
-            if isinstance(method, Function) and (method.args.posonlyargs or method.args.args):
-                yield base, method
+            written |= {_mangled(name, one) for one in _written(method)}
+    return kept, written
 
 
 def _kept(constructor: Function) -> dict[str, Kept]:
@@ -154,6 +162,7 @@ def _changes(method: str) -> bool:
     return method in CHANGES or (method.endswith("_") and not method.endswith("__"))
 
 
-def _mangled(kind: type, name: str) -> str:
+def _mangled(kind: str, name: str) -> str:
+    """An attribute as the class of a qualified name has it."""
     private = name.startswith("__") and not name.endswith("__")
-    return f"_{kind.__name__.lstrip('_')}{name}" if private else name
+    return f"_{kind.rpartition('.')[2].lstrip('_')}{name}" if private else name

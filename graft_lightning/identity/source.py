@@ -85,7 +85,7 @@ class Sources:
         if key in self.texts:
             return
         methods = _methods(value)
-        node, scope = class_definition(value), _scope(value, methods)
+        node, scope = definition(*class_text(value)), _scope(value, methods)
         if node is None:  # made while the program ran: its methods are all there is
             self.texts[key] = "\n".join(_bytecode(method.__code__) for method in methods)
         else:
@@ -97,7 +97,7 @@ class Sources:
     def _add_function(self, value: Any) -> None:
         name, code = _qualname(value), value.__code__
         key = f"{value.__module__}.{name}"
-        node = _definition(_text(code.co_filename), name, code.co_firstlineno, code)
+        node = definition(_text(code.co_filename), name, code.co_firstlineno, code)
         text = _bytecode(code) if node is None else _normalised(node)
         if self.texts.get(key) == text:
             return
@@ -199,7 +199,7 @@ def _qualname(function: Any) -> str:
     if not hasattr(function, "__wrapped__"):
         return name
     code = function.__code__
-    definitions = _definitions(_module(_text(code.co_filename)), "")
+    definitions = _all_definitions(_text(code.co_filename))
     found = [(qualified, node) for qualified, node in definitions if qualified.rpartition(".")[2] == code.co_name]
     return min(found, key=lambda pair: abs(_first_line(pair[1]) - code.co_firstlineno), default=(name, None))[0]
 
@@ -238,10 +238,10 @@ def _methods(value: type) -> list[Any]:
     return [part for part in found if part.__module__ == value.__module__ and part.__qualname__.startswith(inside)]
 
 
-def class_definition(value: type) -> Definition | None:
-    """The text of a class, parsed; None where there is none."""
+def class_text(value: type) -> tuple[str, str, int]:
+    """The text that a class stands in, its qualified name, and the line of its first method."""
     first = min((method.__code__.co_firstlineno for method in _methods(value)), default=0)
-    return _definition(_text(_file(value)), value.__qualname__, first)
+    return _text(_file(value)), value.__qualname__, first
 
 
 def _scope(value: type, methods: Iterable[Any]) -> Mapping[str, Any]:
@@ -268,10 +268,10 @@ def _module(text: str) -> ast.Module:
         return ast.Module([], [])
 
 
-def _definition(text: str, name: str, line: int, code: CodeType | None = None) -> Definition | None:
+def definition(text: str, name: str, line: int, code: CodeType | None = None) -> Definition | None:
     """The definition of a qualified name; of several the one that begins at a line, or next to it."""
     name = COMPREHENSION.sub("", name)
-    found = [node for qualified, node in _definitions(_module(text), "") if qualified == name]
+    found = [node for qualified, node in _all_definitions(text) if qualified == name]
     if name.endswith("<lambda>"):
         lambdas = [
             node for node in found if isinstance(node, ast.Lambda) and node.lineno <= line <= (node.end_lineno or line)
@@ -280,6 +280,11 @@ def _definition(text: str, name: str, line: int, code: CodeType | None = None) -
             lambdas = [node for node in lambdas if _compiles_to(node, text, code)] or lambdas
         return min(lambdas, key=lambda node: len(ast.unparse(node)), default=None)
     return min(found, key=lambda node: abs(_first_line(node) - line), default=None)
+
+
+@lru_cache(maxsize=32)
+def _all_definitions(text: str) -> list[tuple[str, Definition]]:
+    return list(_definitions(_module(text), ""))
 
 
 def _definitions(node: ast.AST, above: str) -> Iterator[tuple[str, Definition]]:
@@ -472,7 +477,7 @@ def _rebound(text: str) -> frozenset[str]:
 def _written(function: Any) -> set[str]:
     """Names of which a function changes what they hold, by its text; none where there is none."""
     code = function.__code__
-    node = _definition(_text(code.co_filename), _qualname(function), code.co_firstlineno, code)
+    node = definition(_text(code.co_filename), _qualname(function), code.co_firstlineno, code)
     return set() if node is None else _filled(node, inside=True)
 
 
