@@ -90,6 +90,14 @@ def test_collect_needs_something_to_collect(tmp_path, capsys):
     assert "collect.reward is not set" in refused(capsys, *line)
 
 
+@pytest.mark.parametrize("command", ["collect", "diagnose"])
+def test_a_prompt_that_is_not_understood_leaves_the_pool_as_it_was(own, capsys, command):
+    before = {file: file.stat().st_mtime_ns for file in (own / "pool").rglob("*") if file.name != "lock"}
+    line = arguments(command, own, tiny_config(own, {"data.conditions.values": [*PROMPTS, "nonsense"]}))
+    assert "data.conditions: prompt 'nonsense' is not understood" in refused(capsys, *line)
+    assert {file: file.stat().st_mtime_ns for file in (own / "pool").rglob("*") if file.name != "lock"} == before
+
+
 def test_rescore_scores_a_pool_and_the_pool_of_a_run(own, capsys):
     main(["rescore", str(own / "pool"), "--reward=tests.cli.test_pools.Paper", *CPU])
     told = capsys.readouterr().out
