@@ -18,7 +18,8 @@ import datetime
 import json
 import logging
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -160,11 +161,46 @@ def read_records(folder: Path, name: str = EVALUATIONS) -> list[dict[str, Any]]:
     """The records of a run; of several of the same stage, method and step the last, as a resumed run repeats itself.
 
     Lines that are no record are left out: a killed run may leave one that it did not finish. So are those of another
-    run (`foreign_records`), as where somebody tested its checkpoint here.
+    run (`foreign_records`), as where somebody tested its checkpoint here, and the scores that another reward has given
+    than the one that has their name since (`former_scores`).
     """
+    found = _own(folder, name)
+    now = _identities(found)
+    last = {tuple(record[key] for key in KEYS): record for record in found}
+    return [_without(record, _former(record, now)) for record in last.values()]
+
+
+def former_scores(folder: Path) -> dict[tuple[str, str], int]:
+    """By stage and name of a score, in how many records another reward of that name has given it than the last one."""
+    found = _own(folder, EVALUATIONS)
+    now = _identities(found)
+    return dict(Counter((record["stage"], name) for record in found for name in _former(record, now)))
+
+
+def score_identities(folder: Path) -> dict[tuple[str, str], str]:
+    """By stage and name of a score the digest of the reward that gave it, the last one."""
+    return _identities(_own(folder, EVALUATIONS))
+
+
+def _own(folder: Path, name: str) -> list[dict[str, Any]]:
     run = run_in(folder)
-    found = (record for record in _records(folder / name) if belongs(record, run))
-    return list({tuple(record[key] for key in KEYS): record for record in found}.values())
+    return [record for record in _records(folder / name) if belongs(record, run)]
+
+
+def _identities(records: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], str]:
+    named = [(record["stage"], record.get("identities", {})) for record in records]
+    return {(stage, name): digest for stage, own in named for name, digest in own.items()}
+
+
+def _former(record: Mapping[str, Any], now: Mapping[tuple[str, str], str]) -> set[str]:
+    own = record.get("identities", {})
+    return {name for name, digest in own.items() if now[record["stage"], name] != digest}
+
+
+def _without(record: dict[str, Any], names: Container[str]) -> dict[str, Any]:
+    tables = ("metrics", "averages", "scores")
+    kept = {key: {n: v for n, v in record[key].items() if n not in names} for key in tables if key in record}
+    return {**record, **kept} if names else record
 
 
 def foreign_records(folder: Path, name: str = EVALUATIONS) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torchmetrics import MeanMetric
 
 from graft_lightning.identity import content, describe, differences, digest, digest_of, is_users
 from graft_lightning.identity.description import source_text
@@ -79,24 +80,38 @@ FILES = {
 }
 
 
-@pytest.fixture
-def scorers(tmp_path, monkeypatch):
-    """Writes the user's files, with changes, and loads them as a new process would."""
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+def loader(folder, files, main):
+    """What writes a user's files, with changes, and loads them as a new process would."""
 
     def load(changes=()):
-        for name, text in FILES.items():
+        for name, text in files.items():
             for old, new in changes:
                 text = text.replace(old, new)
-            (tmp_path / name).write_text(text)
-            sys.modules.pop(name.removesuffix(".py"), None)
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_text(text)
+            sys.modules.pop(name.removesuffix(".py").replace("/", "."), None)
         importlib.invalidate_caches()
-        return importlib.import_module("scorers")
+        return importlib.import_module(main)
 
-    yield load
-    for name in FILES:
-        sys.modules.pop(name.removesuffix(".py"), None)
+    return load
+
+
+@pytest.fixture
+def users(tmp_path, monkeypatch):
+    """Loads a user's files, and forgets them afterwards."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    known = set(sys.modules)
+    yield functools.partial(loader, tmp_path)
+    for name in set(sys.modules) - known:
+        if str(tmp_path) in str(getattr(sys.modules[name], "__spec__", "")):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def scorers(users):
+    return users(FILES, "scorers")
 
 
 @pytest.mark.parametrize(
@@ -133,6 +148,71 @@ def test_whatever_a_users_class_consists_of_counts(scorers, old, new):
     after = describe(scorers([(old, new)]).Scorer())
     assert before != after
     assert describe(scorers().Scorer()) == before
+
+
+SCORED = "class Scorer:\n    def __call__(self, x):\n        {}\n"
+ADDS = "def adds(x):\n    return x + 1\n"
+WEIGHTS = "WEIGHTS = {'a': 1}\n"
+DECORATED = (
+    "import functools\n\ndef by(k):\n    def decorator(f):\n        @functools.wraps(f)\n"
+    "        def wrapped(*a):\n            return k * f(*a)\n        return wrapped\n    return decorator\n\n"
+    "def plain(x):\n    return x\n\nscored = by(2)(plain)\n"
+)
+ELSEWHERE = {
+    "a module imported inside a method": ({"far.py": ADDS}, "import far\n        return far.adds(x)", ("+ 1", "- 1")),
+    "and renamed": ({"far.py": ADDS}, "import far as near\n        return near.adds(x)", ("+ 1", "- 1")),
+    "a part of a package": ({"own/far.py": ADDS}, "import own.far\n        return own.far.adds(x)", ("+ 1", "- 1")),
+    "from a package": ({"own/far.py": ADDS}, "from own import far\n        return far.adds(x)", ("+ 1", "- 1")),
+    "relative": ({"own/far.py": ADDS}, "from .far import adds as f\n        return f(x)", ("+ 1", "- 1")),
+    "a table of another module": (
+        {"far.py": WEIGHTS},
+        "from far import WEIGHTS\n||return WEIGHTS['a'] * x",
+        ("1}", "2}"),
+    ),
+    "that passed through a package": (
+        {"own/__init__.py": "from .far import *\n", "own/far.py": WEIGHTS},
+        "from own import WEIGHTS as W\n||return W['a'] * x",
+        ("1}", "2}"),
+    ),
+    "an object of another module": (
+        {"far.py": "class Kept:\n    def __init__(self, k):\n        self.k = k\n\nKEPT = Kept(1)\n"},
+        "from far import KEPT\n||return KEPT.k * x",
+        ("Kept(1)", "Kept(2)"),
+    ),
+    "filled by a function": ({}, "T = {}\ndef fill():\n    T['a'] = 1\nfill()\n||return T['a'] * x", ("= 1", "= 2")),
+    "set by a function": ({}, "def fill():\n    global T\n    T = 1\nfill()\n||return T * x", ("T = 1", "T = 2")),
+    "made of a function": (
+        {},
+        "def listed(f):\n    return [f]\n\n@listed\ndef adds(x):\n    return x + 1\n||return adds[0](x)",
+        ("+ 1", "- 1"),
+    ),
+    "an argument of a decorator": ({}, f"{DECORATED}||return scored(x)", ("by(2)", "by(3)")),
+    "the text of a decorator": ({}, f"{DECORATED}||return scored(x)", ("k * f", "k + f")),
+    "what a decorator was put on": ({}, f"{DECORATED}||return scored(x)", ("return x\n", "return -x\n")),
+    "a file that is named": ({"words.txt": "one"}, "return x * len(open('words.txt').read())", ("one", "three")),
+}
+
+
+@pytest.mark.parametrize("case", ELSEWHERE)
+def test_whatever_a_users_class_reaches_counts(users, case):
+    files, text, edit = ELSEWHERE[case]
+    above, _, inside = text.rpartition("||")
+    main = "own.scorer" if any(name.startswith("own/") for name in files) else "scorer"
+    files = {**files, f"{main.replace('.', '/')}.py": f"{above}\n{SCORED.format(inside)}"}
+    assert any(edit[0] in text for text in files.values())
+    load = users(files, main)
+    before = describe(load().Scorer())
+    assert differences(before, describe(load([edit]).Scorer()))
+    assert not differences(before, describe(load().Scorer()))
+
+
+def test_what_has_the_name_of_a_variable_or_is_written_does_not_count(users):
+    writes = "open('out.txt', 'a').write('one')\n        x = np = 2\n        return [x for far in 'a']"
+    load = users({"out.txt": "one", "scorer.py": f"x = far = 1\n{SCORED.format(writes)}"}, "scorer")
+    before = describe(load().Scorer())
+    assert describe(load([("far = 1", "far = 2")]).Scorer()) == before
+    (Path.cwd() / "out.txt").write_text("two")
+    assert describe(sys.modules["scorer"].Scorer()) == before
 
 
 def test_a_difference_names_the_functions_and_values_that_were_edited(scorers):
@@ -267,6 +347,100 @@ def test_arguments_behind_an_underscore_count_and_what_is_loaded_late_does_not()
     assert describe(keeps) == before
 
 
+class Holds:
+    """Keeps its arguments under names of its own."""
+
+    def __init__(self, inner, *others, scale=1.0, token="none", device="cpu", **options):
+        doubled = 2 * scale
+        self._i, self._list, self._n = inner, [*others], 0
+        self._d, self._options, self._k, self.header = doubled, dict(options), token, f"Bearer {token}"
+        self._where, self._total, self._buffer = device, scale, torch.ones(1) * scale
+        self._kind: object = Kind.ONE if scale > 0 else Kind.TWO
+
+    def use(self):
+        self._n, self._where = self._n + 1, "cuda"
+        self._total += 1
+        self._buffer.add_(1)
+
+
+class Inherits(Holds):
+    def __init__(self, power):
+        super().__init__(TopK(power))
+
+
+@dataclass
+class Private:
+    _scale: float = 1.0
+
+
+def test_arguments_count_under_whatever_name_they_are_kept():
+    several = [
+        Holds(TopK(1)), Holds(TopK(2)), Holds(Holds(TopK(1))), Holds(Holds(TopK(2))), Holds(weighted([1])),
+        Holds(weighted([2])), Holds(1, TopK(1)), Holds(1, TopK(2)), Holds(1, scale=2.0), Holds(1, scale=-2.0),
+        Holds(1, level=1), Holds(1, level=TopK(1)), Holds(1, token="hunter2-hunter2"), Holds(1, token="hunter3"),
+        Inherits(1), Inherits(2), Private(1.0), Private(2.0),
+    ]  # fmt: skip
+    found = [json.dumps(describe(value), sort_keys=True) for value in several]
+    assert len(set(found)) == len(found)
+    assert not any("hunter" in text for text in found)
+    assert describe(Holds(1, device="cuda")) == describe(Holds(1))
+    for value, before in zip(several, found, strict=True):
+        if isinstance(value, Holds):
+            value.use()
+        assert json.dumps(describe(value), sort_keys=True) == before
+
+
+class Late:
+    """Loads and counts in public, as people do."""
+
+    def __init__(self, width=1, threshold=0.5):
+        self.width, self.threshold, self.network, self.calls, self.seen = width, threshold, None, 0, []
+        self.metric, self.scale = MeanMetric(), 1.0
+
+    @functools.cached_property
+    def weights(self):
+        return torch.ones(self.width)
+
+    def __call__(self, x):
+        self.network = self.network or nn.Linear(self.width, 1)
+        self.calls += 1
+        self.seen.append(x)
+        self.metric(x)
+        return self.weights
+
+    def set_scale(self, scale):
+        self.scale = scale
+
+
+def test_what_use_loads_and_counts_is_state_and_what_is_set_is_not():
+    late = Late()
+    before = describe(late)
+    late(torch.ones(1))
+    assert describe(late) == before
+    assert describe(Late(2)) != before != describe(Late(threshold=0.4))
+    late.set_scale(2.0)
+    assert describe(late) != before
+    late = Late()
+    late.threshold = 0.1
+    assert describe(late) != before
+
+
+class Own(list):
+    pass
+
+
+class Level(enum.Enum):
+    LOW = 0.1
+
+
+def test_a_users_own_containers_and_constants_are_told_apart(monkeypatch):
+    assert describe(Own([1])) != describe(Own([2]))
+    assert "source_text" in describe(Own([1]))
+    before = describe(Level.LOW)
+    monkeypatch.setattr(Level.LOW, "_value_", 0.2)
+    assert describe(Level.LOW) != before
+
+
 def test_lambdas_of_one_line_are_told_apart_where_code_has_no_columns():
     """As before Python 3.11, whose code objects know lines alone."""
     k = 3
@@ -329,6 +503,10 @@ class Settings:
 
 
 class Told(Settings):
+    def __init__(self, values, told):
+        super().__init__(values)
+        vars(self)["_state"] = told
+
     def evidence(self):
         return self._state
 

@@ -30,7 +30,7 @@ def base_key(
     if fingerprint is None:
         return None
     scores = [describe(reward, evidence=True) for reward in rewards]
-    sets = [type(metric).__qualname__ for metric in metrics]
+    sets = [describe(metric, evidence=True) for metric in metrics]
     seen = [] if features is None else [describe(features, evidence=True)]
     return digest_of([fingerprint(), data.test.texts(), data.eval_draws, data.seed, scores, sets, *seen])
 

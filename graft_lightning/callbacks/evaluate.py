@@ -23,6 +23,7 @@ from graft_lightning.callbacks.steer import cost_of_steering, steered
 from graft_lightning.callbacks.trained_reward import trained_reward, with_trained_first
 from graft_lightning.callbacks.understood import refuse_conditions
 from graft_lightning.callbacks.watching import watch
+from graft_lightning.identity import describe, digest_of
 from graft_lightning.modules.sampled import SampledModule
 from graft_lightning.processes.noise import Noise, trajectory_seeds
 from graft_lightning.rejection.reward import Reward, RewardError, score
@@ -87,6 +88,7 @@ class Evaluate(L.Callback):
         self._base_shown: list[tuple[str, Any]] = []
         self._tried = False
         self._trained: str | None = None
+        self._identities: dict[str, str] = {}
         self._due = DueValidation()
 
     @property
@@ -143,6 +145,7 @@ class Evaluate(L.Callback):
         if self._tried or held_out is None:
             return
         self._tried = True
+        self._identify()
         count = data.eval_draws if any(reward.groupwise for reward in self.rewards) else min(2, data.eval_draws)
         decoder, texts = module.decoder, held_out.texts()[:1] * count
         noise = Noise(trajectory_seeds(0, 0, texts, range(len(texts))), module.device)
@@ -260,7 +263,14 @@ class Evaluate(L.Callback):
                 if found["watched"]:
                     append_record(folder, ALARMS, {**found["watched"], **_of_run(module)})
 
+    def _identify(self) -> None:
+        """Digests of the scores by name, as they are before their first call; records of others do not compare."""
+        if not self._identities:
+            described = [digest_of(describe(reward, evidence=True)) for reward in self.rewards]
+            self._identities = dict(zip(self.names, described, strict=True))
+
     def _reset(self, module: L.LightningModule) -> None:
+        self._identify()
         self._rows, self._shown, self._facts, self._first = [], [], [], None
         for reward in self.rewards:
             reward.to(module.device)
@@ -337,6 +347,7 @@ class Evaluate(L.Callback):
             "metrics": metrics,
             "averages": averages,
             "scores": {name: table(rows, i) for i, name in enumerate(self.names)},
+            "identities": self._identities,
             **_of_run(module),
             **({} if before else steered(module)),
         }

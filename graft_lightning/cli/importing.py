@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -100,9 +101,9 @@ def import_table(options: argparse.Namespace, overrides: Sequence[str]) -> None:
     add_filling(folder, record, settings)
     print(f"{table}: {len(rows):,} samples, {len(opened):,} imported", *out.lines(), told_of_pool(folder), sep="\n")
     own = set(texts) == set(data.conditions.texts())
-    only = "" if own else f" --data.conditions TextFile --data.conditions.path {folder / CONDITIONS}"
-    configs = " ".join(f"--config {file}" for file in options.config)
-    moved = f" --data.pool {folder}" if overrides else ""
+    only = "" if own else f" --data.conditions TextFile --data.conditions.path {shlex.quote(str(folder / CONDITIONS))}"
+    configs = " ".join(f"--config {shlex.quote(str(file))}" for file in options.config)
+    moved = f" --data.pool {shlex.quote(str(folder))}" if overrides else ""
     print(
         f"next: python -m graft_lightning fit {configs} --data.reward {next(iter(rewards))}"
         f" --collect.draws {draws}{moved}{only}"

@@ -1,6 +1,7 @@
 """The work of ``pool``: table, export, verdicts."""
 
 import argparse
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,8 @@ def work_on_pool(options: argparse.Namespace) -> None:
         asked = True
     if not asked:
         print(told_of_pool(folder))
-        print(f"next: look at its samples: python -m graft_lightning pool {options.folder} --export FOLDER")
+        here = shlex.quote(str(options.folder))
+        print(f"next: look at its samples: python -m graft_lightning pool {here} --export FOLDER")
 
 
 def _export(pool: TrajectoryPool, options: argparse.Namespace) -> None:
@@ -57,9 +59,10 @@ def _export(pool: TrajectoryPool, options: argparse.Namespace) -> None:
     TrajectoryPool.open(pool.path, cli.model.reference_fingerprint(), verify=False)  # refuses another reference
     count = export_samples(pool, cli.model.reference, options.export, options.round, options.draws)
     print(f"samples: {options.export}, {count:,}; table: {options.export / TABLE}")
+    here, look = (shlex.quote(str(path)) for path in (options.folder, options.export))
     print(
         "next: delete the bad ones, or fill in the column score of the table; then\n"
-        f"  python -m graft_lightning pool {options.folder} --verdicts {options.export} (or the table)"
+        f"  python -m graft_lightning pool {here} --verdicts {look} (or the table)"
     )
 
 
@@ -99,7 +102,7 @@ def judge(pool: TrajectoryPool, source: Path, name: str, column: str | None = No
         _write(pool, name, rows, verdicts)
     add_filling(pool.path, {"drawn": 0, "scored": [name], "verdicts": len(verdicts)})
     judged = torch.tensor(list(verdicts.values()))
-    two = set(verdicts.values()) == {0.0, 1.0}
+    two = set(verdicts.values()) <= {0.0, 1.0}
     print(*told, sep="\n", end="\n" if told else "")
     shown = f"{int(judged.sum()):,} kept" if two else f"mean {judged.mean():.3g}"
     print(f"{name}: {len(verdicts):,} of {len(rows):,} samples judged, {shown}; a reward in {pool.path}")

@@ -16,6 +16,8 @@ from graft_lightning.types import SettingsError
 HYPER_PARAMETERS = "hparams.yaml"
 """What TensorBoard's logger writes once a folder, whatever is run there first."""
 
+RULE = "acceptance"
+
 
 class Provenance(SaveConfigCallback):
     """Writes the configuration of a fit to its folder, and says in every checkpoint which fit it is of.
@@ -31,11 +33,15 @@ class Provenance(SaveConfigCallback):
         """Begins the run, or finds the one that goes on. Collective.
 
         Raises:
-            SettingsError: if the folder is another run's, and could not be changed before the logger was built.
+            SettingsError: if the folder is another run's, and could not be changed before the logger was built; of an
+                evaluation, if the reward was edited that the run was trained on.
         """
+        if stage in ("validate", "test"):
+            self._refuse_edited(trainer)
         if stage != "fit":
             return
         folder = run_folder(trainer)
+        self._decision = decision_of(trainer)  # now, for a reward may become another object by its first call
         found: Any = None
         if trainer.is_global_zero:
             found, goes_on = run_in(folder), self._goes_on(trainer)
@@ -46,7 +52,7 @@ class Provenance(SaveConfigCallback):
                     "delete that run"
                 )
             elif found is None or not goes_on:
-                found = self._begin(folder, decision_of(trainer))
+                found = self._begin(folder, self._decision)
         found = trainer.strategy.broadcast(found)
         if isinstance(found, SettingsError):
             raise found
@@ -54,6 +60,18 @@ class Provenance(SaveConfigCallback):
         pl_module.run = self._run
         self._folder = folder
         super().setup(trainer, pl_module, stage)
+
+    def _refuse_edited(self, trainer: L.Trainer) -> None:
+        """An evaluation by another reward of the same name would stand beside those that the run has."""
+        before, now = read_run(run_folder(trainer)).get("decision", {}), decision_of(trainer)
+        shared = [name for name in before if name in now and name != RULE]
+        if edited := differences({n: before[n] for n in shared}, {n: now[n] for n in shared}, "in the run"):
+            raise SettingsError(
+                f"{run_folder(trainer)} was trained on another reward of the same name and settings:\n  "
+                + "\n  ".join(edited)
+                + "\nPut it back as it was, or give the present one another name and evaluate it too "
+                "(evaluate.rewards)"
+            )
 
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Writes the configuration to the run's folder, of the first process.
@@ -82,7 +100,7 @@ class Provenance(SaveConfigCallback):
         After `Collect`, where the pool says it better, if it knows.
         """
         before = read_run(run_folder(trainer)).get("decision", {})
-        if edited := differences(before, decision_of(trainer), "when it was begun", "now"):
+        if edited := differences(before, self._decision, "when it was begun", "now"):
             raise SettingsError(
                 "this run was begun with another reward or rule of the same name and settings:\n  "
                 + "\n  ".join(edited)
@@ -104,4 +122,4 @@ def decision_of(trainer: L.Trainer) -> dict[str, str]:
         for name, reward in callback.rewards.items()
     }
     rule = getattr(trainer.datamodule, "acceptance", None)  # type: ignore[attr-defined]
-    return found if rule is None else {**found, "acceptance": digest_of(describe(rule, evidence=True))}
+    return found if rule is None else {**found, RULE: digest_of(describe(rule, evidence=True))}

@@ -22,7 +22,7 @@ def run_report(args: Sequence[str]) -> None:
     parser.add_argument("--title", default="Comparison", help="heading of the report")
     parser.add_argument("--stage", default="test", choices=["test", "validate"], help="which held-out conditions")
     options = parser.parse_args(list(args))
-    section = {"title": options.title, "stage": options.stage}
+    section = {"title": options.title, "stage": options.stage, "apart": True}
     if absent := [str(folder) for folder in options.folders if not folder.is_dir()]:
         parser.error(f"there is no folder {', '.join(absent)}: has a run been evaluated?")
     try:

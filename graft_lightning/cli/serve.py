@@ -28,7 +28,8 @@ def run_serve(args: Sequence[str]) -> None:
     parser.add_argument("--python", default=sys.executable, help="the interpreter that the environment is made with")
     parser.add_argument("--host", default="127.0.0.1", help="anything but the loopback is open to the network")
     parser.add_argument("--port", type=int, default=8000, help="0 takes a free one")
-    parser.add_argument("--identity", default="", help="a text that changes when the scores would")
+    told = "a text that changes when the scores would; by default a digest of the module's file and its neighbours"
+    parser.add_argument("--identity", default="", help=told)
     options = parser.parse_args(list(args))
     python = environment(options.venv, options.requirements, options.python) if options.venv else sys.executable
     server = Path(__file__).parents[1] / "rejection" / "rewards" / "server.py"

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from graft_lightning.identity.arguments import Kept, kept_arguments, state
 from graft_lightning.identity.digests import digest, digest_of, text_digest
 from graft_lightning.identity.files import content
 from graft_lightning.identity.source import Sources, is_users
@@ -58,8 +59,10 @@ def describe(value: Any, evidence: bool = False) -> Any:
     * A path, and a text that names an existing file or folder, is described by its last name and a digest of what is
       there (`content`), so that a moved file is the same and an edited one is not.
     * Attributes that start with an underscore are state, not identity, but for those in which a user's class keeps
-      plain arguments of its constructor (``self._scale = scale``). Nor is it identity where something is computed or
-      kept: devices, ``training``, and folders in attributes named ``cache``.
+      arguments of its constructor (``self._s = scale``; `graft_lightning.identity.arguments` says which). State are
+      also others that methods of a user's class write to (a counter, a network that is loaded late), and what a metric
+      of torchmetrics has seen. Nor is it identity where something is computed or kept: devices, ``training``, and
+      folders in attributes named ``cache``.
     * Secrets are never in it: of attributes and keys named secret, token, password, credentials or ``…_key``, and of
       passwords in addresses, there is only a digest; and of what `hide` was told.
 
@@ -73,7 +76,8 @@ def describe(value: Any, evidence: bool = False) -> Any:
 
 def _describe(value: Any, above: _Above) -> Any:
     if isinstance(value, enum.Enum):
-        return f"{_name(type(value))}.{value.name}"
+        name = f"{_name(type(value))}.{value.name}"
+        return {"name": name, "value": _describe(value.value, above)} if is_users(type(value)) else name
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, str):
@@ -91,12 +95,9 @@ def _describe(value: Any, above: _Above) -> Any:
     if id(value) in above.holders:
         return f"the {type(value).__qualname__} that holds it"
     above = above._replace(holders=(*above.holders, id(value)))
-    if isinstance(value, Mapping):
-        return {str(key): _item(str(key), item, above) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_describe(item, above) for item in value]
-    if isinstance(value, set | frozenset):
-        return sorted((_describe(item, above) for item in value), key=lambda item: json.dumps(item, sort_keys=True))
+    if isinstance(value, Mapping | list | tuple | set | frozenset):
+        items = _items(value, above)
+        return {**_of_object(value, above), "items": items} if is_users(type(value)) else items
     if isinstance(value, types.ModuleType):
         return value.__name__
     if isinstance(value, type | types.FunctionType | types.BuiltinFunctionType):
@@ -109,6 +110,15 @@ def _describe(value: Any, above: _Above) -> Any:
     if isinstance(value, torch.Generator):
         return {"class": _name(type(value)), "seed": value.initial_seed()}
     return _of_object(value, above)
+
+
+def _items(value: Any, above: _Above) -> Any:
+    """What a container holds."""
+    if isinstance(value, Mapping):
+        return {str(key): _item(str(key), item, above) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_describe(item, above) for item in value]
+    return sorted((_describe(item, above) for item in value), key=lambda item: json.dumps(item, sort_keys=True))
 
 
 def _text(value: str) -> str:
@@ -202,13 +212,9 @@ def _of_object(value: Any, above: _Above, weights: bool = True) -> Any:
     if "__wrapped__" in getattr(value, "__dict__", {}):  # what a decorator made of a function
         own["wraps"] = _describe(value.__wrapped__, above)
     if above.evidence and callable(getattr(kind, "evidence", None)) and (evidence := value.evidence()):
-        own["evidence"] = getattr(evidence, "parts", None) or text_digest(str(evidence))
-    settings = _settings(kind)
-    attributes = {
-        name: _item(name, item, above)
-        for name, item in _attributes(value)
-        if _counts(name, item) or (name in settings and _is_plain(item))
-    }
+        told = getattr(evidence, "parts", None) or text_digest(str(evidence))
+        own["evidence"] = evidence if isinstance(evidence, dict | list) else told
+    attributes = {name: _item(name, item, above, made_of) for name, item, made_of in _settings(value)}
     return {**own, **{f"{name}_" if name in own else name: item for name, item in attributes.items()}}
 
 
@@ -233,19 +239,46 @@ def _counts(name: str, value: Any) -> bool:
     """Whether an attribute is a setting: neither state nor the place where something is computed or kept."""
     if name.startswith("_") or isinstance(value, torch.device):
         return False
+    return not _is_place(name, value)
+
+
+def _is_place(name: str, value: Any) -> bool:
+    """Whether a value says where something is computed or kept."""
     place = name == "device" or "cache" in name.split("_")
-    return not (place and isinstance(value, str | PurePath))
+    return isinstance(value, torch.device) or (place and isinstance(value, str | PurePath))
 
 
-def _settings(kind: type) -> set[str]:
-    """Attributes with an underscore in which a user's class keeps the arguments of its constructor, by their names."""
+def _is_kept(kept: Kept | None, value: Any) -> bool:
+    """Whether an attribute counts because the constructor keeps arguments in it."""
+    if kept is None or any(_is_place(name, value) for name in kept.names):
+        return False
+    return _is_plain(value) or (kept.whole and value is not None)
+
+
+def _settings(value: Any) -> Iterator[tuple[str, Any, Iterable[str]]]:
+    """Attributes that are settings: name, value, and the names of the constructor's arguments that it was made of."""
+    kind = type(value)
+    parameters, kept, written = _parameters(kind), kept_arguments(kind), state(kind)
+    seen = getattr(value, "metric_state", {})  # of a metric of torchmetrics
+    for name, item in _attributes(value):
+        of_its_name = name in parameters and _is_plain(item) and not _is_place(name.lstrip("_"), item)
+        if name in written:
+            counts = of_its_name
+        else:
+            counts = _counts(name, item) or of_its_name or _is_kept(kept.get(name), item)
+        if counts and name not in seen:
+            yield name, item, kept[name].names if name in kept else ()
+
+
+def _parameters(kind: type) -> set[str]:
+    """Attributes that have the name of an argument of a user's constructor, with an underscore or without."""
     if not is_users(kind):
         return set()
     try:
         parameters = inspect.signature(kind).parameters
     except (TypeError, ValueError):
         return set()
-    return {f"{dashes}{name}" for name in parameters for dashes in ("_", f"_{kind.__name__.lstrip('_')}__")}
+    return {f"{dashes}{name}" for name in parameters for dashes in ("", "_", f"_{kind.__name__.lstrip('_')}__")}
 
 
 def _is_plain(value: Any) -> bool:
@@ -257,11 +290,16 @@ def _is_plain(value: Any) -> bool:
     return isinstance(value, bool | int | float | complex | str | bytes | PurePath | Tensor | np.ndarray | np.generic)
 
 
-def _item(name: str, value: Any, above: _Above) -> Any:
+def _item(name: str, value: Any, above: _Above, made_of: Iterable[str] = ()) -> Any:
     described = _describe(value, above)
-    words = set(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower().replace("-", "_").replace(".", "_").split("_"))
-    secret = words & SECRET or SECRET_ENDS.search(name.lower().replace("-", "_"))
+    secret = any(map(_is_secret, (name, *made_of)))
     return f"secret {digest_of(described)}" if secret and not isinstance(value, bool | None) else described
+
+
+def _is_secret(name: str) -> bool:
+    """Whether something of that name is a secret."""
+    words = set(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower().replace("-", "_").replace(".", "_").split("_"))
+    return bool(words & SECRET or SECRET_ENDS.search(name.lower().replace("-", "_")))
 
 
 def _name(value: Any) -> str:

@@ -5,10 +5,11 @@ user's, everything else is (a script, a notebook, a package installed in editabl
 other identity: it would throw away every pool.
 
 A user's class is its own text, that of its bases, and of everything of the user's that these refer to by name:
-functions, classes, constants and settings of modules, also through a module's name or an import inside a function.
-Comments, docstrings and line breaks do not count, nor does what is only reached at run time (`getattr` by a text, a
-registry, a method that is replaced). Lists, dicts and sets that a function has captured count by what they hold, unless
-the function writes to them: they are its cache then. Those of a module count by the statements that fill them.
+functions, their decorators, classes, constants and settings of modules, also through a module's name or an import,
+wherever that stands; and files whose names stand in it, but for those that it writes. Comments, docstrings and line
+breaks do not count, nor does what is only reached at run time (`getattr` by a text, a registry, a method that is
+replaced). Lists, dicts and sets that a function has captured count by what they hold, unless the function writes to
+them: they are its cache then. Those of a module count by the statements and functions that fill them.
 """
 
 import ast
@@ -18,6 +19,7 @@ import inspect
 import linecache
 import numbers
 import re
+import symtable
 import sys
 import sysconfig
 import tokenize
@@ -27,7 +29,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from functools import lru_cache
 from pathlib import Path, PurePath
-from types import CodeType, FunctionType, ModuleType
+from types import CodeType, FunctionType, ModuleType, NoneType
 from typing import Any
 
 import numpy as np
@@ -46,6 +48,11 @@ COMPREHENSION = re.compile(r"<(genexpr|listcomp|setcomp|dictcomp)>\.<locals>\.")
 LISTS = {"append", "appendleft", "clear", "extend", "insert", "pop", "popleft", "remove", "reverse", "sort"}
 CHANGES = {*LISTS, "add", "discard", "popitem", "setdefault", "update"}
 """Methods that change what a list, a dict or a set holds."""
+
+WRITERS = re.compile(r"save|write|dump|to_|log|print|mkdir|touch|unlink|remove")
+"""How the names of functions begin that write a file."""
+WRITING = re.compile(r"(?=.*[wax+])[rwaxbt+]{1,4}")
+"""Modes in which a file is opened to be written to."""
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda
 
@@ -68,20 +75,17 @@ class Sources:
             for base in value.__mro__:
                 if is_users(base):
                     self._add_class(base)
-        elif isinstance(value := _unwrapped(value), FunctionType) and is_users(value):
-            self._add_function(value)
+        else:
+            for layer in _layers(value):
+                if not _is_library(_file(layer), layer.__module__):
+                    self._add_function(layer)
 
     def _add_class(self, value: type) -> None:
         key = f"{value.__module__}.{value.__qualname__}"
         if key in self.texts:
             return
         methods = _methods(value)
-        node = _definition(
-            _text(_file(value)),
-            value.__qualname__,
-            min((method.__code__.co_firstlineno for method in methods), default=0),
-        )
-        scope = _scope(value, methods)
+        node, scope = definition(*class_text(value)), _scope(value, methods)
         if node is None:  # made while the program ran: its methods are all there is
             self.texts[key] = "\n".join(_bytecode(method.__code__) for method in methods)
         else:
@@ -91,9 +95,9 @@ class Sources:
             self._capture(method, f"{key}.{method.__name__}")
 
     def _add_function(self, value: Any) -> None:
-        key = f"{value.__module__}.{value.__qualname__}"
-        code = value.__code__
-        node = _definition(_text(code.co_filename), value.__qualname__, code.co_firstlineno, code)
+        name, code = _qualname(value), value.__code__
+        key = f"{value.__module__}.{name}"
+        node = definition(_text(code.co_filename), name, code.co_firstlineno, code)
         text = _bytecode(code) if node is None else _normalised(node)
         if self.texts.get(key) == text:
             return
@@ -107,7 +111,8 @@ class Sources:
         held: dict[str, Any] = dict(enumerate(function.__defaults__ or ()))  # type: ignore[arg-type]
         held |= function.__kwdefaults__ or {}
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-            if name != "__class__" and cell.cell_contents is not function:
+            inner = (function, getattr(function, "__wrapped__", function))  # which have a text of their own
+            if name != "__class__" and all(cell.cell_contents is not one for one in inner):
                 held[name] = cell.cell_contents
         written = _written(function)
         names = function.__code__.co_varnames[: function.__code__.co_argcount][
@@ -119,11 +124,16 @@ class Sources:
                 self.values[f"{key}.{name}"] = value
 
     def _refer(self, node: ast.AST, scope: Mapping[str, Any]) -> None:
+        imported = list(_imports(node, scope))
         for chain in _names(node):
             self._add_named(chain, scope)
-        for module, name in _imports(node):
-            if (found := _users_module(module)) is not None:
-                self._add_named((name,) if name else (), vars(found))
+            for alias, module, name in imported:
+                if alias == chain[0]:
+                    self._add_named((*name, *chain[1:]), vars(module))
+        folders = (Path(), Path(scope.get("__file__") or "").parent)
+        for text in _file_names(node):
+            if (file := next((found for folder in folders if _is_file(found := folder / text)), None)) is not None:
+                self.values[f"file {text}"] = file
 
     def _add_named(self, chain: tuple[str, ...], scope: Mapping[str, Any]) -> None:
         """Adds what a name such as ``helpers.scale`` stands for in a module."""
@@ -144,10 +154,22 @@ class Sources:
         elif _is_constant(value) and name not in _rebound(_text(file)):
             self.values[key] = value
         elif key not in self.texts:
-            statements = [node for node in _module(_text(file)).body if name in _filled(node)]
-            self.texts[key] = "\n".join(_normalised(node) for node in statements)
-            for node in statements:
-                self._refer(node, scope)
+            self._add_made(key, name, scope)
+
+    def _add_made(self, key: str, name: str, scope: Mapping[str, Any]) -> None:
+        """Adds whatever makes a value of a module, which is no function, class or constant."""
+        body = _module(_text(scope.get("__file__"))).body
+        # a definition of that name is one that a decorator made something else of
+        statements = [node for node in body if name in _filled(node) or getattr(node, "name", None) == name]
+        self.texts[key] = "\n".join(_normalised(node) for node in statements)
+        for node in statements:
+            self._refer(node, scope)
+        for node in body:
+            if isinstance(node, Definition) and not isinstance(node, ast.Lambda) and name in _filled_by_calls(node):
+                self._add_named((node.name,), scope)
+            for alias, module, chain in _imports(node, scope, name):
+                if alias == name:
+                    self._add_named(chain, vars(module))
 
 
 def is_users(value: Any) -> bool:
@@ -159,6 +181,27 @@ def is_users(value: Any) -> bool:
 def _unwrapped(value: Any) -> Any:
     """What a decorator such as ``functools.lru_cache`` was put on."""
     return value if isinstance(value, type) or not callable(value) else inspect.unwrap(value)
+
+
+def _layers(value: Any) -> Iterator[Any]:
+    """The functions that a decorated one consists of, the outermost first."""
+    seen: set[int] = set()
+    while id(value) not in seen and not isinstance(value, type | NoneType):
+        seen.add(id(value))
+        if isinstance(value, FunctionType):
+            yield value
+        value = getattr(value, "__wrapped__", None)
+
+
+def _qualname(function: Any) -> str:
+    """The name under which a function stands in its text; `functools.wraps` gives it that of another one."""
+    name: str = function.__qualname__
+    if not hasattr(function, "__wrapped__"):
+        return name
+    code = function.__code__
+    definitions = _all_definitions(_text(code.co_filename))
+    found = [(qualified, node) for qualified, node in definitions if qualified.rpartition(".")[2] == code.co_name]
+    return min(found, key=lambda pair: abs(_first_line(pair[1]) - code.co_firstlineno), default=(name, None))[0]
 
 
 def _is_library(file: str | None, module: str | None) -> bool:
@@ -195,6 +238,12 @@ def _methods(value: type) -> list[Any]:
     return [part for part in found if part.__module__ == value.__module__ and part.__qualname__.startswith(inside)]
 
 
+def class_text(value: type) -> tuple[str, str, int]:
+    """The text that a class stands in, its qualified name, and the line of its first method."""
+    first = min((method.__code__.co_firstlineno for method in _methods(value)), default=0)
+    return _text(_file(value)), value.__qualname__, first
+
+
 def _scope(value: type, methods: Iterable[Any]) -> Mapping[str, Any]:
     """The module of a class, also when another module has taken its name since."""
     return next((method.__globals__ for method in methods), None) or vars(
@@ -219,10 +268,10 @@ def _module(text: str) -> ast.Module:
         return ast.Module([], [])
 
 
-def _definition(text: str, name: str, line: int, code: CodeType | None = None) -> Definition | None:
+def definition(text: str, name: str, line: int, code: CodeType | None = None) -> Definition | None:
     """The definition of a qualified name; of several the one that begins at a line, or next to it."""
     name = COMPREHENSION.sub("", name)
-    found = [node for qualified, node in _definitions(_module(text), "") if qualified == name]
+    found = [node for qualified, node in _all_definitions(text) if qualified == name]
     if name.endswith("<lambda>"):
         lambdas = [
             node for node in found if isinstance(node, ast.Lambda) and node.lineno <= line <= (node.end_lineno or line)
@@ -231,6 +280,11 @@ def _definition(text: str, name: str, line: int, code: CodeType | None = None) -
             lambdas = [node for node in lambdas if _compiles_to(node, text, code)] or lambdas
         return min(lambdas, key=lambda node: len(ast.unparse(node)), default=None)
     return min(found, key=lambda node: abs(_first_line(node) - line), default=None)
+
+
+@lru_cache(maxsize=32)
+def _all_definitions(text: str) -> list[tuple[str, Definition]]:
+    return list(_definitions(_module(text), ""))
 
 
 def _definitions(node: ast.AST, above: str) -> Iterator[tuple[str, Definition]]:
@@ -302,29 +356,110 @@ def _bytecode(code: CodeType) -> str:
 
 
 def _names(node: ast.AST) -> Iterator[tuple[str, ...]]:
-    """Names that are used, with the attributes that are asked of them: ``helpers.scale`` is one."""
+    """Names of a module that are used, with the attributes that are asked of them: ``helpers.scale`` is one.
+
+    A variable of a function is none of them, whatever it is called: a notebook has a ``samples`` of its own.
+    """
+    used = _global_names(ast.unparse(node))
     for found in ast.walk(node):
         chain: list[str] = []
         while isinstance(found, ast.Attribute):
             chain.insert(0, found.attr)
             found = found.value
-        if isinstance(found, ast.Name):
+        if isinstance(found, ast.Name) and found.id in used:
             yield (found.id, *chain)
 
 
-def _imports(node: ast.AST) -> Iterator[tuple[str, str]]:
+@lru_cache(maxsize=256)
+def _global_names(text: str) -> frozenset[str]:
+    tables = [symtable.symtable(text, "text", "exec")]
+    found: set[str] = set()
+    while tables:
+        table = tables.pop()
+        tables += table.get_children()
+        top = table.get_type() == "module"
+        # what is imported inside a function is found by its import
+        found |= {s.get_name() for s in table.get_symbols() if top or s.is_global() or s.is_imported()}
+    return frozenset(found)
+
+
+def _imports(
+    node: ast.AST, scope: Mapping[str, Any], wanted: str | None = None
+) -> Iterator[tuple[str, ModuleType, tuple[str, ...]]]:
+    """What import statements of a text bind: the name, the user's module, and what of it that is.
+
+    Args:
+        node: the text.
+        scope: of its module.
+        wanted: the name that is looked for, among all that ``import *`` binds.
+    """
     for found in ast.walk(node):
-        if isinstance(found, ast.ImportFrom) and not found.level and found.module:
-            yield from ((found.module, alias.name) for alias in found.names)
+        if isinstance(found, ast.Import):
+            for alias in found.names:
+                module = _users_module(alias.name)
+                if module is not None:
+                    top = sys.modules[alias.name.partition(".")[0]]
+                    yield (alias.asname, module, ()) if alias.asname else (top.__name__, top, ())
+        elif isinstance(found, ast.ImportFrom):
+            above = _absolute(found, scope)
+            if above is None or (module := _users_module(above)) is None:
+                continue
+            for alias in found.names:
+                name = wanted if alias.name == "*" else alias.name
+                if name is None or (alias.name == "*" and name not in vars(module)):
+                    continue
+                if name not in vars(module) and (inner := _users_module(f"{above}.{name}")) is not None:
+                    yield alias.asname or name, inner, ()
+                else:
+                    yield alias.asname or name, module, (name,)
+
+
+def _absolute(found: ast.ImportFrom, scope: Mapping[str, Any]) -> str | None:
+    """The module that something is imported from, by its full name."""
+    if not found.level:
+        return found.module
+    try:
+        return importlib.util.resolve_name("." * found.level + (found.module or ""), scope.get("__package__"))
+    except ImportError:
+        return None
 
 
 def _users_module(name: str) -> ModuleType | None:
     try:
         spec = importlib.util.find_spec(name)
-        users = spec is not None and spec.origin is not None and not _is_library(spec.origin, name)
-        return importlib.import_module(name) if users else None
+        if spec is None:
+            return None
+        place = spec.origin or next(iter(spec.submodule_search_locations or ()), None)  # of a folder without __init__
+        return None if place is None or _is_library(place, name) else importlib.import_module(name)
     except (ImportError, ValueError):
         return None  # says so when it is called
+
+
+def _file_names(node: ast.AST) -> set[str]:
+    """Texts that may be names of files, but for those that are given to what writes."""
+    calls = [found for found in ast.walk(node) if isinstance(found, ast.Call) and _writes(found)]
+    written = {id(part) for call in calls for part in ast.walk(call)}
+    return {
+        found.value
+        for found in ast.walk(node)
+        if isinstance(found, ast.Constant) and isinstance(found.value, str) and id(found) not in written
+    }
+
+
+def _writes(call: ast.Call) -> bool:
+    name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+    if name != "open":
+        return bool(WRITERS.match(name))
+    given = (*call.args, *(word.value for word in call.keywords))
+    modes = [part.value for part in given if isinstance(part, ast.Constant) and isinstance(part.value, str)]
+    return any(WRITING.fullmatch(mode) for mode in modes)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long for a name, or with a zero in it
+        return False
 
 
 def _is_constant(value: Any) -> bool:
@@ -342,8 +477,17 @@ def _rebound(text: str) -> frozenset[str]:
 def _written(function: Any) -> set[str]:
     """Names of which a function changes what they hold, by its text; none where there is none."""
     code = function.__code__
-    node = _definition(_text(code.co_filename), function.__qualname__, code.co_firstlineno, code)
+    node = definition(_text(code.co_filename), _qualname(function), code.co_firstlineno, code)
     return set() if node is None else _filled(node, inside=True)
+
+
+def _filled_by_calls(node: ast.AST) -> set[str]:
+    """Names of a module that a definition assigns to, or whose contents it changes, once it is called."""
+    parts = list(ast.walk(node))
+    own = {part.arg for part in parts if isinstance(part, ast.arg)}
+    own |= {part.id for part in parts if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)}
+    declared = {name for part in parts if isinstance(part, ast.Global) for name in part.names}
+    return _filled(node, inside=True) - (own - declared)
 
 
 def _filled(node: ast.AST, inside: bool = False) -> set[str]:

@@ -25,7 +25,7 @@ from graft_lightning.rejection.reference import Reference
 from graft_lightning.rejection.reward import Reward
 from graft_lightning.rejection.scoring import by_name, declare_rewards, score_round
 from graft_lightning.rejection.walked_again import require_the_same_end
-from graft_lightning.types import on_device
+from graft_lightning.types import SettingsError, on_device
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,8 @@ class Collection:
 
         Raises:
             PoolError: if the pool is damaged, or was made for another reference; names each differing key.
-            SettingsError: if a reward does not return one number a sample; found out before anything is drawn.
+            SettingsError: if the reference is not defined for a condition, or a reward does not return one number a
+                sample; found out before anything is drawn.
         """
         with open_for_filling(
             ranks,
@@ -138,6 +139,10 @@ class Collection:
     def _open(
         self, reference_fingerprint: Mapping[str, Any], index: int, model: str, verify: bool
     ) -> tuple[TrajectoryPool, Round]:
+        try:
+            self.reference.refuse(self.conditions)  # before they stand in a pool, which no run could complete
+        except ValueError as error:
+            raise SettingsError(f"data.conditions: {error}") from error
         schedule = self.reference.process.schedule
         levels = kept_levels(self.reference, self.keep)
         kept = {n: KeptLevel(t, float(schedule.log_snr(torch.tensor(t)))) for n, t in levels.items()}

@@ -6,7 +6,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from graft_lightning.reports.comparison import NoRuns, Run
-from graft_lightning.runs import ALARMS, CONFIG, EVALUATIONS, RUN, belongs, foreign_records, run_in
+from graft_lightning.runs import (
+    ALARMS,
+    CONFIG,
+    EVALUATIONS,
+    RUN,
+    belongs,
+    foreign_records,
+    former_scores,
+    run_in,
+    score_identities,
+)
 
 US = "python -m graft_lightning"
 
@@ -35,8 +45,21 @@ def require_stage(runs: Sequence[Run], stage: str, folders: Iterable[Path]) -> N
 
 
 def what_does_not_belong(folders: Iterable[Path]) -> list[str]:
-    """What reports leave out: records and rules of another fit than the one whose folder they lie in."""
-    return [line for folder in folders for line in _of(folder)]
+    """What reports leave out or mix: records and rules of another fit than the folder's, scores of other rewards."""
+    listed = list(folders)
+    return [*(line for folder in listed for line in _of(folder)), *_scores_apart(listed)]
+
+
+def _scores_apart(folders: Iterable[Path]) -> Iterator[str]:
+    """Scores that runs share by name, and that different rewards have given."""
+    found: dict[str, dict[str, list[Path]]] = {}
+    for run in sorted({file.parent for folder in folders for file in folder.rglob(EVALUATIONS)}):
+        for (_, name), digest in score_identities(run).items():
+            found.setdefault(name, {}).setdefault(digest, []).append(run)
+    for name, runs in found.items():
+        if len(runs) > 1:
+            first, second, *_ = (where[0] for where in runs.values())
+            yield f"{name} is one reward in {first}, and another of this name in {second}: their figures do not compare"
 
 
 def _of(folder: Path) -> Iterator[str]:
@@ -44,6 +67,8 @@ def _of(folder: Path) -> Iterator[str]:
         for name in (EVALUATIONS, ALARMS):
             if count := len(foreign_records(run, name)):
                 yield f"{run / name}: {count} records are of another fit than the folder's"
+        for (stage, name), count in former_scores(run).items():
+            yield f"{run / EVALUATIONS}: in {count} records of {stage}, {name} is of a reward that was edited since"
         for file in sorted(run.glob("collected*.json")):
             try:
                 record = json.loads(file.read_text(encoding="utf-8"))

@@ -118,6 +118,13 @@ def _record(file: Path) -> dict[str, Any] | None:
     return found if belongs(found, run_in(file.parent)) else None
 
 
+def rules_of(folders: Iterable[Path]) -> dict[Path, str]:
+    """By run folder, what its rule accepted by, in the words of the ceiling's rows."""
+    files = [file for folder in folders for file in folder.rglob(COLLECTED)]
+    found = {file.parent: read_json(file) for file in files}
+    return {folder: _rule(record) for folder, record in found.items() if belongs(record, run_in(folder))}
+
+
 def _rule(record: dict[str, Any]) -> str:
     settings = ", ".join(f"{name}={value}" for name, value in record["acceptance_settings"].items())
     return f"{record['acceptance']}{f'({settings})' if settings else ''} of {record['reward']}"

@@ -1,7 +1,8 @@
 """A comparison of methods from run folders: method -> metric -> mean with a 95 % interval, over seeds or prompts."""
 
 import json
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,39 @@ def read_runs(folders: Iterable[Path]) -> list[Run]:
             "where there are validation conditions, `test --config FILE --ckpt_path FILE` for reports"
         )
     return found
+
+
+def told_apart(runs: Sequence[Run], rules: Mapping[Path, str]) -> list[Run]:
+    """Runs under names that tell them apart: two of one method and seed are two settings, and no sample of one.
+
+    Args:
+        runs: evaluations.
+        rules: by run folder, what its rule accepted by; added to the name of a method that has several. Where that does
+            not do, the folder is.
+    """
+    folders = {run.folder: run.folder.resolve() for run in runs}
+    top = Path(os.path.commonpath(folders.values()))
+    places = {folder: str(found.relative_to(top)) for folder, found in folders.items()}
+    named = list(runs)
+    for labels in (rules, places):
+        several = _repeated(named)
+        named = [
+            replace(run, method=f"{run.method}, {labels[run.folder]}")
+            if run.folder in labels and len({labels.get(folder) for folder in several.get(run.method, ())}) > 1
+            else run
+            for run in named
+        ]
+    return named
+
+
+def _repeated(runs: Sequence[Run]) -> dict[str, set[Path]]:
+    """Methods of which several folders hold runs of one seed, and all of its folders; the base is the same in each."""
+    folders: dict[tuple[str, int], set[Path]] = {}
+    for run in runs:
+        if run.method != "base":
+            folders.setdefault((run.method, run.seed), set()).add(run.folder)
+    methods = {method for (method, _), found in folders.items() if len(found) > 1}
+    return {method: {run.folder for run in runs if run.method == method} for method in methods}
 
 
 def _key(record: dict[str, Any]) -> tuple[Any, ...]:

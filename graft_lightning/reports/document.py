@@ -14,10 +14,10 @@ from graft_lightning.durable import write_bytes, write_text
 from graft_lightning.reports.alarms import alarms_of
 from graft_lightning.reports.belonging import require_stage, what_does_not_belong
 from graft_lightning.reports.budgets import budget_section
-from graft_lightning.reports.ceiling import ceilings, reached
+from graft_lightning.reports.ceiling import ceilings, reached, rules_of
 from graft_lightning.reports.charts import bars, frontier, learning_curves
 from graft_lightning.reports.chosen import chosen_section
-from graft_lightning.reports.comparison import FEW, Run, compare, compare_over_conditions, curves, read_runs
+from graft_lightning.reports.comparison import FEW, Run, compare, compare_over_conditions, curves, read_runs, told_apart
 from graft_lightning.reports.handoffs import handoff_section
 from graft_lightning.reports.kept import without_gain
 from graft_lightning.reports.paired import paired_verdicts, positive_verdicts
@@ -44,7 +44,8 @@ def write_report(
             ``{lower or higher, than: [...], metric}`` on differences seed by seed), ``positive`` (claims ``{method,
             metric}`` of a metric above 0), ``frontiers`` (heading -> ``{x, y, series: {label: [methods]}, level, scale,
             text}``), ``handoffs`` (what a `handoff_section` wants), ``records`` (heading -> a `record_table`),
-            ``sheets`` (heading -> file below the folders), ``outro``.
+            ``sheets`` (heading -> file below the folders), ``outro``; ``apart``: runs of one method and seed have rows
+            of their own.
         pictures: folders where the sheets lie, if not with the records; those that are not there are left out.
 
     Returns:
@@ -55,6 +56,8 @@ def write_report(
         NothingToReport: if none was evaluated in this stage, and nothing else is asked for; says what comes next.
     """
     runs = read_runs(folders)
+    if section.get("apart"):
+        runs = told_apart(runs, rules_of(folders))
     stage = section.get("stage", "test")
     if not (section.get("curves") or section.get("records")):
         require_stage(runs, stage, folders)

@@ -83,7 +83,8 @@ def _of_round(opened: Round) -> str:
         return f"{len(opened.conditions):,} conditions x {opened.draws:,} imported samples; x_0 alone (hand-off 0)"
     source = opened.fingerprint.get("model", "unknown")
     source = "the reference" if source == "reference" else f"the model {source}"
-    return f"{len(opened.conditions):,} conditions x {opened.draws:,} draws of {source}; states kept at t = {levels}"
+    draws = f"{'up to ' if opened.undrawn else ''}{opened.draws:,} draws"
+    return f"{len(opened.conditions):,} conditions x {draws} of {source}; states kept at t = {levels}"
 
 
 def _scores(pool: TrajectoryPool, name: str, counts: dict[str, int]) -> str:

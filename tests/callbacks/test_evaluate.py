@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from graft_lightning.callbacks.base_scores import base_key
 from graft_lightning.callbacks.collect import Collect
 from graft_lightning.callbacks.score_rows import summarise, table
 from graft_lightning.callbacks.trained_reward import trained_reward
@@ -12,6 +13,7 @@ from graft_lightning.datamodules.evaluation import draws_of
 from graft_lightning.domains.base import Texts
 from graft_lightning.domains.base.diversity import Diversity
 from graft_lightning.modules.graft import PGraft
+from graft_lightning.rejection.codec import Codec
 from graft_lightning.runs import read_records, retire_records
 from graft_lightning.statistics import interval, without_interval
 from tests.runs import HELD_OUT, Ink, launch
@@ -207,6 +209,21 @@ def test_a_test_scores_the_base_once_for_all_runs_that_share_a_pool(tmp_path, mo
     sampled.clear()
     launch("test", tmp_path, {"data.eval_draws": 1}, f"--ckpt_path={tmp_path}/run/checkpoints/last.ckpt")
     assert len(sampled) > 1, "other draws have another base"
+
+
+class Halved(Codec):
+    def numbers(self, samples):
+        return super().numbers(samples) / 2
+
+
+def test_the_scores_of_the_base_are_of_a_metrics_settings_and_not_of_what_it_has_seen():
+    module = SimpleNamespace(reference_fingerprint=dict)
+    data = SimpleNamespace(test=Texts(HELD_OUT), eval_draws=2, seed=0)
+    seen = Diversity()
+    seen.update(torch.rand(2, 1, 4, 4), ["two ones"] * 2)
+    keys = [base_key(module, data, [Ink()], [metric]) for metric in (Diversity(), seen, Diversity(Halved()))]
+    assert keys[0] == keys[1] != keys[2]
+    assert seen.compute().isfinite()
 
 
 def test_a_test_leaves_the_curves_of_validation_alone(tmp_path):

@@ -90,6 +90,14 @@ def test_collect_needs_something_to_collect(tmp_path, capsys):
     assert "collect.reward is not set" in refused(capsys, *line)
 
 
+@pytest.mark.parametrize("command", ["collect", "diagnose"])
+def test_a_prompt_that_is_not_understood_leaves_the_pool_as_it_was(own, capsys, command):
+    before = {file: file.stat().st_mtime_ns for file in (own / "pool").rglob("*") if file.name != "lock"}
+    line = arguments(command, own, tiny_config(own, {"data.conditions.values": [*PROMPTS, "nonsense"]}))
+    assert "data.conditions: prompt 'nonsense' is not understood" in refused(capsys, *line)
+    assert {file: file.stat().st_mtime_ns for file in (own / "pool").rglob("*") if file.name != "lock"} == before
+
+
 def test_rescore_scores_a_pool_and_the_pool_of_a_run(own, capsys):
     main(["rescore", str(own / "pool"), "--reward=tests.cli.test_pools.Paper", *CPU])
     told = capsys.readouterr().out
@@ -287,6 +295,15 @@ def test_a_table_that_cannot_be_read_is_refused_by_its_line(own, capsys, text, w
     (own / "mine.csv").write_text(text.format(*ids), encoding="utf-8")
     told = refused(capsys, "pool", own / "pool", f"--verdicts={own / 'mine.csv'}")
     assert all(word in told for word in ["mine.csv", *words]), told
+
+
+def test_good_ones_alone_may_be_marked(own, capsys):
+    one = rows(own / "look/table.csv")[0]["id"]
+    (own / "mine.csv").write_text(f"id,score\n{one},1\n")
+    main(["pool", str(own / "pool"), f"--verdicts={own / 'mine.csv'}"])
+    told = capsys.readouterr().out
+    assert "1 of 16 samples judged, 1 kept" in told
+    assert "--data.acceptance Threshold --data.acceptance.threshold 0.5" in told
 
 
 def test_other_verdicts_need_another_name_or_replace_the_first(own, capsys):

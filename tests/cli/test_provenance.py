@@ -14,6 +14,8 @@ import yaml
 
 from graft_lightning.cli.loading import open_run
 from graft_lightning.cli.main import main
+from graft_lightning.rejection.pool import TrajectoryPool
+from graft_lightning.rejection.reward import Reward
 from graft_lightning.runs import CONFIG, RUN, newest_checkpoint, read_records, run_in
 from graft_lightning.types import SettingsError
 from tests.runs import HELD_OUT, PROMPTS, arguments, launch, tiny_config
@@ -233,23 +235,40 @@ def test_the_last_checkpoint_of_nothing_is_not_evaluated(tmp_path, capsys):
     assert not (tmp_path / "run/evaluation.jsonl").exists()
 
 
-def test_a_run_does_not_go_on_by_a_reward_that_was_edited(tmp_path, capsys, monkeypatch):
+TASTE = {"class_path": "taste.Taste"}
+
+
+@pytest.fixture
+def taste(tmp_path, monkeypatch):
+    """Writes a reward of the user's with a sign, as an edit would."""
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
 
-    def fit(sign, **changes):
+    def write(sign):
         (tmp_path / "taste.py").write_text(
             "from graft_lightning.rejection.reward import Reward\n\n\nclass Taste(Reward):\n"
             f"    def __call__(self, samples, conditions):\n        return {sign}samples.flatten(1).mean(1)\n"
         )
         sys.modules.pop("taste", None)
         importlib.invalidate_caches()
-        reward = {"class_path": "taste.Taste"}
-        launch("fit", tmp_path, {"trainer.max_steps": 5, "collect.reward": reward, **changes})
+
+    yield write
+    sys.modules.pop("taste", None)
+
+
+def test_a_run_does_not_go_on_by_a_reward_that_was_edited(tmp_path, capsys, taste):
+    def fit(sign, **changes):
+        taste(sign)
+        launch("fit", tmp_path, {"trainer.max_steps": 5, "collect.reward": TASTE, **changes})
 
     fit("")
     with pytest.raises(SystemExit, match="2"):
         fit("-")
+    capsys.readouterr()
+    for command in ("validate", "test"):
+        with pytest.raises(SystemExit, match="2"):
+            launch(command, tmp_path, {"collect.reward": TASTE}, "--ckpt_path=last")
+        assert "was trained on another reward of the same name" in capsys.readouterr().err
     shutil.rmtree(tmp_path / "pool")
     capsys.readouterr()
     with pytest.raises(SystemExit, match="2"):
@@ -258,6 +277,49 @@ def test_a_run_does_not_go_on_by_a_reward_that_was_edited(tmp_path, capsys, monk
     fit("-", **{"data.rescore": True})
     assert run_in(tmp_path / "run") != run_in(tmp_path / "run-2")
     assert json.loads((tmp_path / "run-2/collected.json").read_text())["rewards"]["Taste"]["all"] < 0
+    main(["report", str(tmp_path), "--stage=validate"])
+    assert "Taste is one reward in" in (tmp_path / "report.md").read_text()
+
+
+def test_scores_of_a_judge_that_was_edited_stand_beside_none_of_its_former_ones(tmp_path, taste):
+    taste("")
+    changes = {"trainer.max_steps": 5, "evaluate.rewards": [TASTE]}
+    launch("fit", tmp_path, changes)
+    base, tuned = read_records(tmp_path / "run")
+    assert {"Ink", "Taste"} == base["scores"].keys() == tuned["scores"].keys()
+    taste("-")
+    launch("validate", tmp_path, changes, "--ckpt_path=last")
+    base, tuned = read_records(tmp_path / "run")
+    assert "Taste" not in {**base["scores"], **base["metrics"]}
+    assert tuned["metrics"]["Taste"]["mean"] == -tuned["metrics"]["Ink"]["mean"]
+    main(["report", str(tmp_path / "run"), "--stage=validate"])
+    report = (tmp_path / "run/report.md").read_text()
+    assert "Taste is of a reward that was edited since" in report
+    row = next(line for line in report.splitlines() if line.startswith("| base "))
+    assert row.count("|") == next(line for line in report.splitlines() if line.startswith("| method ")).count("|")
+
+
+class ByNetwork(Reward):
+    """As the guide has it: the first call loads what scores."""
+
+    def __init__(self, pixels=256):
+        self.pixels, self.network, self.calls = pixels, None, 0
+
+    def __call__(self, samples, conditions):
+        if self.network is None:
+            self.network = torch.nn.Linear(self.pixels, 1)
+        self.calls += 1
+        return self.network(samples.flatten(1))[:, 0]
+
+
+def test_a_reward_that_loads_its_network_late_is_one_reward(tmp_path):
+    changes = {"collect.reward": {"class_path": "tests.cli.test_provenance.ByNetwork"}, "trainer.max_steps": 5}
+    launch("fit", tmp_path, changes)
+    launch("fit", tmp_path, {**changes, "trainer.max_steps": 10}, "--ckpt_path=last")
+    (ends,) = {torch.load(file)["global_step"] for file in (tmp_path / "run/checkpoints").glob("last.ckpt")}
+    assert ends == 10
+    launch("collect", tmp_path, {**changes, "collect.draws": 5})
+    assert set(TrajectoryPool.open(tmp_path / "pool").reward_fingerprints()) == {"ByNetwork"}
 
 
 def test_a_run_does_not_go_on_with_other_settings(tmp_path, capsys):
@@ -268,6 +330,22 @@ def test_a_run_does_not_go_on_with_other_settings(tmp_path, capsys):
     assert "acceptance.init_args.k: 2 there, 1 here" in told
     with pytest.raises(SystemExit, match="2"):
         launch("test", tmp_path, {"model.handoff": 0.5}, "--ckpt_path=last")
+
+
+def test_a_report_gives_runs_of_other_rules_rows_of_their_own(tmp_path):
+    few = {"trainer.max_steps": 5}
+    launch("fit", tmp_path, few)
+    launch("fit", tmp_path, {**few, "data.acceptance.k": 1})
+    launch("fit", tmp_path, {**few, "model.optimizer.lr": 0.02})
+    main(["report", str(tmp_path), "--stage=validate"])
+    table = (tmp_path / "report.md").read_text()
+    rows = [line.split(" | ")[0] for line in table.splitlines() if line.startswith(("| base", "| pgraft"))]
+    assert rows[:4] == [
+        "| base",
+        "| pgraft@0.25, TopK(k=2) of Ink, run",
+        "| pgraft@0.25, TopK(k=1) of Ink",
+        "| pgraft@0.25, TopK(k=2) of Ink, run-3",
+    ]
 
 
 def test_a_run_that_goes_on_from_the_checkpoint_of_another_is_a_run_of_its_own(tmp_path):

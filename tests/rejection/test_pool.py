@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import pickle
 import resource
+import shutil
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,7 @@ from graft_lightning.rejection.pool import (
     TrajectoryPool,
 )
 from graft_lightning.rejection.pool.open_file import OPEN
+from graft_lightning.rejection.pool.shard import write_shard
 
 FINGERPRINT = {"reference": {"weights": "a1b2", "guidance": 7.5}, "sampler": {"class": "DDIM", "steps": 50}}
 LEVELS = {12: KeptLevel(250.0, 0.75), 25: KeptLevel(500.0, float("-inf"))}
@@ -227,6 +229,21 @@ def test_a_second_reward_is_added_later(tmp_path):
     assert tree(round_.path) == before
     assert pool.statistics()["rewards"]["judge"] == {"scored": 30, "not_finite": 2}
     assert pool.reward_fingerprints() == {"judge": {"weights": "judge"}, "aesthetics": {"weights": "aesthetics"}}
+
+
+def test_scores_of_another_reward_are_void(tmp_path):
+    pool, round_ = make_pool(tmp_path / "pool")
+    fill(round_)
+    for number, name in enumerate(("judge", "aesthetics")):
+        pool.add_reward(name, {"weights": name})
+        for shard in round_.shards:
+            round_.write_rewards(name, shard, torch.full((len(shard),), float(number)))
+    rewards, first, last = tmp_path / "pool/rewards", *(round_.shards[i].filename for i in (0, -1))
+    shutil.copy(rewards / "aesthetics/round-0000" / first, rewards / "judge/round-0000" / first)
+    assert round_.missing_rewards("judge") == [round_.shards[0]]
+    header = {"of": round_.parts[0].files.header(round_.shards[-1]).digest}  # as files of before name the shard alone
+    write_shard(rewards / "judge/round-0000" / last, round_.shards[-1], {"reward": torch.ones(6)}, **header)
+    assert round_.missing_rewards("judge") == [round_.shards[0]]
 
 
 def test_rewards_are_refused_by_name(tmp_path):

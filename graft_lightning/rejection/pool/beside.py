@@ -26,10 +26,11 @@ class Beside:
     Args:
         folder: where they are; made when the first is written.
         parts: of the round.
+        by: digest of what tells it, such as a reward; files that another one has written are void.
     """
 
-    def __init__(self, folder: Path, parts: Sequence[Part]) -> None:
-        self.folder, self._parts = folder, parts
+    def __init__(self, folder: Path, parts: Sequence[Part], by: str = "") -> None:
+        self.folder, self._parts, self._by = folder, parts, by
         self._files = [ShardFiles(folder, part.shards, part.files) for part in parts]
 
     def path(self, shard: Shard) -> Path:
@@ -37,7 +38,7 @@ class Beside:
         return self.folder / shard.filename
 
     def header(self, shard: Shard) -> Header | None:
-        """The header of the file beside a committed shard, if there is one and it is of the shard's present bytes.
+        """The header of the file beside a committed shard, if it is of the shard's present bytes, and by whom it must.
 
         Raises:
             DamagedShard: if one of the two cannot be used; names it.
@@ -46,7 +47,8 @@ class Beside:
             header = read_header(self.path(shard), shard)
         except FileNotFoundError:
             return None
-        return header if header.of == self._digest(shard) else None
+        # files of before name the shard alone
+        return header if header.of in (self._digest(shard), self._of(shard)) else None
 
     def known(self, shard: Shard) -> np.ndarray:
         """Which rows of a committed shard the file knows, bool ``(len(shard),)``."""
@@ -85,7 +87,7 @@ class Beside:
         except OSError as error:
             raise cannot_write(self.folder, error) from error
         self._files[shard.part].forget(shard)
-        write_shard(self.path(shard), shard, fields, of=self._digest(shard))
+        write_shard(self.path(shard), shard, fields, of=self._of(shard))
 
     def gather(self, part: int, rows: np.ndarray, names: list[str]) -> dict[str, Tensor]:
         """Copies of rows of a part, as `ShardFiles.gather` makes them; of rows that are known."""
@@ -100,6 +102,9 @@ class Beside:
         """The files that are there."""
         files = ((self.path(shard), shard) for part in self._parts for shard in part.shards)
         return [(path, shard) for path, shard in files if path.exists()]
+
+    def _of(self, shard: Shard) -> str:
+        return f"{self._digest(shard)}.{self._by}" if self._by else self._digest(shard)
 
     def _digest(self, shard: Shard) -> str:
         return self._parts[shard.part].files.header(shard).digest

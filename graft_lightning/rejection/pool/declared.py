@@ -17,8 +17,8 @@ COLUMNS = ("round", "index", "condition", "draw", "seed", "key")
 """The columns of a table that no reward can be called."""
 ADVICE = (
     "Its scores are those of the reward as it was. To score what is there by the present one, set data.rescore to true "
-    "(TrajectoryPool.add_reward: rescore): the old scores are put aside under a name of their own. To keep both as "
-    "columns, give the reward another name."
+    "(`rescore --anew`; TrajectoryPool.add_reward: rescore): the old scores are put aside under a name of their own. "
+    "To keep both as columns, give the reward another name."
 )
 
 

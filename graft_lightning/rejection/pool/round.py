@@ -8,6 +8,7 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
+from graft_lightning.identity import digest_of
 from graft_lightning.rejection.pool.beside import Beside
 from graft_lightning.rejection.pool.manifest import PoolError, read_manifest
 from graft_lightning.rejection.pool.part import Part
@@ -155,9 +156,9 @@ class Round(Reading):
         if not (folder / "manifest.json").exists():
             raise PoolError(f"reward {name!r} is not declared in {self._rewards.parent}; add_reward does that")
         # What a groupwise reward says of a sample is another thing in a group of another size.
-        groups = read_manifest(folder, "reward")["groupwise"]
-        inner = self.name if not groups else f"{self.name}/groups-of-{self.draws:04d}"
-        return Beside(folder / inner, self.parts)
+        manifest = read_manifest(folder, "reward")
+        inner = self.name if not manifest["groupwise"] else f"{self.name}/groups-of-{self.draws:04d}"
+        return Beside(folder / inner, self.parts, digest_of([manifest["fingerprint"], inner]))
 
     def _read_rewards(self, name: str, shards: Sequence[Shard]) -> tuple[Tensor, Tensor]:
         scores = self._scores(name)

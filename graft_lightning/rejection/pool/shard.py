@@ -96,7 +96,7 @@ class Header:
         data_crc32: checksum of all that follows.
         digest: checksum of the header, and thereby of the whole file.
         of: of what it was made: for trajectories the identity of their part, for what was found out about them the
-            digest of their own shard.
+            digest of their own shard, and of the reward that scored it.
     """
 
     fields: dict[str, Field]

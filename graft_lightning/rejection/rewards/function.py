@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from graft_lightning.identity import source_text
+from graft_lightning.identity import describe, source_text
 from graft_lightning.refusals import SettingsError
 from graft_lightning.rejection.reward import Reward, as_numbers
 
@@ -34,9 +34,11 @@ class FunctionReward(Reward):
     def name(self) -> str:
         return self.function.rpartition(".")[2]
 
-    def evidence(self) -> str:
-        """The function's source: a changed function is another reward."""
-        return source_text(self._resolved())
+    def evidence(self) -> Any:
+        """The function's source, or of a callable object all that it is: a changed function is another reward."""
+        function = self._resolved()
+        described = "" if (text := source_text(function)) else describe(function, evidence=True)
+        return text if isinstance(described, str) else described
 
     def _resolved(self) -> Callable[..., Any]:
         if self._function is None:

@@ -27,6 +27,7 @@ large (413) or does not arrive in time (408).
 import argparse
 import base64
 import contextlib
+import hashlib
 import importlib
 import json
 import math
@@ -37,6 +38,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -203,17 +206,37 @@ def number(value: Any) -> float | None:
     return float(value)
 
 
+def source_digest(module: ModuleType) -> str:
+    """A digest of the texts of a module and of what it has imported from its own folder; "" where it has no file."""
+    if not (own := getattr(module, "__file__", None)):
+        return ""
+    folder = Path(own).resolve().parent
+    files = {Path(found).resolve() for one in [*sys.modules.values()] if (found := getattr(one, "__file__", None))}
+    near = {
+        file
+        for file in files
+        if file.is_relative_to(folder) and file.suffix == ".py" and file != Path(__file__).resolve()
+    }
+    texts = hashlib.blake2b(digest_size=8)
+    for file in sorted(file for file in near if "site-packages" not in file.relative_to(folder).parts):
+        texts.update(f"{file.relative_to(folder)}\0".encode() + file.read_bytes())
+    return texts.hexdigest()
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Serves the reward named on the command line until interrupted."""
     parser = argparse.ArgumentParser(description="Serve a reward over HTTP.")
     parser.add_argument("score", help="module:function")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
-    parser.add_argument("--identity", default="", help="a text that changes when the scores would")
+    told = "a text that changes when the scores would; by default a digest of the module's file and its neighbours"
+    parser.add_argument("--identity", default="", help=told)
     chosen = parser.parse_args(arguments)
-    module, _, name = chosen.score.partition(":")
+    name, _, function = chosen.score.partition(":")
     sys.path.insert(0, "")
-    server = RewardServer(getattr(importlib.import_module(module), name), chosen.host, chosen.port, chosen.identity)
+    module = importlib.import_module(name)
+    identity = chosen.identity or source_digest(module)
+    server = RewardServer(getattr(module, function), chosen.host, chosen.port, identity)
     print(f"{chosen.score} at {server.url}", flush=True)
     server.serve_forever()
 

@@ -1,8 +1,11 @@
+import importlib
 import math
+import sys
 
 import pytest
 import torch
 
+from graft_lightning.identity import describe
 from graft_lightning.processes.samplers import DDIM
 from graft_lightning.rejection.collection import Collection
 from graft_lightning.rejection.pool import PoolMismatch
@@ -33,6 +36,47 @@ def test_numbers_of_any_kind_become_float32(tmp_path, monkeypatch):
     assert math.isnan(scores[1])
     assert reward.name == "longest"
     assert "** power" in reward.evidence()
+
+
+CALLABLES = """
+import functools
+
+
+class Scales:
+    def __init__(self, by):
+        self._by = by
+
+    def __call__(self, samples, conditions):
+        return self._by * samples
+
+    def half(self, samples, conditions):
+        return self._by / 2 * samples
+
+
+def scaled(samples, conditions, by):
+    return by * samples
+
+
+whole = Scales(3)
+half = Scales(3).half
+partial = functools.partial(scaled, by=3)
+"""
+
+
+@pytest.mark.parametrize("name", ["whole", "half", "partial"])
+def test_whatever_can_be_called_counts_by_its_settings_and_its_text(tmp_path, monkeypatch, name):
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+
+    def described(old="", new=""):
+        (tmp_path / "own_callables.py").write_text(CALLABLES.replace(old, new) if old else CALLABLES)
+        sys.modules.pop("own_callables", None)
+        importlib.invalidate_caches()
+        return describe(FunctionReward(f"own_callables.{name}"), evidence=True)
+
+    found = [described(), described("3", "4"), described("* samples", "+ samples")]
+    assert found[0] == described()
+    assert found[0] != found[1] != found[2] != found[0]
 
 
 @pytest.mark.parametrize(

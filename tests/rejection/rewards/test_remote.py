@@ -206,17 +206,24 @@ def test_the_file_alone_is_a_server(tmp_path):
     copy.write_text(Path(server_module.__file__).read_text())
     (tmp_path / "my_reward.py").write_text(
         "import sys\n"
+        "from my_helper import SIGN\n"
         "def score(samples, conditions):\n"
         "    assert not {'torch', 'graft_lightning'} & set(sys.modules)\n"
-        "    return samples.mean(axis=(1, 2, 3))\n"
+        "    return SIGN * samples.mean(axis=(1, 2, 3))\n"
     )
     command = [sys.executable, "server.py", "my_reward:score", "--port", "0"]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            url = process.stdout.readline().split()[-1]
-            torch.testing.assert_close(quick(url)(IMAGES, PROMPTS), IMAGES.mean((1, 2, 3)))
-        finally:
-            process.terminate()
+    known = []
+    for sign in (1, -1):
+        (tmp_path / "my_helper.py").write_text(f"SIGN = {sign}\n")
+        with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+            try:
+                url = process.stdout.readline().split()[-1]
+                torch.testing.assert_close(quick(url)(IMAGES, PROMPTS), sign * IMAGES.mean((1, 2, 3)))
+                known.append(quick(url).evidence())
+            finally:
+                process.terminate()
+    assert "" not in known
+    assert known[0] != known[1], "an edited server is another reward"
 
 
 @pytest.mark.parametrize(
