@@ -89,7 +89,7 @@ def tell(
         **{f"collect/{name}": value for name, value in rule.diagnostics.items()},
     }
     log_curves(trainer, metrics, trainer.global_step)
-    figure = accepted_figure(selection, opened.conditions)
+    figure = accepted_figure(selection, opened.conditions, opened.index)
     log_figure(trainer, "collect/acceptance", figure, folder / "acceptance.png")
 
 

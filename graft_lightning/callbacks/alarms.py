@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -190,10 +190,25 @@ def _ends(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def curves_of(
-    metrics: Mapping[str, float], base: Mapping[str, float], found: Sequence[Gap], count: int, stage: str = "validate"
-) -> Any:
-    """Scalars for loggers, by tag; those of a test have tags of their own, beside validation's curves."""
-    top = "alarms" if stage == "validate" else f"alarms_of_{stage}"
+    metrics: Mapping[str, float],
+    base: Mapping[str, float],
+    found: Sequence[Gap],
+    now: Collection[str],
+    before: Collection[str] = (),
+    stage: str = "validate",
+) -> dict[str, float]:
+    """Scalars for loggers, by tag; those of a test have tags of their own, beside validation's curves.
+
+    Args:
+        metrics: what is watched.
+        base: the same of the base; empty where unknown.
+        found: of every judge.
+        now: names of the alarms that are raised: curves of 1. Of a run in which nothing is wrong there is none.
+        before: of those that earlier evaluations have raised: 0 where they are raised no more.
+        stage: of the evaluation.
+    """
+    end_of_top = "" if stage == "validate" else f"_of_{stage}"
+    top = f"watched{end_of_top}"
     relative = ("diversity", "sharpness")
     curves = {f"{top}/{name}": value for name, value in metrics.items() if name not in relative}
     for name in relative:
@@ -202,7 +217,7 @@ def curves_of(
     for gap in found:
         for end, value in zip(("mean", "low", "high"), gap.behind, strict=True):
             curves[f"{top}/gap/{gap.judge}/{end}"] = value
-    return {**curves, f"{top}/raised": float(count)}
+    return {**curves, **{f"alarms{end_of_top}/{name}": float(name in now) for name in sorted({*now, *before})}}
 
 
 def tell(folder: Path, record: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 import logging
 import math
 import shutil
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +11,7 @@ from typing import Any, Literal
 import lightning as L
 
 from graft_lightning.callbacks.accepting import tell
+from graft_lightning.callbacks.loggers import log_curves
 from graft_lightning.callbacks.ranks import ranks_of, sum_of_all
 from graft_lightning.callbacks.round_kl import RoundKL
 from graft_lightning.callbacks.understood import refuse_conditions
@@ -258,7 +260,11 @@ class Collect(L.Callback):
     ) -> Selection:
         """Fills a round and hands it to the datamodule."""
         module.eval()
+        began = time.monotonic()
         filled = self.fill(trainer, module, data, index, denoiser)
+        if filled.drawn and trainer.is_global_zero:
+            rate = filled.drawn / max(time.monotonic() - began, 1e-9)
+            log_curves(trainer, {"speed/drawn_samples_per_second": rate}, trainer.global_step)
         if index:
             module.drawn_again()
         module.train()

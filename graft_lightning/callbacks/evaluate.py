@@ -1,6 +1,7 @@
 """Evaluation: held-out conditions, sampled from the same seeds by every model that is compared."""
 
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,18 @@ from graft_lightning.callbacks.alarms import Alarms, figures_of
 from graft_lightning.callbacks.base_scores import base_key, keep_base, kept_base
 from graft_lightning.callbacks.drifting import FILE, drift, keep_features
 from graft_lightning.callbacks.due_validation import DueValidation
-from graft_lightning.callbacks.figures import SAMPLES_SHOWN, log_layout, log_sheet, sheet_of
-from graft_lightning.callbacks.loggers import log_curves
+from graft_lightning.callbacks.figures import (
+    SAMPLES_SHOWN,
+    log_figure,
+    log_layout,
+    log_sheet,
+    scores_figure,
+    sheet_of,
+    write_sheet,
+)
+from graft_lightning.callbacks.loggers import log_curves, takes_pictures
 from graft_lightning.callbacks.measures import Measure
+from graft_lightning.callbacks.pairs import Shown, base_and_now
 from graft_lightning.callbacks.sample_facts import Facts, change, facts_of
 from graft_lightning.callbacks.score_rows import condition_means, gathered, summarise, table
 from graft_lightning.callbacks.spent import begin_counting, spent_so_far
@@ -84,8 +94,9 @@ class Evaluate(L.Callback):
         self._first: tuple[Draws, Any] | None = None
         self._base_first: Any = None
         self._rows: list[tuple[str, int, list[float]]] = []
-        self._shown: list[tuple[str, Any]] = []
-        self._base_shown: list[tuple[str, Any]] = []
+        self._shown: list[Shown] = []
+        self._base_shown: list[Shown] = []
+        self._began = time.monotonic()
         self._tried = False
         self._trained: str | None = None
         self._identities: dict[str, str] = {}
@@ -161,7 +172,7 @@ class Evaluate(L.Callback):
     def on_fit_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Evaluates the reference on the validation draws; a resumed run has that already."""
         self.try_rewards(pl_module, trainer.datamodule)  # type: ignore[attr-defined]
-        log_layout(trainer, self.names, [type(metric).__name__ for metric in self.metrics])
+        log_layout(trainer, pl_module, self.names, [type(metric).__name__ for metric in self.metrics])
         folder = run_folder(trainer)
         told = getattr(pl_module, "run", None) is not None  # by who began the run, and set old records aside
         if trainer.ckpt_path is None and trainer.is_global_zero and not told:
@@ -272,6 +283,7 @@ class Evaluate(L.Callback):
     def _reset(self, module: L.LightningModule) -> None:
         self._identify()
         self._rows, self._shown, self._facts, self._first = [], [], [], None
+        self._began = time.monotonic()
         for reward in self.rewards:
             reward.to(module.device)
         for metric in self.metrics:
@@ -299,7 +311,8 @@ class Evaluate(L.Callback):
         shown = draws.draw == 0 if any(draws.conditions) else draws.draw >= 0  # one a condition, where there is any
         for i in shown.nonzero().squeeze(1).tolist():
             if len(self._shown) < SAMPLES_SHOWN:
-                self._shown.append((draws.conditions[i], on_device(take(samples, slice(i, i + 1)), "cpu")))
+                one = on_device(take(samples, slice(i, i + 1)), "cpu")
+                self._shown.append(Shown(draws.conditions[i], one, [values[i] for values in scores]))
 
     def _finish(
         self, trainer: L.Trainer, module: SampledModule, stage: str, method: str, before: bool = False
@@ -309,6 +322,7 @@ class Evaluate(L.Callback):
         Returns:
             On process 0 the record, and what was watched; None on the others.
         """
+        seconds = time.monotonic() - self._began
         if stage == "validate" and not before:
             self._due.done(trainer)
         for reward in self.rewards:
@@ -335,6 +349,8 @@ class Evaluate(L.Callback):
         curves = {f"{stage}/{name}": found["mean"] for name, found in metrics.items()}
         ends = [(name, end, f[end]) for name, f in metrics.items() for end in ("low", "high")]
         curves |= {f"interval/{stage}/{name}/{end}": value for name, end, value in ends if math.isfinite(value)}
+        if stage == "validate":
+            curves["speed/evaluated_samples_per_second"] = len(rows) / max(seconds, 1e-9)
         averages = self._averages(trainer, stage, rows)
         curves |= {f"{stage}/{name}/{tag}": value for name, tags in averages.items() for tag, value in tags.items()}
         if not (before and stage == "test"):
@@ -363,6 +379,10 @@ class Evaluate(L.Callback):
             else:
                 figures |= drift(folder / FILE.format(stage), self.features, record["seed"], facts)
             watched = watch(trainer, folder, record, figures, self.alarms, self._trained or next(iter(self.names), ""))
+        if stage == "validate" and not before and takes_pictures(trainer):
+            curve = scores_figure([r for r in read_records(folder) if r["stage"] == stage])
+            if curve is not None:
+                log_figure(trainer, f"{stage}/scores", curve, None, step)
         name = f"{stage}-base" if before and stage == "test" else "base" if before else stage
         self._draw(trainer, module, stage, folder / f"{name}.png", step)
         return {"record": record, "watched": watched}
@@ -394,14 +414,16 @@ class Evaluate(L.Callback):
     def _draw(self, trainer: L.Trainer, module: SampledModule, stage: str, file: Path, step: int) -> None:
         if not self._shown:
             return
-        texts, samples = zip(*self._shown, strict=True)
+        texts, samples = zip(*((shown.text, shown.sample) for shown in self._shown), strict=True)
         tag = f"{stage}/base" if file.stem == "test-base" else f"{stage}/samples"
         log_sheet(trainer, tag, sheet_of(module, concatenate(samples), texts), file, step)
         if self._base_shown and self._base_shown is not self._shown:
             pairs = list(zip(self._base_shown, self._shown, strict=False))
-            before, after = (concatenate([pair[k][1] for pair in pairs]) for k in (0, 1))
+            before, after = (concatenate([pair[k].sample for pair in pairs]) for k in (0, 1))
             both = module.decoder.compare(before, after, texts[: len(pairs)])
-            log_sheet(trainer, f"{stage}/base_and_now", both, file.with_name("base_and_now.png"), step)
+            write_sheet(both, file.with_name("base_and_now.png"))
+            card = base_and_now(module.decoder, pairs, self.names, step)
+            log_sheet(trainer, f"{stage}/base_and_now", both if card is None else card, None, step)
 
 
 def _of_run(module: L.LightningModule) -> dict[str, str]:

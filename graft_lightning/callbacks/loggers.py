@@ -7,10 +7,17 @@ import lightning as L
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
+from graft_lightning.callbacks.board import Board, shown_as
+
 
 def boards(trainer: L.Trainer) -> list[TensorBoardLogger]:
     """The TensorBoard loggers of a trainer."""
     return [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+
+
+def tag_on(board: TensorBoardLogger, tag: str) -> str:
+    """What a tag is called on a TensorBoard: in the order of a page where it is ours."""
+    return shown_as(tag) if isinstance(board, Board) else tag
 
 
 def log_curves(trainer: L.Trainer, curves: Mapping[str, float], step: int) -> None:
@@ -28,7 +35,7 @@ def log_picture(trainer: L.Trainer, tag: str, sheet: Tensor, step: int) -> None:
     """An image ``(3, height, width)`` uint8 to every logger that shows pictures."""
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_image(tag, sheet, global_step=step)
+            logger.experiment.add_image(tag_on(logger, tag), sheet, global_step=step)
         elif _shows(logger, "log_image"):
             from PIL import Image
 

@@ -7,7 +7,7 @@ import lightning as L
 
 from graft_lightning.callbacks.alarms import Alarms, Gap, base_figures, curves_of, gaps, raised, tell
 from graft_lightning.callbacks.loggers import log_curves, log_lines
-from graft_lightning.runs import read_records
+from graft_lightning.runs import ALARMS, read_records
 
 
 def watch(
@@ -34,7 +34,9 @@ def watch(
         if same and alarms.judges:
             found = gaps(reward, record["scores"], same[-1]["scores"])
     lines = raised(alarms, figures, base, found)
-    curves = curves_of(figures, base, found, len(lines), record["stage"])
+    earlier = [r["alarms"] for r in read_records(folder, ALARMS) if r["stage"] == record["stage"]]
+    before = {name for names in earlier for name in names}
+    curves = curves_of(figures, base, found, lines, before, record["stage"])
     if (record["stage"], record["method"]) != ("test", "base"):
         log_curves(trainer, curves, record["step"])
     where: dict[str, Any] = {name: record[name] for name in ("stage", "method", "step", "run") if name in record}

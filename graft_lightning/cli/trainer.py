@@ -11,10 +11,12 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
+from graft_lightning.callbacks.board import with_boards
 from graft_lightning.callbacks.collect import Collect
 from graft_lightning.callbacks.evaluate import Evaluate
 from graft_lightning.callbacks.failures import TellOthers
 from graft_lightning.callbacks.invert import Invert
+from graft_lightning.callbacks.pace import Pace
 from graft_lightning.callbacks.ranks import on_all_processes, ready
 from graft_lightning.callbacks.spent import Spent
 from graft_lightning.checkpoints import DurableCheckpoints
@@ -40,11 +42,12 @@ class GraftTrainer(L.Trainer):
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
-        self.callbacks[:0] = [TellOthers(), Spent()]  # type: ignore[attr-defined]
+        self.callbacks[:0] = [TellOthers(), Spent(), Pace()]  # type: ignore[attr-defined]
         with contextlib.suppress(NotImplementedError):  # strategies that write a folder of their own
             if type(self.strategy.checkpoint_io) is TorchCheckpointIO:
                 self.strategy.checkpoint_io = DurableCheckpoints()
         _keep_checkpoints_with_the_run(self)
+        with_boards(self)
 
     def _run(self, model: Any, *arguments: Any, **options: Any) -> Any:
         """Lightning's; in processes that were forked or spawned the callbacks are not told of a failure otherwise."""

@@ -220,14 +220,14 @@ def test_a_judge_that_falls_while_the_reward_rises_is_told_and_shown(tmp_path):
     board = EventAccumulator(str(tmp_path / "run")).Reload()
     tags = board.Tags()
     assert {
-        "alarms/raised",
-        "alarms/blank",
-        "alarms/diversity_share",
-        "alarms/sharpness_share",
-        "alarms/gap/Darkness/low",
+        "7_watched/blank",
+        "7_watched/diversity_share",
+        "7_watched/sharpness_share",
+        "7_watched/gap/Darkness/low",
     } <= {*tags["scalars"]}
     assert "alarms/text_summary" in tags["tensors"]
-    assert board.Scalars("alarms/raised")[-1].value == len(last["alarms"])
+    shown = {tag: [event.value for event in board.Scalars(tag)] for tag in tags["scalars"] if tag.startswith("9_")}
+    assert {tag for tag, values in shown.items() if values[-1]} == {f"9_alarms/{name}" for name in last["alarms"]}
 
 
 def test_switched_off_there_is_nothing(tmp_path):

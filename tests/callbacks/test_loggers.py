@@ -8,7 +8,15 @@ from lightning.pytorch.loggers import Logger
 from tests.runs import launch
 
 PICTURES = {"acceptance", "accepted", "rejected", "base", "validate", "base_and_now"}
-TAGS = {"collect/accepted", "collect/rejected", "collect/acceptance", "validate/samples", "validate/base_and_now"}
+TAGS = {
+    "collect/accepted",
+    "collect/rejected",
+    "collect/accepted_and_rejected",
+    "collect/acceptance",
+    "validate/samples",
+    "validate/base_and_now",
+    "validate/scores",
+}
 
 
 class Gallery(Logger):
@@ -78,9 +86,11 @@ def test_pictures_and_alarms_have_their_steps(tmp_path):
     assert {tag: [step for step, *_ in found] for tag, found in shown.pictures.items()} == {
         "collect/accepted": [0],
         "collect/rejected": [0],
+        "collect/accepted_and_rejected": [0],
         "collect/acceptance": [0],
         "validate/samples": [0, 5, 10],
         "validate/base_and_now": [5, 10],
+        "validate/scores": [5, 10],
     }
     assert all(min(size) > 8 for found in shown.pictures.values() for _, size in found)
     assert [(step, data[0][0]) for step, _, data in shown.texts["alarms"]] == [(5, "diversity"), (10, "diversity")]

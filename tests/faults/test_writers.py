@@ -176,7 +176,7 @@ EXPERIMENT = PACKAGE.parent / "experiments/digits/pgraft.yaml"
 SHEET = (PIXELS[0] * 255).byte()
 ROWS = [{"condition": "a", "reward": 1.0, "file": "x" * 100}]
 WRITERS = {
-    "callbacks/figures.py:log_sheet": lambda f: (
+    "callbacks/figures.py:write_sheet": lambda f: (
         lambda: log_sheet(SimpleNamespace(loggers=[], global_step=0), "a", SHEET, f / "a.png")
     ),
     "checkpoints.py:DurableCheckpoints.save_checkpoint": lambda f: (
