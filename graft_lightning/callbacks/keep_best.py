@@ -25,6 +25,10 @@ log = logging.getLogger(__name__)
 VALIDATIONS = 5
 """Evaluations on the way of a run, at least."""
 
+NO_SCORES = (
+    "not one sample of the fine-tuned model could be scored; where its weights are not finite, lower the learning rate"
+)
+
 TRIAL = 50
 """Steps below which a run is only tried out, and is evaluated as often as it is told to be."""
 
@@ -134,12 +138,16 @@ class KeepBest(L.Callback):
 
     def _judged(self, trainer: L.Trainer) -> bool:
         """Whether any evaluation could be compared with the base's; known to all processes."""
-        found = bool(self._differences(trainer)) if trainer.is_global_zero else None
+        found = None
+        if trainer.is_global_zero:
+            found = bool(self._differences(trainer)) or bool(unscored(self._run(trainer), self._reward(trainer)))
         return bool(trainer.strategy.broadcast(found))
 
     def _judge(self, trainer: L.Trainer) -> tuple[bool, int, bool]:
         """Whether these weights are the best yet, how often in a row they have been worse, and whether to end."""
-        found = self._differences(trainer)
+        found, lost = self._differences(trainer), unscored(self._run(trainer), self._reward(trainer))
+        if lost and max(lost) > max(found, default=0):  # not one sample could be scored: nothing is worse
+            return False, self.falling + 1, 0 < self.patience <= self.falling + 1
         if not found:
             return False, 0, False
         now = found[max(found)]
@@ -204,13 +212,17 @@ class KeepBest(L.Callback):
             "differences": {str(step): plain(found[step]) for step in sorted(found)},
             "cause": None,
         }
-        last = max(found)
+        lost = unscored(folder, reward)
+        last = max([*found, *lost])
         if self.kept:
             best = found[self.step]
             record["line"] = (
                 f"kept: the weights of step {self.step} of {last}, {reward} {base:.3f} -> "
                 f"{records[self.step]['metrics'][reward]['mean']:.3f}, {written(best)} against the base"
             )
+        elif not found:
+            record["cause"] = NO_SCORES
+            record["line"] = f"no gain: the base is returned. {reward} {base:.3f}. Likely cause: {NO_SCORES}"
         else:
             top = max(found, key=lambda step: found[step]["mean"])
             record["cause"] = likely_cause(folder, trainer, module, found, self.broken(trainer))
@@ -254,6 +266,13 @@ def differences(folder: Path, reward: str) -> dict[int, Interval]:
     base = records[0]["scores"][reward]
     found = {step: interval(rises(r["scores"][reward], base)) for step, r in records.items() if step}
     return {step: difference for step, difference in found.items() if math.isfinite(difference["mean"])}
+
+
+def unscored(folder: Path, reward: str) -> list[int]:
+    """Steps at which not one sample of the trained model has a score, as of weights that are not finite."""
+    records = validations(folder)
+    scores = {step: r["scores"].get(reward, ()) for step, r in records.items() if step}
+    return [step for step, table in scores.items() if not any(math.isfinite(v) for row in table for v in row)]
 
 
 def above_zero(difference: Interval) -> bool:

@@ -48,6 +48,20 @@ def test_where_nothing_beat_the_base_it_is_returned_bit_for_bit(tmp_path):
     assert tested.model.trained_steps == 0
 
 
+def test_weights_that_are_not_finite_are_never_what_a_fit_ends_with(tmp_path):
+    """Of a learning rate far too high: nothing can be scored, which is no gain, and told with its cause."""
+    cli = launch("fit", tmp_path, {**GAINS, "model.optimizer.lr": 1e30})
+    record = kept_of(tmp_path)
+    assert (record["kept"], record["step"], record["differences"]) == ("base", 0, {})
+    assert "lower the learning rate" in record["cause"]
+    assert record["line"].startswith("no gain: the base is returned.")
+    assert all(torch.isfinite(parameter).all() for parameter in cli.model.network.parameters())
+    original = dict(cli.model.views.original.named_parameters())
+    assert all(torch.equal(parameter, original[name]) for name, parameter in cli.model.network.named_parameters())
+    scored = [r["step"] for r in read_records(tmp_path / "run") if r["method"] != "base"]
+    assert max(scored) < 20, "a run that has gone for good is ended"
+
+
 def test_with_adapters_too(tmp_path):
     cli = launch("fit", tmp_path, {**LOSES, "model.lora": {"rank": 2}})
     assert kept_of(tmp_path)["kept"] == "base"
