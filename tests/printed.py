@@ -58,11 +58,16 @@ def _cell(row: dict[str, Any], key: Any, metric: str, decimals: str, *shown: str
     value, places = row[metric], int(decimals)
     if value["mean"] is None:
         return ""
-    form = f".{places}{'%' if 'percent' in shown else 'f'}"
-    text = f"{value['mean']:{'+' if 'signed' in shown else ''}{form}}"
+    percent, sign = "percent" in shown, "+" if "signed" in shown else ""
+
+    def written(number: float, sign: str = "") -> str:
+        rounded = round(number, places + 2 * percent) or 0.0  # no zero below zero
+        return f"{rounded:{sign}.{places}{'%' if percent else 'f'}}".replace("%", " %")
+
+    text = written(value["mean"], sign)
     if "interval" in shown and value["low"] is not None:
-        text += f" [{value['low']:{form}}, {value['high']:{form}}]"
-    return text.replace("%", " %")
+        text += f" [{written(value['low'])}, {written(value['high'])}]"
+    return text
 
 
 def tables(file: Path) -> list[tuple[str, str]]:
