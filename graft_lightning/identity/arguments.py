@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-from graft_lightning.identity.source import CHANGES, class_text, definition, is_users
+from graft_lightning.identity.definitions import definition
+from graft_lightning.identity.source import class_text, is_users
+from graft_lightning.identity.statements import CHANGES
 
 GATHERED = {"list", "tuple", "dict", "set", "frozenset", "sorted"}
 """Functions that give back what they are given, in another container."""
