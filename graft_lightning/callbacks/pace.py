@@ -35,7 +35,8 @@ class Pace(L.Callback):
             self._since = time.monotonic()
 
     def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Any) -> None:
-        if _due(trainer, trainer.global_step + 1):
+        groups = getattr(optimizer, "param_groups", ())  # a module may learn without an optimiser
+        if groups and _due(trainer, trainer.global_step + 1):
             self._norm = gradient_norm(pl_module)
 
     def on_train_batch_end(
