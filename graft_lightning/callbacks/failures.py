@@ -16,6 +16,8 @@ LOOK = 0.5
 """Seconds between two looks at whether another process has failed."""
 HEARD = 5.0
 """Seconds that a process which failed waits for the others to have heard of it."""
+JOINED = 2.0
+"""Seconds that a process waits for its watching to end."""
 GRACE = 3.0
 """Seconds after which one that has heard ends: the one that failed goes first, and a launcher tells of that one."""
 
@@ -32,6 +34,7 @@ class TellOthers(L.Callback):
         self._store: Any = None
         self._rank, self._world = 0, 1
         self._over: Any = None  # an event, which could not be handed to processes that are spawned
+        self._watcher: threading.Thread | None = None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if self._store is not None or trainer.world_size < 2 or not dist.is_initialized():
@@ -40,7 +43,8 @@ class TellOthers(L.Callback):
         self._store = store.clone() if hasattr(store, "clone") else store
         self._rank, self._world = trainer.global_rank, trainer.world_size
         self._over = threading.Event()
-        threading.Thread(target=self._watch, daemon=True, name="watch other processes").start()
+        self._watcher = threading.Thread(target=self._watch, daemon=True, name="watch other processes")
+        self._watcher.start()
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         self._end()
@@ -65,6 +69,10 @@ class TellOthers(L.Callback):
     def _end(self) -> None:
         if self._over is not None:
             self._over.set()
+        if self._watcher is not None:
+            # A thread that asks the store while the interpreter ends takes the process down with it.
+            self._watcher.join(JOINED)
+            self._watcher = None
 
     def _watch(self) -> None:
         store, over = self._store, self._over
