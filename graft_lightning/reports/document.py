@@ -93,14 +93,15 @@ def write_report(
             draw_frontier(found, wanted, metrics, out / image)
         told_ceiling, of_ceiling = ceiling_section(chosen, folders, prefix, stage)
         report.update({key if number == 0 else f"{heading}: {key}": of for key, of in of_ceiling.items()})
-        lines += told_ceiling
         if number == 0:
             chosen_method, told = choose(chosen, section.get("choose"))
             claims = [
                 {**claim, "better": chosen_method.get(claim["better"], claim["better"])}
                 for claim in section.get("claims", ())
             ]
-            lines += [*told, *verdicts(found, claims, metrics), ""]
+            lines += [*told, *verdicts(found, claims, metrics)]
+        lines += told_ceiling
+        if number == 0:
             for told, of in (
                 budget_section(chosen, first, metrics[first], out),
                 round_kl_section(folders, prefix),
