@@ -96,10 +96,8 @@ def settings_of(trainer: L.Trainer, module: Any) -> dict[str, Any]:
 
 
 def _told(rule: Any) -> str:
-    plain = {name: value for name, value in vars(rule).items() if isinstance(value, int | float | str)}
-    plain = {
-        name: value for name, value in plain.items() if name not in ("pointwise", "positional")
-    }  # follow from the rest
+    derived = ("pointwise", "positional")  # follow from the rest
+    plain = {n: value for n, value in vars(rule).items() if isinstance(value, int | float | str) and n not in derived}
     return f"{type(rule).__name__}({', '.join(f'{name}={value}' for name, value in plain.items())})"
 
 

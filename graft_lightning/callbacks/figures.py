@@ -64,7 +64,7 @@ def accepted_figure(selection: Selection, conditions: Sequence[str], round_index
 
 
 def scores_figure(records: Sequence[Mapping[str, Any]]) -> Any:
-    """Held-out scores over the steps with their intervals, beside the base's; None where no score has an interval.
+    """Held-out scores over the steps with their intervals, beside the base's; None where nothing is scored.
 
     Args:
         records: evaluations of one stage, as they come.
