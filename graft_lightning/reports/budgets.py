@@ -72,9 +72,10 @@ def budget_section(runs: Sequence[Run], metric: str, label: str, out: Path) -> t
     equal: dict[str, dict[str, Interval]] = {}
     columns = {}
     for budget, points in by_budget.items():
-        image = f"budget-{budget}.png"
-        _draw(points, budget, metric, label, out / image, level)
-        lines += [f"![{label} against {BUDGETS[budget]}]({image})", ""]
+        if len({x for line in points.values() for x, _ in line}) > 1:  # all at one place would be a vertical line
+            image = f"budget-{budget}.png"
+            _draw(points, budget, metric, label, out / image, level)
+            lines += [f"![{label} against {BUDGETS[budget]}]({image})", ""]
         record[budget] = {method: [{"spent": x, **found} for x, found in line] for method, line in points.items()}
         most, rows = at_equal(points)
         columns[budget] = f"at {most:,.0f} {BUDGETS[budget].partition(',')[0]}"

@@ -55,6 +55,17 @@ def test_charts_table_and_record(tmp_path):
     assert budget_section(RUNS[:1], "reward", "Reward", tmp_path) == ([], {})
 
 
+def test_where_all_have_spent_as_much_there_is_no_picture(tmp_path):
+    """One pool for all runs: the curve would be a vertical line. Table and record stay."""
+    shared = [one for one in RUNS if one.method in ("base", "graft")]
+    lines, record = budget_section(shared, "reward", "Reward", tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["budget-forward_backward.png"]
+    assert [line for line in lines if line.startswith("![")] == [
+        "![Reward against forward-and-backward calls, one sample each](budget-forward_backward.png)"
+    ]
+    assert record["budgets"]["samples"]["graft"][0]["spent"] == 100
+
+
 def test_a_report_reads_what_runs_have_recorded(tmp_path):
     for method in ("graft", "rwr"):
         for step in (5, 10):
