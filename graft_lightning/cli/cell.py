@@ -1,6 +1,5 @@
 """``cell``: one cell of a sweep, in this process; `sweep` calls it, and so may who wants to see one fail."""
 
-import argparse
 import datetime
 import json
 import os
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from graft_lightning import __version__
+from graft_lightning.cli.command import Command
 from graft_lightning.cli.main import main
 from graft_lightning.cli.telling import DEBUG
 from graft_lightning.durable import write_text
@@ -28,7 +28,7 @@ def run_cell(args: Sequence[str]) -> None:
     Raises:
         SystemExit: 1 if one of them failed, 2 if the folder is no cell's.
     """
-    parser = argparse.ArgumentParser(prog="python -m graft_lightning cell", description=run_cell.__doc__)
+    parser = Command("cell", run_cell)
     parser.add_argument("folder", type=Path, help="of the cell, in the folder of a sweep")
     parser.add_argument("--watch", type=int, help="descriptor of a pipe; this process ends when it closes")
     options = parser.parse_args(list(args))

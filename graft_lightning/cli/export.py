@@ -1,10 +1,10 @@
 """``export``: a run's fine-tuned model for use without this package."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from graft_lightning.cli.command import Command
 from graft_lightning.cli.verify import run_verify
 
 
@@ -14,7 +14,7 @@ def run_export(args: Sequence[str]) -> None:
     Raises:
         SystemExit: 1 if the model draws other samples there than in the run, 2 if nothing can be exported.
     """
-    parser = argparse.ArgumentParser(prog="python -m graft_lightning export", description=run_export.__doc__)
+    parser = Command("export", run_export)
     parser.add_argument("run", type=Path, help="folder of the run, with config.yaml and a checkpoint")
     parser.add_argument("--ckpt_path", type=Path, help="the checkpoint; the newest below the run by default")
     parser.add_argument("--out", type=Path, help="folder of the export; `export` in the run's folder by default")

@@ -1,10 +1,10 @@
 """``import``: samples that somebody has drawn and scored, as a pool."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from graft_lightning.cli.command import Command
 from graft_lightning.cli.words import add_layers
 
 
@@ -14,9 +14,9 @@ def run_import(args: Sequence[str]) -> None:
     Raises:
         SystemExit: 2 if table, samples or configuration cannot be used; names the file, and the line.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m graft_lightning import",
-        description=run_import.__doc__.splitlines()[0] if run_import.__doc__ else "",
+    parser = Command(
+        "import",
+        run_import,
         epilog="Further options are those of fit, such as --data.pool FOLDER. The samples are x_0 alone: train on them "
         "by Graft (hand-off 0), and accept by a reward of the table: fit --data.reward NAME.",
         allow_abbrev=False,

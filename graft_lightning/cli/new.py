@@ -1,10 +1,10 @@
 """``new``: a folder to start from, with an experiment and a reward of one's own."""
 
-import argparse
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from graft_lightning.cli.command import Command
 from graft_lightning.shipped import config_file
 
 
@@ -15,8 +15,7 @@ def run_new(args: Sequence[str]) -> None:
         FileExistsError: if the folder is there already.
         SettingsError: if the experiment has no reward.
     """
-    summary = run_new.__doc__.splitlines()[0] if run_new.__doc__ else ""
-    parser = argparse.ArgumentParser(prog="python -m graft_lightning new", description=summary)
+    parser = Command("new", run_new)
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="that is made; one that is there is refused")
     parser.add_argument(
         "--from",

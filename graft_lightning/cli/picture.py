@@ -1,9 +1,10 @@
 """``picture``: samples before and after fine-tuning, of the same seeds, in one PNG."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from graft_lightning.cli.command import Command
 
 
 def run_picture(args: Sequence[str]) -> None:
@@ -12,7 +13,7 @@ def run_picture(args: Sequence[str]) -> None:
     Raises:
         SystemExit: 2 if a run cannot be opened, or its samples not be drawn.
     """
-    parser = argparse.ArgumentParser(prog="python -m graft_lightning picture", description=run_picture.__doc__)
+    parser = Command("picture", run_picture)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="folders of runs, or TITLE=FOLDER; a row of images each")
     parser.add_argument("--out", type=Path, help="the file; `picture.png` in the first run's folder by default")
     parser.add_argument("--samples", type=int, default=24, help="samples of each run, before and after")

@@ -1,10 +1,10 @@
 """``pool``: what a pool holds, its samples as files, and what a person says of them."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from graft_lightning.cli.command import Command
 from graft_lightning.cli.words import add_layers
 
 
@@ -14,9 +14,9 @@ def run_pool(args: Sequence[str]) -> None:
     Raises:
         SystemExit: 2 if there is no pool, or what a person gives cannot be read; names the file and the row.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m graft_lightning pool",
-        description=run_pool.__doc__.splitlines()[0] if run_pool.__doc__ else "",
+    parser = Command(
+        "pool",
+        run_pool,
         epilog="To choose by eye: --export LOOK, delete what is bad, --verdicts LOOK; then fit --data.reward human.",
     )
     parser.add_argument("folder", type=Path, help="of the pool, or of a run that uses it")

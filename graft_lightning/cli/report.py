@@ -1,10 +1,10 @@
 """``report``: report.md, images and report.json from run folders."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from graft_lightning.cli.command import Command
 from graft_lightning.reports.comparison import NoRuns
 from graft_lightning.reports.document import write_report
 
@@ -15,8 +15,7 @@ def run_report(args: Sequence[str]) -> None:
     Raises:
         SystemExit: 1 if no run was evaluated in the stage, 2 if a folder is absent.
     """
-    summary = run_report.__doc__.splitlines()[0] if run_report.__doc__ else ""
-    parser = argparse.ArgumentParser(prog="python -m graft_lightning report", description=summary)
+    parser = Command("report", run_report)
     parser.add_argument("folders", nargs="+", type=Path, help="run folders, or folders that hold some")
     parser.add_argument("--out", type=Path, help="folder of the report; the first run folder by default")
     parser.add_argument("--title", default="Comparison", help="heading of the report")

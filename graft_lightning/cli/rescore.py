@@ -1,11 +1,11 @@
 """``rescore``: further rewards on what a pool holds."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from graft_lightning.cli.command import Command
 from graft_lightning.cli.words import add_layers
 
 
@@ -15,7 +15,7 @@ def run_rescore(args: Sequence[str]) -> None:
     Raises:
         SystemExit: 2 if the pool or a reward cannot be used.
     """
-    parser = argparse.ArgumentParser(prog="python -m graft_lightning rescore", description=run_rescore.__doc__)
+    parser = Command("rescore", run_rescore)
     parser.add_argument("folder", type=Path, help="of the pool, or of a run that uses it")
     parser.add_argument(
         "--reward",

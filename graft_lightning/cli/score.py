@@ -1,12 +1,12 @@
 """``score``: anybody's samples, judged by the rules and metrics that runs of a domain are judged by."""
 
-import argparse
 import json
 import logging
 import sys
 from collections.abc import Sequence
 
 from graft_lightning import domains
+from graft_lightning.cli.command import Command
 
 
 def run_score(args: Sequence[str]) -> None:
@@ -15,9 +15,9 @@ def run_score(args: Sequence[str]) -> None:
     Raises:
         SystemExit: 2 if there is no such domain, or a file is absent or malformed; the message names it.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m graft_lightning score",
-        description=f"{run_score.__doc__.splitlines()[0] if run_score.__doc__ else ''} "
+    parser = Command(
+        "score",
+        run_score,
         "What a domain reads and which options it has: python -m graft_lightning score DOMAIN --help.",
     )
     there = domains.offering("score")
@@ -29,7 +29,7 @@ def run_score(args: Sequence[str]) -> None:
         return
     name = args[place]
     scorer = domains.offered(name, "score")
-    own = argparse.ArgumentParser(prog=f"{parser.prog} {name}", description=scorer.__doc__)
+    own = Command(f"score {name}", run_score, scorer.__doc__ or "")
     scorer.add_arguments(own)
     options = own.parse_args([*args[:place], *args[place + 1 :]])
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)

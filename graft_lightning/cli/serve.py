@@ -1,6 +1,5 @@
 """``serve``: a reward in an environment of its own, for `RemoteReward` to ask."""
 
-import argparse
 import os
 import subprocess
 import sys
@@ -8,6 +7,7 @@ import venv
 from collections.abc import Sequence
 from pathlib import Path
 
+from graft_lightning.cli.command import Command
 from graft_lightning.durable import write_text
 from graft_lightning.refusals import SettingsError
 
@@ -21,11 +21,11 @@ def run_serve(args: Sequence[str]) -> None:
     Raises:
         SystemExit: 2 if the environment cannot be made.
     """
-    parser = argparse.ArgumentParser(prog="python -m graft_lightning serve", description=run_serve.__doc__)
+    parser = Command("serve", run_serve)
     parser.add_argument("score", help="module:function; the module is looked for here")
     parser.add_argument("--venv", type=Path, help="folder of the environment, made if absent; this one by default")
     parser.add_argument("--requirements", type=Path, help="file for pip: what the reward needs beside numpy")
-    parser.add_argument("--python", default=sys.executable, help="the interpreter that the environment is made with")
+    parser.add_argument("--python", default=sys.executable, help="that makes the environment; this one by default")
     parser.add_argument("--host", default="127.0.0.1", help="anything but the loopback is open to the network")
     parser.add_argument("--port", type=int, default=8000, help="0 takes a free one")
     told = "a text that changes when the scores would; by default a digest of the module's file and its neighbours"

@@ -1,23 +1,25 @@
 """``sweep``: the cells of a comparison, each run once, in parallel chains; ends in a report."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from graft_lightning.cli.command import Command
 
 LAUNCHERS = ("local", "submitit")
 
 
 def run_sweep(args: Sequence[str]) -> None:
-    """Runs the sweep of a YAML file and writes its report.
+    """Runs the cells of a comparison that are not done yet, each once, and writes the report.
 
     Raises:
         SystemExit: 1 if a cell failed (the others are run all the same), 2 if the file is mistaken.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m graft_lightning sweep",
-        description="Runs the cells of a comparison that are not done yet, each once, and writes the report. A cell is "
-        "done where its folder says so, or its record, which is kept beside the file and outlives the folder of runs.",
+    parser = Command(
+        "sweep",
+        run_sweep,
+        "A cell is done where its folder says so, or its record, which is kept beside the file and outlives the folder "
+        "of runs.",
         epilog="Stop it at any time: the same command goes on. Several machines may run it on one shared folder.",
     )
     parser.add_argument("file", type=Path, help="YAML with folder, chains, cells, report")

@@ -1,12 +1,12 @@
 """``verify``: proof of an export, in a fresh process that knows nothing of this package."""
 
-import argparse
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from graft_lightning import domains
+from graft_lightning.cli.command import Command
 
 TASK = "verify.json"
 """What an export says is to be drawn again."""
@@ -21,11 +21,11 @@ def run_verify(args: Sequence[str]) -> None:
         SystemExit: 1 if they differ or if fine-tuning has no effect, 2 if there is nothing to verify, or if a
             file is not as it was exported.
     """
-    parser = argparse.ArgumentParser(prog="python -m graft_lightning verify", description=run_verify.__doc__)
+    parser = Command("verify", run_verify)
     parser.add_argument("folder", type=Path, help="folder that `export` wrote")
     parser.add_argument("--base", help="folder, hub id or file of the base model; that of the export by default")
     parser.add_argument("--device", help="cpu by default")
-    parser.add_argument("--tolerance", type=float, help="greatest difference, as a share of the latents' size")
+    parser.add_argument("--tolerance", type=float, help="greatest share of the latents' size; the export's by default")
     options = parser.parse_args(list(args))
     if not (options.folder / TASK).is_file():
         parser.error(f"{options.folder / TASK} is absent; `export` writes it")

@@ -60,6 +60,8 @@ assert not {{"lightning", "transformers", "diffusers", "matplotlib", "sklearn"}}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert f"usage: python -m graft_lightning {command}" in done.stdout
+    assert "Raises" not in done.stdout  # a docstring speaks to who calls the function
+    assert "SystemExit" not in done.stdout
 
 
 RUN_COMMANDS = [name for name in COMMANDS if COMMANDS[name].target == LIGHTNING]
