@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from graft_lightning.lettering import font_of, wrapped
 from graft_lightning.rejection.codec import Codec
 
 COLUMNS = 5
@@ -45,16 +46,16 @@ def two_rows(codec: Codec, rows: Sequence[Row], captions: Sequence[str] = ()) ->
         rows: of as many samples each, of which the first `COLUMNS` are drawn.
         captions: what a column is of, at the bottom.
     """
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
     drawn = [[_tile(codec, sample) for sample in row.samples[:COLUMNS]] for row in rows]
     tiles = [tile for row in drawn for tile in row if tile is not None]
     if not tiles or len(tiles) < sum(map(len, drawn)):
         return None
-    font: Any = ImageFont.load_default(size=LETTERS)
+    font = font_of(LETTERS)
     line, cell = LETTERS + 8, SIDE + 2 * FRAME + GAP
     columns, height = max(map(len, drawn)), max(tile.height for tile in tiles)
-    below = [_wrapped(text, font) for text in captions[:columns]]
+    below = [wrapped(text, SIDE + 2 * FRAME, font, most=3) for text in captions[:columns]]
     lines = max(map(len, below), default=0)
     each = height + 2 * FRAME + 2 * line
     sheet = Image.new("RGB", (max(columns, 2) * cell + GAP, len(rows) * each + lines * line + GAP), "white")
@@ -86,15 +87,3 @@ def _tile(codec: Codec, sample: Any) -> Any:
     image = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
     size = SIDE, max(1, round(image.height * SIDE / image.width))
     return image.resize(size, Image.Resampling.NEAREST if image.width < SIDE else Image.Resampling.LANCZOS)
-
-
-def _wrapped(text: str, font: Any, most: int = 3) -> list[str]:
-    """Lines no wider than a cell, at most so many."""
-    lines = [""]
-    for word in text.split():
-        longer = f"{lines[-1]} {word}".strip()
-        if lines[-1] and font.getlength(longer) > SIDE + 2 * FRAME:
-            lines.append(word)
-        else:
-            lines[-1] = longer
-    return [*lines[: most - 1], lines[most - 1] + " ..."] if len(lines) > most else lines

@@ -14,6 +14,7 @@ from graft_lightning.cli.exporting import cli_of, load
 from graft_lightning.datamodules.evaluation import draws_of
 from graft_lightning.domains.base import Texts, contact_sheet
 from graft_lightning.durable import replacing
+from graft_lightning.lettering import font_of
 from graft_lightning.rejection.reward import Reward, score
 from graft_lightning.runs import CONFIG, newest_checkpoint
 from graft_lightning.types import Draws, SettingsError
@@ -117,9 +118,9 @@ def _mean(reward: Reward | None, samples: Any, conditions: Sequence[str]) -> flo
 
 def _under(title: str, sheet: Tensor) -> Any:
     """A sheet with its title above."""
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
-    image, font = Image.fromarray(sheet.permute(1, 2, 0).contiguous().numpy()), ImageFont.load_default(size=TITLE // 2)
+    image, font = Image.fromarray(sheet.permute(1, 2, 0).contiguous().numpy()), font_of(TITLE // 2)
     width = max(image.width, 8 + round(font.getlength(title)))  # of a narrow sheet the title is the wider one
     whole = Image.new("RGB", (width, image.height + TITLE), "white")
     whole.paste(image, (0, TITLE))

@@ -67,12 +67,13 @@ def draw(found: dict[str, Any], path: Path) -> None:
 
     ode = found["deterministic"]
     if not ode:  # under an ODE it is 0 by construction, and nothing is recommended by it
-        line(left, "open_variance", REJECTED, "E[Var(r | X_t)] / Var")
-        left.axhline(DECIDED, color="black", linewidth=0.7, linestyle=":")
-        left.axvspan(found["recommended"]["low"], found["recommended"]["high"], color=ACCEPTED, alpha=0.15)
-    line(left, "score_distance", BEFORE, "distance of the score from noise")
+        line(left, "open_variance", REJECTED, "open_variance: E[Var(r | X_t)] / Var(r)")
+        left.axhline(DECIDED, color="black", linewidth=0.8, linestyle=":", label=f"{DECIDED:.0%} open")
+        low, high = found["recommended"]["low"], found["recommended"]["high"]
+        left.axvspan(low, high, color=ACCEPTED, alpha=0.15, label=f"where {DECIDED:.0%} are open, 95 % interval")
+    line(left, "score_distance", BEFORE, "score_distance: from that of pure noise")
     title = "What is left to learn above t" if ode else "Where the reward is decided"
-    left.set(xlabel="N_I / N, from the data", title=title, xlim=(0, 1), ylim=(0, None))
+    left.set(xlabel="N_I / N, from the data", ylabel="share", title=title, xlim=(0, 1), ylim=(0, None))
     left.legend(**below)
     stored = ode and found["states"] == "x_s"
     line(

@@ -63,7 +63,7 @@ def write_report(
         require_stage(runs, stage, folders)
     out.mkdir(parents=True, exist_ok=True)
     metrics = dict(section.get("metrics", {})) or {name: name for run in runs for name in run.values}
-    groups = section.get("groups") or {section.get("title", "Comparison"): ""}
+    groups = section.get("groups") or {"Methods": ""}
     intro = section.get("intro", "").strip()
     lines = [f"# {section.get('title', 'Comparison')}", "", *([intro, ""] if intro else [])]
     lines += [f"{datetime.date.today()}, {machine()}.", ""]

@@ -12,16 +12,13 @@ from torch import Tensor
 from graft_lightning.domains.base.decoding import image_in
 from graft_lightning.domains.base.spectrum import high_frequency_share
 from graft_lightning.durable import replacing
+from graft_lightning.lettering import LINE, font_of, wrapped
 from graft_lightning.processes.paths import GaussianPath
 from graft_lightning.processes.process import Process
 from graft_lightning.processes.samplers import Sampler
 from graft_lightning.processes.schedules import RectifiedFlow, Trigonometric
 from graft_lightning.rejection.codec import WrongSize
 from graft_lightning.rejection.reference import Reference
-
-CAPTION_HEIGHT = 12
-"""Pixels of one line of caption."""
-
 
 BLANK = 0.01
 """Standard deviation of the values of a channel, at and below which it shows nothing (values lie in [0, 1])."""
@@ -144,9 +141,10 @@ def contact_sheet(
     pixels = to_pixels(samples)
     height, width = pixels.shape[1:3]
     scale = max(1, round(side / width))
-    wrapped = [_wrap(text, scale * width // 6) for text in captions or []]
-    lines = max((len(text) for text in wrapped), default=0)
-    cell = (scale * width + margin, scale * height + margin + lines * CAPTION_HEIGHT)
+    font = font_of()
+    texts = [wrapped(text, scale * width, font) for text in captions or []]
+    lines = max((len(text) for text in texts), default=0)
+    cell = (scale * width + margin, scale * height + margin + lines * LINE)
     columns = min(columns, len(pixels))
     rows = -(-len(pixels) // columns)
     sheet = Image.new("RGB", (columns * cell[0] + margin, rows * cell[1] + margin), "white")
@@ -156,16 +154,6 @@ def contact_sheet(
         sheet.paste(
             Image.fromarray(image).resize((scale * width, scale * height), Image.Resampling.NEAREST), (left, top)
         )
-        for line, text in enumerate(wrapped[i] if wrapped else []):
-            pen.text((left, top + scale * height + line * CAPTION_HEIGHT), text, fill="black")
+        for line, text in enumerate(texts[i] if texts else []):
+            pen.text((left, top + scale * height + line * LINE), text, fill="black", font=font)
     return torch.from_numpy(np.array(sheet)).permute(2, 0, 1)
-
-
-def _wrap(text: str, characters: int) -> list[str]:
-    """Lines of at most ``characters`` each, broken at spaces."""
-    lines = [""]
-    for word in text.split():
-        if lines[-1] and len(lines[-1]) + 1 + len(word) > characters:
-            lines.append("")
-        lines[-1] = f"{lines[-1]} {word}".strip()
-    return lines

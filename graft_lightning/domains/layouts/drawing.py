@@ -11,6 +11,7 @@ from torch import Tensor
 from graft_lightning.domains.layouts.colours import ASPECTS, Colour, colours
 from graft_lightning.domains.layouts.layout import Layout, unpadded
 from graft_lightning.domains.layouts.vocabularies import PUBLAYNET, Vocabulary
+from graft_lightning.lettering import LINE, font_of, wrapped
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -21,12 +22,6 @@ HEIGHT = 180
 
 MARGIN = 8
 """Pixels between pages."""
-
-LINE = 13
-"""Pixels of a line of text."""
-
-LETTER = 6
-"""Pixels of a letter."""
 
 WASH = 70
 """Opacity of an element's area, of 255: what overlaps is seen."""
@@ -65,7 +60,8 @@ def sheet(
         )
     width = round(height * ASPECTS[vocabulary.name])
     columns = min(columns, len(layouts))
-    texts = [_wrapped(text, max(width // LETTER, 1)) for text in captions or []]
+    font = font_of()
+    texts = [wrapped(text, width, font) for text in captions or []]
     cell = (width + MARGIN, height + MARGIN + LINE * max((len(text) for text in texts), default=0))
     rows = -(-len(layouts) // columns)
     palette = colours(vocabulary)
@@ -79,12 +75,12 @@ def sheet(
         marked = np.zeros(len(layout), bool) if outlined is None else outlined[index].cpu().numpy()[: len(layout)]
         _page(pen, layout, corner, (width, height), palette, marked)
         for line, text in enumerate(texts[index] if texts else []):
-            pen.text((corner[0], corner[1] + height + line * LINE), text, fill="black")
+            pen.text((corner[0], corner[1] + height + line * LINE), text, fill="black", font=font)
     for line, row in enumerate(entries):
         top = rows * cell[1] + MARGIN + line * LINE
         for left, name, colour in row:
             pen.rectangle((left, top + 2, left + LINE - 4, top + LINE - 2), fill=(*colour, WASH), outline=colour)
-            pen.text((left + LINE, top), name, fill="black")
+            pen.text((left + LINE, top), name, fill="black", font=font)
     return image
 
 
@@ -123,16 +119,10 @@ def _legend(entries: Sequence[tuple[str, Colour]], width: int) -> list[list[tupl
     lines: list[list[tuple[int, str, Colour]]] = [[]]
     left = MARGIN
     for name, colour in entries:
-        needed = 2 * LINE + LETTER * len(name)
+        needed = 2 * LINE + round(font_of().getlength(name))
         if left + needed > width and lines[-1]:
             lines.append([])
             left = MARGIN
         lines[-1].append((left, name, colour))
         left += needed
     return lines
-
-
-def _wrapped(text: str, letters: int) -> list[str]:
-    import textwrap
-
-    return textwrap.wrap(text, letters) or [""]
