@@ -2,16 +2,16 @@
 
 Every name is imported when it is first used: this module by itself loads nothing.
 
-    reference   `OwnModel` (any network), `Reference` (to derive from), `open_views`, `LoRA`
-    processes   `Process`, `GaussianPath`, `CategoricalPath`, schedules, samplers, `Objective`, `Noise`
-    rewards     `CallableReward` (a function), `Reward` (to derive from), `WeightedSum`
-    pools       `Collection` (draws, scores, keeps), `TrajectoryPool`, acceptance rules
-    streams     `AcceptedStream` and `GroupStream` of a pool, `TensorStream` of data at hand
-    objectives  `RWR`, `RAFT`, `NFT`, `AWM`, `DGPO`, `DPO`, `UnselectedBaseline`, over whole groups of a pool;
-                `PoolObjective` to derive from
-    Lightning   `PGraft`, `Graft`, `AcceptedTrajectories`; `DurableCheckpoints`, a plugin of the Trainer
-    samples     `sample`, of a view of a reference or of a module; `open_run`, the module of a run or checkpoint;
-                `Steering`, samples that follow a reward
+- reference: `OwnModel` (any network), `Reference` (to derive from), `open_views`, `LoRA`
+- processes: `Process`, `GaussianPath`, `CategoricalPath`, schedules, samplers, `Objective`, `Noise`
+- rewards: `CallableReward` (a function), `Reward` (to derive from), `WeightedSum`
+- pools: `Collection` (draws, scores, keeps), `TrajectoryPool`, acceptance rules
+- streams: `AcceptedStream` and `GroupStream` of a pool, `TensorStream` of data at hand
+- objectives over whole groups of a pool: `RWR`, `RAFT`, `NFT`, `AWM`, `DGPO`, `DPO`, `UnselectedBaseline`, and
+  `PoolObjective` to derive from
+- Lightning: `PGraft`, `Graft`, `AcceptedTrajectories`; `DurableCheckpoints`, a plugin of the Trainer
+- samples: `sample`, of a view of a reference or of a module; `open_run`, the module of a run or checkpoint; `Steering`,
+  samples that follow a reward
 """
 
 import importlib
