@@ -25,6 +25,7 @@ LAYERS = {
     "durable": 0,
     "shipped": 0,
     "sealed": 0,
+    "lettering": 0,
     "identity": 0,
     "runs": 1,
     "tensors": 1,

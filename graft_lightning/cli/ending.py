@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from graft_lightning.callbacks.files import WriteSamples
+from graft_lightning.reports.tables import text_table
 from graft_lightning.runs import CONFIG, TUNED, checkpoints, last_records, run_folder
 
 US = "python -m graft_lightning"
@@ -35,7 +36,7 @@ def _of_fit(cli: Any, folder: Path) -> Iterator[str]:
     pool = getattr(cli.datamodule, "pool", None)
     if pool:
         yield f"pool: {pool}"
-    yield from _images(folder, ("accepted", "rejected", "base", "validate"))
+    yield from _images(folder, ("accepted", "rejected", "acceptance", "base", "validate", "base_and_now"))
     config = folder / CONFIG
     if last is None:
         yield "next: nothing was kept to test (no ModelCheckpoint in trainer.callbacks)"
@@ -46,6 +47,7 @@ def _of_fit(cli: Any, folder: Path) -> Iterator[str]:
 
 
 def _of_evaluation(cli: Any, folder: Path) -> Iterator[str]:
+    yield from _scores(folder, cli.subcommand)
     yield f"records: {folder / 'evaluation.jsonl'}"
     stages = ("test", "test-base") if cli.subcommand == "test" else ("validate",)
     yield from _images(folder, stages)
@@ -102,6 +104,17 @@ TOLD: dict[str, Callable[[Any, Path], Iterator[str]]] = {
     "collect": _of_collection,
 }
 """The last lines, by command."""
+
+
+def _scores(folder: Path, stage: str) -> Iterator[str]:
+    records = [record for record in last_records(folder) if record["stage"] == stage]
+    if not records:
+        return
+    scores = [rows for record in records for rows in record["scores"].values()]
+    over = f", of {max(map(len, scores))} conditions" if scores else ""
+    yield f"scores of {stage}{over}, mean [95 % interval]:"
+    for line in text_table({record["method"]: record["metrics"] for record in records}):
+        yield f"  {line}"
 
 
 def _images(folder: Path, names: tuple[str, ...]) -> Iterator[str]:

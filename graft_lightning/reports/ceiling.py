@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from graft_lightning.reports.comparison import Run, last_runs
+from graft_lightning.reports.tables import markdown_table
 from graft_lightning.runs import COLLECTED, belongs, read_json, run_in
 from graft_lightning.statistics import Interval, interval
 
@@ -159,3 +160,27 @@ def _records(folders: Iterable[Path], prefix: str) -> list[tuple[Path, dict[str,
         for folder, file, record in found
         if belongs(record, run_in(file.parent))
     ]
+
+
+def ceiling_section(
+    runs: Sequence[Run], folders: Sequence[Path], prefix: str, stage: str
+) -> tuple[list[str], dict[str, Any]]:
+    """What one round of selection could reach at most, and how much of it was: lines, and metrics for report.json."""
+    found, drawn = ceilings(folders, prefix)
+    if not found:
+        return [], {}
+    rewards = list(dict.fromkeys(name for row in found.values() for name in row))
+    shown = {row.removeprefix("one_round_ceiling: "): metrics for row, metrics in found.items()}
+    intro = f"Mean rewards of the pools, on the conditions that are trained on; {drawn} trajectories were drawn in all."
+    table = markdown_table(shown, dict(zip(rewards, rewards, strict=True)), "accepted")
+    lines = ["### One-round ceiling", "", intro, "", *table, ""]
+    shares = reached(runs, stage)
+    if not shares:
+        return lines, found
+    intro = (
+        "What each method has gained above the base on held-out conditions, what selection raises the reward by in the "
+        "pool, and the first as a share of the second; over seeds."
+    )
+    columns = ("gain", "to gain", "share")
+    lines += [intro, "", *markdown_table(shares, dict(zip(columns, columns, strict=True))), ""]
+    return lines, {**found, "share_of_ceiling": shares}

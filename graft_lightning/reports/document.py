@@ -2,7 +2,6 @@
 
 import datetime
 import json
-import math
 import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,9 +13,10 @@ from graft_lightning.durable import write_bytes, write_text
 from graft_lightning.reports.alarms import alarms_of
 from graft_lightning.reports.belonging import require_stage, what_does_not_belong
 from graft_lightning.reports.budgets import budget_section
-from graft_lightning.reports.ceiling import ceilings, reached, rules_of
+from graft_lightning.reports.ceiling import ceiling_section, rules_of
 from graft_lightning.reports.charts import bars, frontier, learning_curves
 from graft_lightning.reports.chosen import chosen_section
+from graft_lightning.reports.claims import choose, verdicts
 from graft_lightning.reports.comparison import FEW, Run, compare, compare_over_conditions, curves, read_runs, told_apart
 from graft_lightning.reports.handoffs import handoff_section
 from graft_lightning.reports.kept import without_gain
@@ -24,9 +24,8 @@ from graft_lightning.reports.paired import paired_verdicts, positive_verdicts
 from graft_lightning.reports.placebo_chart import chosen_before
 from graft_lightning.reports.records import record_table
 from graft_lightning.reports.round_kl import round_kl_section
+from graft_lightning.reports.tables import Table, markdown_table, ordered, tables
 from graft_lightning.statistics import Interval
-
-Table = Mapping[str, Mapping[str, Interval]]
 
 
 def write_report(
@@ -172,23 +171,6 @@ def _named_by_folder(run: Run, beginnings: Sequence[str]) -> Run:
     return run if run.method == "base" else replace(run, method=name)
 
 
-def tables(
-    table: Table,
-    metrics: Mapping[str, str],
-    split: Mapping[str, Sequence[str]] | None,
-    instead: Mapping[tuple[str, str], str] | None = None,
-) -> list[str]:
-    """One table, or one for each part of a split; what a part names and nobody has run is left out."""
-    if not split:
-        return markdown_table(table, metrics, instead=instead)
-    lines = []
-    for heading, methods in split.items():
-        rows = {method: table[method] for method in methods if method in table}
-        if rows:
-            lines += [f"### {heading}", "", *markdown_table(rows, metrics, instead=instead), ""]
-    return lines
-
-
 def draw_frontier(table: Table, wanted: Mapping[str, Any], metrics: Mapping[str, str], path: Path) -> None:
     """One chart of quality against cost; ``level`` names the method whose metric is the floor."""
     axes = (wanted["x"], wanted["y"])
@@ -196,47 +178,6 @@ def draw_frontier(table: Table, wanted: Mapping[str, Any], metrics: Mapping[str,
     floor = (level, table[level][axes[1]]["mean"]) if level in table else None
     labels = (metrics.get(axes[0], axes[0]), metrics.get(axes[1], axes[1]))
     frontier(table, wanted["series"], axes, labels, path, floor, wanted.get("scale", "log"))
-
-
-def ordered(table: Table, order: Sequence[str]) -> dict[str, Mapping[str, Interval]]:
-    """The rows in the given order; others follow."""
-    names = [name for name in order if name in table] + [name for name in table if name not in order]
-    return {name: table[name] for name in names}
-
-
-def markdown_table(
-    table: Table,
-    metrics: Mapping[str, str],
-    first: str = "method",
-    instead: Mapping[tuple[str, str], str] | None = None,
-) -> list[str]:
-    """One row a method, one column a metric: mean and, in brackets, the 95 % interval.
-
-    Args:
-        table: method -> metric -> figure.
-        metrics: labels of the columns.
-        first: label of the first column.
-        instead: (method, metric) -> a text in place of the figure.
-    """
-    told = instead or {}
-    metrics = {name: label for name, label in metrics.items() if any(name in row for row in table.values())}
-    lines = [f"| {first} | " + " | ".join(metrics.values()) + " |", "|---|" + "---|" * len(metrics)]
-    for method, row in table.items():
-        cells = [told.get((method, name)) or (written(row[name]) if name in row else "") for name in metrics]
-        lines.append(f"| {method} | " + " | ".join(cells) + " |")
-    return lines
-
-
-def written(metric: Interval) -> str:
-    """A metric as text: three decimals, or two digits of what is smaller than a hundredth.
-
-    A dash where there is no number, as for the diversity of one sample a condition.
-    """
-    if math.isnan(metric["mean"]):
-        return "–"
-    places = ".3f" if not 0 < abs(metric["mean"]) < 0.01 else ".2g"
-    mean, low, high = (format(metric[name], places) for name in ("mean", "low", "high"))
-    return mean if metric["low"] != metric["low"] or low == high else f"{mean} [{low}, {high}]"
 
 
 def caption(runs: Sequence[Run], stage: str) -> str:
@@ -292,65 +233,6 @@ def both_intervals(
     columns = {"seeds": f"over seeds, {what} fixed", what: f"over held-out {what}, seeds fixed"}
     found = {method: {f"{first}, over {what}": row[what]} for method, row in rows.items()}
     return [f"Both intervals of {metrics[first]}:", "", *markdown_table(rows, columns), ""], found
-
-
-def choose(runs: Sequence[Run], wanted: Mapping[str, Any] | None) -> tuple[dict[str, str], list[str]]:
-    """The setting that is best on the conditions for choosing, and a sentence that says so.
-
-    Args:
-        runs: evaluations.
-        wanted: ``{name, among, stage, metric}``; claims that speak of ``name`` mean the chosen method.
-    """
-    if not wanted:
-        return {}, []
-    table = compare(runs, wanted["stage"])
-    found = {method: table[method][wanted["metric"]] for method in wanted["among"] if method in table}
-    found = {method: metric for method, metric in found.items() if metric["mean"] == metric["mean"]}
-    if not found:
-        return {}, []
-    best = max(found, key=lambda method: found[method]["mean"])
-    metrics = ", ".join(f"{method} {metric['mean']:.3f}" for method, metric in found.items())
-    return {wanted["name"]: best}, [f"Chosen on the conditions for choosing settings: **{best}** ({metrics}).", ""]
-
-
-def verdicts(table: Table, claims: Iterable[Mapping[str, Any]], metrics: Mapping[str, str]) -> list[str]:
-    """Every claim, held against the intervals: it stands only where the lower end lies above the others' upper ends."""
-    lines = []
-    for claim in claims:
-        metric = claim.get("metric", next(iter(metrics)))
-        if claim["better"] not in table or any(other not in table for other in claim["than"]):
-            continue
-        low = table[claim["better"]][metric]["low"]
-        not_below = [other for other in claim["than"] if not table[other][metric]["high"] < low]
-        verdict = "**holds**" if not not_below else f"**does not hold** against {', '.join(not_below)}"
-        lines.append(
-            f"- {claim['better']} above {', '.join(claim['than'])} ({metrics.get(metric, metric)}): {verdict}."
-        )
-    return [*lines, ""] if lines else []
-
-
-def ceiling_section(
-    runs: Sequence[Run], folders: Sequence[Path], prefix: str, stage: str
-) -> tuple[list[str], dict[str, Any]]:
-    """What one round of selection could reach at most, and how much of it was: lines, and metrics for report.json."""
-    found, drawn = ceilings(folders, prefix)
-    if not found:
-        return [], {}
-    rewards = list(dict.fromkeys(name for row in found.values() for name in row))
-    shown = {row.removeprefix("one_round_ceiling: "): metrics for row, metrics in found.items()}
-    intro = f"Mean rewards of the pools, on the conditions that are trained on; {drawn} trajectories were drawn in all."
-    table = markdown_table(shown, dict(zip(rewards, rewards, strict=True)), "accepted")
-    lines = ["### One-round ceiling", "", intro, "", *table, ""]
-    shares = reached(runs, stage)
-    if not shares:
-        return lines, found
-    intro = (
-        "What each method has gained above the base on held-out conditions, what selection raises the reward by in the "
-        "pool, and the first as a share of the second; over seeds."
-    )
-    columns = ("gain", "to gain", "share")
-    lines += [intro, "", *markdown_table(shares, dict(zip(columns, columns, strict=True))), ""]
-    return lines, {**found, "share_of_ceiling": shares}
 
 
 def images(folders: Iterable[Path], wanted: Mapping[str, str], out: Path) -> list[str]:

@@ -16,7 +16,7 @@ from graft_lightning.cli.loading import open_run
 from graft_lightning.cli.main import main
 from graft_lightning.rejection.pool import TrajectoryPool
 from graft_lightning.rejection.reward import Reward
-from graft_lightning.runs import CONFIG, RUN, newest_checkpoint, read_records, run_in
+from graft_lightning.runs import CONFIG, RUN, last_records, newest_checkpoint, read_records, run_in
 from graft_lightning.types import SettingsError
 from tests.runs import HELD_OUT, PROMPTS, arguments, launch, tiny_config
 
@@ -112,6 +112,17 @@ def test_after_the_block_of_the_readme_everything_agrees(tmp_path, monkeypatch, 
     assert "Left out" not in report
     assert "next: python -m graft_lightning test" in told["fit"]
     assert f"records: {Path('runs/digits/pgraft/evaluation.jsonl')}" in told["test"]
+    scores = [line.split() for line in told["test"].splitlines()]
+    assert ["base", "pgraft@0.25"] in scores
+    (reward,) = [line for line in scores if line[:1] == ["DigitPairReward"]]
+    tested = {
+        r["method"]: r["metrics"]["DigitPairReward"]["mean"]
+        for r in last_records(runs / "pgraft")
+        if r["stage"] == "test"
+    }
+    assert [float(word) for word in reward[1:] if word[0].isdigit() and "]" not in word] == pytest.approx(
+        [tested["base"], tested["pgraft@0.25"]], abs=6e-4
+    )
     assert "samples: runs/digits/pgraft/samples" in told["predict"]
     assert "next: look at them; python -m graft_lightning report runs/digits/pgraft\n" in told["predict"]
     assert len(list((runs / "pgraft/samples").glob("*.png"))) == 2

@@ -4,7 +4,7 @@ import math
 import pytest
 
 from graft_lightning.reports.comparison import compare, compare_over_conditions, curves, read_runs
-from graft_lightning.reports.document import written
+from graft_lightning.reports.tables import written
 from graft_lightning.statistics import best_of, interval, wilson
 
 

@@ -4,7 +4,9 @@ import math
 import pytest
 
 from graft_lightning.cli.main import main
-from graft_lightning.reports.document import verdicts, write_report, written
+from graft_lightning.reports.claims import verdicts
+from graft_lightning.reports.document import write_report
+from graft_lightning.reports.tables import written
 from tests.reports.test_comparison import write_run
 
 METRICS = {"reward": "reward"}
