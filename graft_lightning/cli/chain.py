@@ -28,6 +28,9 @@ from graft_lightning.durable import write_text
 from graft_lightning.identity import digest_of
 from graft_lightning.runs import LOG, done, newest_checkpoint, read_json
 
+OWN_FOLDER = "{cell}"
+"""In a setting: the folder of the cell."""
+
 RECIPE = "cell.json"
 """What a cell's process is to do: chain, cell and identity."""
 
@@ -43,8 +46,8 @@ class Cell:
         name: of its folder.
         commands: subcommands, in order; ``fit`` before ``test`` hands over its weights.
         config: YAML layers.
-        settings: overrides by dotted key; ``{chain}`` stands for the chain's folder, ``{root}`` for the sweep's, and
-            None takes back what the sweep sets for every cell.
+        settings: overrides by dotted key; ``{cell}`` stands for the cell's folder, ``{chain}`` for the chain's,
+            ``{root}`` for the sweep's, and None takes back what the sweep sets for every cell.
         needs: the cells that write files which this one reads, as "chain/cell", and the digests of their identities.
         choose: the runs whose validation decides on further settings, as "chain/cell", and what each of them tries.
     """
@@ -313,10 +316,12 @@ def arguments(chain: CellChain, cell: Cell, folder: Path, command: str) -> list[
         **cell.settings,
     }
     line = [f"--config={config}" for config in cell.config]
+    places = {OWN_FOLDER: folder, "{chain}": chain.folder, "{root}": chain.folder.parent}
     for key, value in settings.items():
         if value is not None:
             text = value if isinstance(value, str) else json.dumps(value)
-            text = text.replace("{chain}", str(chain.folder)).replace("{root}", str(chain.folder.parent))
+            for place, where in places.items():
+                text = text.replace(place, str(where))
             line.append(f"--{key}={text}")
     if command != "fit" and "fit" in cell.commands:
         line.append(f"--ckpt_path={newest_checkpoint(folder)}")

@@ -12,8 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from graft_lightning.cli.cell_record import read_record
-from graft_lightning.cli.chain import Cell, CellChain
+from graft_lightning.cli.chain import OWN_FOLDER, Cell, CellChain
 from graft_lightning.runs import done, read_records
 from graft_lightning.statistics import over_conditions
 from graft_lightning.types import SettingsError
@@ -23,6 +25,8 @@ CHOOSING = "choosing"
 
 COMMANDS = ("fit", "validate")
 DEFAULT = {"seed": 0, "settings": {}}
+
+POOLS = ("data.pool", "data.init_args.pool")
 
 BASE = "base"
 """What evaluations call the model before fine-tuning."""
@@ -37,8 +41,13 @@ def tried_for(cell: Cell, values: Mapping[str, Sequence[Any]], settings: Mapping
         settings: of these runs alone.
 
     Raises:
-        ValueError: if a key has no values.
+        ValueError: if a key has no values, or if these runs would draw later rounds into one pool.
     """
+    if pool := _pool_of_rounds(cell):
+        raise ValueError(
+            f"cell {cell.name}: each of the runs that try {', '.join(values)} draws its later rounds by its own model, and "
+            f'{pool} is one pool for all of them; let each have its own: data.pool: "{OWN_FOLDER}/pool"'
+        )
     for key, found in values.items():
         if not isinstance(found, list) or not found:
             raise ValueError(f"cell {cell.name}: choose.{key}={found!r}; it must be a list of values")
@@ -48,6 +57,15 @@ def tried_for(cell: Cell, values: Mapping[str, Sequence[Any]], settings: Mapping
         named = ",".join(f"{key.rpartition('.')[2]}={value}" for key, value in own.items())
         runs.append(Cell(f"{cell.name}@{named}", COMMANDS, cell.config, {**cell.settings, **settings, **own}))
     return runs
+
+
+def _pool_of_rounds(cell: Cell) -> str:
+    """The pool of a cell that draws several rounds, where other cells may name it too."""
+    layers = [yaml.safe_load(Path(layer).read_text(encoding="utf-8")) or {} for layer in cell.config]
+    asked = [layer["collect"].get("rounds") for layer in layers if isinstance(layer.get("collect"), Mapping)]
+    rounds = cell.settings.get("collect.rounds") or next((found for found in reversed(asked) if found), 1)
+    pool = next((value for key, value in cell.settings.items() if key in POOLS), None)
+    return str(pool) if rounds > 1 and pool and OWN_FOLDER not in str(pool) else ""
 
 
 def with_choices(

@@ -166,3 +166,31 @@ def test_a_sweep_chooses_and_is_done(tmp_path, monkeypatch, capfd):
     capfd.readouterr()
     main(line)
     assert "3 of 3 cells are done already" in capfd.readouterr().out
+
+
+ROUNDS = {"commands": ["fit", "test"], "config": ["layer.yaml"], "choose": {LR: [0.1, 0.2]}}
+
+
+@pytest.mark.parametrize("rounds", [{"collect.rounds": 3}, {}], ids=["in the settings", "in a layer"])
+@pytest.mark.parametrize("key", ["data.pool", "data.init_args.pool"])
+def test_runs_that_try_settings_do_not_draw_their_rounds_into_one_pool(plan, rounds, key):
+    """The rounds after the first belong to a model; the second run to come would be refused, hours later."""
+    if not rounds:
+        Path("layer.yaml").write_text("collect: {rounds: 3}\n")
+    cell = ROUNDS | {"settings": {key: "{chain}/pool", **rounds}}
+    chains = [{"name": "seed-0", "seed": 0, "cells": ["raft"]}]
+    with pytest.raises(ValueError, match=r"cell raft: .*lr.*\{chain\}/pool.*data.pool: \"\{cell\}/pool\""):
+        plan(settings={}, cells={"raft": cell}, chains=chains)
+    cell = ROUNDS | {"settings": {key: "{cell}/pool", **rounds}}
+    trying, chain = plan(settings={}, cells={"raft": cell}, chains=chains).chains
+    lines = [arguments(trying, run, trying.folder / run.name, "fit") for run in trying.cells]
+    assert [line for found in lines for line in found if line.startswith(f"--{key}=")] == [
+        f"--{key}={trying.folder}/raft@lr={lr}/pool" for lr in (0.1, 0.2)
+    ]
+    assert chain.cells[0].settings[key] == "{cell}/pool"
+
+
+def test_runs_of_one_round_may_share_a_pool(plan):
+    cell = ROUNDS | {"settings": {"data.pool": "{chain}/pool", "collect.rounds": 1}}
+    chains = [{"name": "seed-0", "seed": 0, "cells": ["graft"]}]
+    assert [chain.name for chain in plan(cells={"graft": cell}, chains=chains).chains] == ["choosing", "seed-0"]
