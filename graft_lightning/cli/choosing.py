@@ -45,7 +45,8 @@ def tried_for(cell: Cell, values: Mapping[str, Sequence[Any]], settings: Mapping
     """
     if pool := _pool_of_rounds(cell):
         raise ValueError(
-            f"cell {cell.name}: each of the runs that try {', '.join(values)} draws its later rounds by its own model, and "
+            f"cell {cell.name}: each of the runs that try {', '.join(values)} draws later rounds by its own "
+            f"model, and "
             f'{pool} is one pool for all of them; let each have its own: data.pool: "{OWN_FOLDER}/pool"'
         )
     for key, found in values.items():
