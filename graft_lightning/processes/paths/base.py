@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from graft_lightning.processes.noise import Noise
 from graft_lightning.processes.outputs import Output
@@ -212,9 +213,17 @@ def weight_of(mask: Tensor, like: Tensor) -> Tensor:
     return broadcast(mask, like).to(like.dtype)
 
 
+def squared_error(one: Tensor, other: Tensor) -> Tensor:
+    """(one - other)^2, element by element, in the wider of their types; one pass over the state, and one back."""
+    kind = torch.promote_types(one.dtype, other.dtype)
+    return nn.functional.mse_loss(one.to(kind), other.to(kind), reduction="none")
+
+
 def mean_over_real(error: Tensor, mask: Tensor | None) -> Tensor:
     """The mean ``(batch,)`` of ``(batch, *shape)``, over the real elements where there is a mask ``(batch, n)``."""
     if mask is None:
-        return error.flatten(1).mean(1)
+        flat = error.flatten(1)
+        # of half precision a sum may overflow where the mean does not; of others it spares a pass over the state back
+        return flat.mean(1) if error.dtype.itemsize < 4 else flat.sum(1) / flat.shape[1]
     weight = weight_of(mask, error).expand_as(error)
     return (error * weight).flatten(1).sum(1) / weight.flatten(1).sum(1).clamp_min(1)

@@ -10,7 +10,15 @@ from torch import Tensor
 
 from graft_lightning.processes.noise import Noise
 from graft_lightning.processes.outputs import Output, Prediction, convert
-from graft_lightning.processes.paths.base import LossSettings, Noised, Path, Shape, mean_over_real, weight_of
+from graft_lightning.processes.paths.base import (
+    LossSettings,
+    Noised,
+    Path,
+    Shape,
+    mean_over_real,
+    squared_error,
+    weight_of,
+)
 from graft_lightning.processes.transitions import GaussianTransition
 from graft_lightning.processes.weightings import OwnOutput, Unit
 from graft_lightning.types import broadcast
@@ -141,7 +149,7 @@ class GaussianPath(Path[Prediction]):
         target = noised.random if output == "epsilon" else _combined(of_state, noised.x_s, of_noise, noised.random)
         # from data without noise kappa is 1: two passes over the state, forwards and back, are spared
         scaled = raw if self.schedule.at(noised.s)[1] == 0 else broadcast(kappa.to(target), raw) * raw
-        error = (scaled - target).square()
+        error = squared_error(scaled, target)
         return weighting.for_output(output, alpha_t, sigma_t).to(error) * mean_over_real(error, noised.mask)
 
     def apart(self, one: Tensor, other: Tensor, noised: Noised, output: Output, settings: LossSettings) -> Tensor:
@@ -150,7 +158,7 @@ class GaussianPath(Path[Prediction]):
         alpha_t, sigma_t = self.schedule.coefficients(self._moved(noised))
         kappa = self._from(noised.s, alpha_t, sigma_t).sigma / sigma_t
         weight = weighting.for_output(output, alpha_t, sigma_t) * kappa**2
-        return weight.to(one) * mean_over_real((one - other).square(), noised.mask)
+        return weight.to(one) * mean_over_real(squared_error(one, other), noised.mask)
 
     def clean(self, raw: Tensor, noised: Noised, output: Output) -> tuple[Tensor, Tensor]:
         t = self._moved(noised)
