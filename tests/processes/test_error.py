@@ -1,4 +1,4 @@
-"""The squared error and its mean: the plain formula bit for bit, in value and gradient, and finite in half precision."""
+"""The squared error and its mean: the plain formula bit for bit, and finite in half precision."""
 
 import pytest
 import torch
