@@ -84,10 +84,8 @@ def read_plan(file: Path, folder: Path | None = None, records: Path | bool = Tru
         if missing:
             raise ValueError(f"{file}: chain {chain['name']} asks for cells {missing}; there are {sorted(cells)}")
         extra = chain.get("settings", {})
-        own = [
-            Cell(c.name, c.commands, c.config, {**c.settings, **extra})
-            for c in (cells[name] for found in asked.values() for name in found)
-        ]
+        names = dict.fromkeys(name for found in asked.values() for name in found)  # two patterns may fit one cell
+        own = [replace(cells[name], settings={**cells[name].settings, **extra}) for name in names]
         chains.append(CellChain(chain["name"], chain["seed"], own, root / chain["name"], text.get("threads", 1), kept))
     chains = with_choices(chains, choices, text.get(CHOOSING, {}))
     return Plan(root, text.get("jobs", 1), with_needs(chains), text.get("report", {}), kept, text.get("submitit"))

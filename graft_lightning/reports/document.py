@@ -104,11 +104,13 @@ def write_report(
             for told, of in (
                 budget_section(chosen, first, metrics[first], out),
                 round_kl_section(folders, prefix),
-                chosen_section(folders, prefix),
                 handoff_section(chosen, folders, section.get("handoffs"), stage, out),
             ):
                 report.update(of)
                 lines += told
+        told, of = chosen_section(folders, prefix)
+        report.update({key if number == 0 else f"{heading}: {key}": choice for key, choice in of.items()})
+        lines += told
         by_seed, records = paired_verdicts(chosen, section.get("paired", ()), metrics, stage)
         by_seed += positive_verdicts(found, section.get("positive", ()), metrics)
         if by_seed:

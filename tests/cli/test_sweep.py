@@ -167,6 +167,12 @@ def test_a_recipe_is_what_the_sweep_had_asked_for(plan):
     assert not is_done(plan(), cell)
 
 
+def test_a_cell_that_two_patterns_fit_is_one_cell(plan):
+    chains = [{**SWEEP["chains"][0], "cells": ["base", "*", "gr*"]}]
+    Path("sweep.yaml").write_text(yaml.safe_dump({**SWEEP, "chains": chains}))
+    assert [cell.name for cell in plan().cells] == ["base", "graft"]
+
+
 def test_a_folder_that_is_no_cells_is_refused(tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["cell", str(tmp_path)])
