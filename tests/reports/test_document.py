@@ -7,6 +7,7 @@ from graft_lightning.cli.main import main
 from graft_lightning.reports.claims import verdicts
 from graft_lightning.reports.document import write_report
 from graft_lightning.reports.tables import written
+from graft_lightning.runs import CHOSEN
 from tests.reports.test_comparison import write_run
 
 METRICS = {"reward": "reward"}
@@ -152,3 +153,18 @@ def test_a_group_with_a_metric_of_its_own_has_its_own_picture_and_claims(tmp_pat
     assert [claim["holds"] for claim in report["paired"]] == [True]
     assert [claim["holds"] for claim in report["second: paired"]] == [False]
     assert report["second: paired"][0]["mean"] == pytest.approx(-0.44)
+
+
+def test_every_group_says_what_it_has_chosen(tmp_path):
+    for chain, lr in (("a-0", 0.1), ("b-0", 0.2)):
+        folder = tmp_path / chain / "graft"
+        write_run(folder, "graft", 0, [[0.5, 0.6]] * 3)
+        choice = {"chosen": {"model.lr": lr}, "tried": [{"model.lr": lr, "reward": 0.5}]}
+        (folder / CHOSEN).write_text(json.dumps(choice))
+    path = write_report([tmp_path], tmp_path / "out", {"groups": {"First": "a-", "Second": "b-"}})
+    report = json.loads((path.parent / "report.json").read_text())
+    assert report["chosen"]["graft"]["chosen"] == {"model.lr": 0.1}
+    assert report["Second: chosen"]["graft"]["chosen"] == {"model.lr": 0.2}
+    first, second = path.read_text().split("## Second")
+    assert "| graft | lr 0.1 |" in first
+    assert "| graft | lr 0.2 |" in second
