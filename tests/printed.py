@@ -50,7 +50,7 @@ def table(wanted: dict[str, Any], folder: Path) -> str:
 
 
 def _cell(row: dict[str, Any], key: Any, metric: str, decimals: str, *shown: str) -> str:
-    metric = metric.replace("_", " ")
+    metric = metric if metric in row else metric.replace("_", " ")
     if metric not in row and "optional" in shown:
         return ""
     if metric not in row:

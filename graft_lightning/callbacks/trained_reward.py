@@ -8,6 +8,7 @@ import lightning as L
 from graft_lightning.callbacks.collect import Collect
 from graft_lightning.identity import describe
 from graft_lightning.rejection.reward import Reward
+from graft_lightning.types import SettingsError
 
 
 def trained_reward(trainer: L.Trainer, data: Any) -> tuple[str | None, Reward | None]:
@@ -28,6 +29,27 @@ def trained_reward(trainer: L.Trainer, data: Any) -> tuple[str | None, Reward | 
     name = getattr(data, "reward", None) or collect.reward.name
     found = collect.rewards.get(name)
     return name, None if found is None else found.evaluated_by
+
+
+def scorer(collect: Collect, data: Any) -> Reward:
+    """The reward that a run accepts by, for whoever has new samples to score.
+
+    Args:
+        collect: the collection's settings.
+        data: the datamodule, which may name another than the first reward.
+
+    Raises:
+        SettingsError: if there is none, or nothing makes its scores: a person's verdicts, or those of a table.
+    """
+    if collect.reward is None:
+        raise SettingsError("collect.reward is not set: new samples are scored by the reward that a run would maximise")
+    name = getattr(data, "reward", None) or collect.reward.name
+    if name not in collect.rewards:
+        raise SettingsError(
+            f"data.reward={name!r} has scores in the pool and nothing that makes them, and new samples are to be "
+            f"scored; leave it out, or name one of collect.reward and collect.also: {', '.join(collect.rewards)}"
+        )
+    return collect.rewards[name]
 
 
 def with_trained_first(rewards: Sequence[Reward], trained: Reward | None) -> list[Reward]:

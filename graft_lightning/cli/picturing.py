@@ -9,7 +9,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from graft_lightning.callbacks import Collect
+from graft_lightning.callbacks.trained_reward import trained_reward
 from graft_lightning.cli.exporting import cli_of, load
 from graft_lightning.datamodules.evaluation import draws_of
 from graft_lightning.domains.base import Texts, contact_sheet
@@ -85,8 +85,7 @@ def before_and_after(
         found = [module.decoder.decode(states(draws)) for states in (module.sample_base, module.sample)]
     captions = draws.conditions if any(draws.conditions) else None
     sheets = [_sheet(module.decoder, images, captions, columns, folder) for images in found]
-    callbacks: Any = cli.trainer.callbacks  # type: ignore[attr-defined]
-    reward = next((callback.reward for callback in callbacks if isinstance(callback, Collect)), None)
+    reward = trained_reward(cli.trainer, cli.datamodule)[1]
     means = [_mean(reward, images, draws.conditions) for images in found]
     return (sheets[0], sheets[1]), (means[0], means[1])
 

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from graft_lightning.callbacks.collect import Collect
 from graft_lightning.callbacks.ranks import ready
+from graft_lightning.callbacks.trained_reward import scorer
 from graft_lightning.datamodules.accepted import AcceptedTrajectories
 from graft_lightning.domains.base import Examples
 from graft_lightning.durable import write_text
@@ -34,6 +35,7 @@ from graft_lightning.rejection.decided_level import (
 from graft_lightning.rejection.imported import imported_round
 from graft_lightning.rejection.levels import kept_levels
 from graft_lightning.rejection.pool import Round
+from graft_lightning.rejection.reward import Reward
 from graft_lightning.rejection.selection import Selection
 from graft_lightning.reports.diagnosed import DECIDED, draw, text_of
 from graft_lightning.runs import run_folder
@@ -66,8 +68,12 @@ def diagnose(
     Returns:
         What to print.
     """
-    if collect.reward is None:
-        raise SettingsError("collect.reward is not set: diagnose needs the reward that a run would maximise")
+    reward = scorer(collect, data)
+    if reward.groupwise or reward.evaluated_by is not reward:
+        raise SettingsError(
+            f"{reward.name} compares the draws of a condition with each other, and diagnose finishes single states; "
+            "accept by one of its parts (data.reward), or leave the normalisation out"
+        )
     if not kept_levels(module.reference, collect.keep):
         raise SettingsError("collect.keep holds no level: there is no intermediate state to diagnose")
     collect.check(module, data)
@@ -82,11 +88,11 @@ def diagnose(
     total, error = within_condition_variance(selection.rewards), error_of_variance(selection.rewards)
     if not total > 0:
         raise SettingsError(
-            f"collect.reward={type(collect.reward).__name__} has a variance of {total:g} within the conditions: "
+            f"the reward {reward.name} has a variance of {total:g} within the conditions: "
             "nothing is decided at any level; use a reward that differs between the draws of a condition, and 2 or more"
         )
     rows = [
-        _level(module, collect, opened, selection, n, (total, error), states, continuations, real)
+        _level(module, reward, collect.batch_size, opened, selection, n, (total, error), states, continuations, real)
         for n in tqdm(sorted(opened.kept_levels), desc="Levels")
     ]
     steps = module.reference.sampler.steps
@@ -95,7 +101,7 @@ def diagnose(
     handoff = None if ode else recommended(fractions, [row["open_variance"] for row in rows], DECIDED)
     before, after = selection.mean_reward()
     found: dict[str, Any] = {
-        "reward": {"all": before, "accepted": after},
+        "reward": {"name": reward.name, "all": before, "accepted": after},
         "within_condition_variance": total,
         "within_condition_variance_error": error,
         "score_of": _scored_fields(module),
@@ -186,7 +192,8 @@ def _advice(handoff: Recommendation) -> str:
 
 def _level(
     module: PGraft,
-    collect: Collect,
+    reward: Reward,
+    size: int,
     opened: Round,
     selection: Selection,
     n: int,
@@ -197,16 +204,13 @@ def _level(
 ) -> dict[str, Estimate]:
     reference, frozen, device = module.reference, module.opened().frozen, module.device
     level = opened.kept_levels[n].t
-    assert collect.reward is not None
     spread = torch.linspace(0, len(opened) - 1, min(states, len(opened))).long()
     x_t, texts, seeds = _read(opened, spread, n)
     ode = _is_deterministic(module)
     if ode:
         row = {"open_variance": Estimate(0.0, 0.0, len(opened))}
     else:
-        variance = reward_variance(
-            reference, frozen, collect.reward, x_t, level, texts, seeds, continuations, collect.batch_size, device
-        )
+        variance = reward_variance(reference, frozen, reward, x_t, level, texts, seeds, continuations, size, device)
         row = {"open_variance": share_of(variance, *total)}
     distance = score_distance(reference, frozen, on_device(x_t, device), level, texts)
     if distance is not None:
@@ -214,19 +218,21 @@ def _level(
     if ode and module.states == "x_s":
         row["attainable"] = accepted_mean(selection)
     else:
-        row["attainable"] = _attainable(module, collect, opened, selection, n, states)
+        row["attainable"] = _attainable(module, reward, size, opened, selection, n, states)
     if real is not None:
         x_0, texts = real.batch(range(states), seed=0)
         seeds = derived_seeds(torch.arange(states), "real")
         noised = reference.process.diffuse(x_0, 0.0, level, Noise(seeds))
         seeds = derived_seeds(seeds, "finish")
         row["from_real_data"] = estimate(
-            continue_from(reference, frozen, collect.reward, noised, level, texts, seeds, collect.batch_size, device)
+            continue_from(reference, frozen, reward, noised, level, texts, seeds, size, device)
         )
     return row
 
 
-def _attainable(module: PGraft, collect: Collect, opened: Round, selection: Selection, n: int, states: int) -> Estimate:
+def _attainable(
+    module: PGraft, reward: Reward, size: int, opened: Round, selection: Selection, n: int, states: int
+) -> Estimate:
     """Mean reward of accepted states, finished afresh by the reference: under an ODE of x_0 that are noised again."""
     reference, level = module.reference, opened.kept_levels[n].t
     chosen, before = selection.spread(min(states, len(selection)))
@@ -237,10 +243,7 @@ def _attainable(module: PGraft, collect: Collect, opened: Round, selection: Sele
     if _is_deterministic(module):
         x_0 = opened.read(chosen, ["x_0"])["x_0"]
         x_s = reference.process.diffuse(x_0, 0.0, level, Noise(fresh))
-    assert collect.reward is not None
-    finished = continue_from(
-        reference, module.opened().frozen, collect.reward, x_s, level, texts, fresh, collect.batch_size, module.device
-    )
+    finished = continue_from(reference, module.opened().frozen, reward, x_s, level, texts, fresh, size, module.device)
     return estimate(finished)
 
 

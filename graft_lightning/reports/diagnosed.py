@@ -37,7 +37,7 @@ def text_of(found: dict[str, Any], folder: Path, advice: str) -> str:
         + ("0 by construction, for x_t decides x_0" if ode else "what selection at t cannot see"),
         f"  score_distance  how far the score is from that of pure noise: {found['score_of']}",
         f"  attainable      mean reward of {accepted} finished {finished}: a perfect P-GRAFT of one round",
-        f"  reward          {reward['all']:.3f} of all samples, {reward['accepted']:.3f} of the accepted",
+        f"  reward          {reward['name']}: {reward['all']:.3f} of all, {reward['accepted']:.3f} of the accepted",
         "  ±               to the ends of the 95 % interval over states; the conditions are those of the pool",
         "",
         found["sampler"],

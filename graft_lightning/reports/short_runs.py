@@ -19,6 +19,7 @@ from graft_lightning.callbacks.evaluate import Evaluate
 from graft_lightning.callbacks.ranks import ranks_of
 from graft_lightning.callbacks.sample_facts import change
 from graft_lightning.callbacks.score_rows import table
+from graft_lightning.callbacks.trained_reward import scorer
 from graft_lightning.datamodules.accepted import AcceptedTrajectories
 from graft_lightning.datamodules.evaluation import DrawLoader, draws_of
 from graft_lightning.modules.graft import PGraft
@@ -110,10 +111,10 @@ class ShortRuns:
     spent: int = 0
 
     def __post_init__(self) -> None:
-        if self.collect.reward is None or self.data.validation is None:
+        first = scorer(self.collect, self.data).evaluated_by
+        if self.data.validation is None:
             raise SettingsError(
-                "collect.reward and data.validation are needed: short runs are judged by the reward that a run would "
-                "maximise, on the conditions for choosing settings"
+                "data.validation is needed: short runs are judged on the conditions for choosing settings"
             )
         self.collect.check(self.module, self.data)
         self.trainer.strategy.connect(self.module)
@@ -125,7 +126,6 @@ class ShortRuns:
         filled = self.collect.collection(self.module, self.data)
         self._round = filled.fill(frozen, print_of, self.module.device, ranks=ranks_of(self.trainer)).round
         self._start = {name: p.detach().clone() for name, p in trained(self.module)}
-        first = self.collect.rewards[self.reward].evaluated_by
         self.rewards = {first.name: first, **{reward.name: reward for reward in self.evaluate.rewards}}
         with torch.no_grad():
             self._base, self._base_scores = self._sampled(base=True)

@@ -44,6 +44,17 @@ def test_the_base_on_the_left_and_the_run_on_the_right(fitted, tmp_path, capsys)
     assert (again == pixels).all()
 
 
+def test_means_are_those_of_the_reward_that_the_run_accepts_by(tmp_path, capsys):
+    """Ink and Paper of one picture add up to 1."""
+    said = {}
+    for name in ("Ink", "Paper"):
+        also = {"collect.also": [{"class_path": "tests.runs.Paper"}], "data.reward": name}
+        launch("fit", tmp_path / name, LOUD | also | {"trainer.max_steps": 1})
+        drawn(tmp_path / name / "run", tmp_path / "a.png", "--samples=4")
+        said[name] = float(re.findall(r"mean reward ([\d.]+) before", capsys.readouterr().out)[0])
+    assert said["Ink"] + said["Paper"] == pytest.approx(1, abs=2e-3)
+
+
 def test_as_many_samples_as_were_asked_for(fitted):
     cli, _ = fitted
     for samples in (1, len(HELD_OUT), len(HELD_OUT) + 1, 7):

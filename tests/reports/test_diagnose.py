@@ -11,12 +11,21 @@ from graft_lightning.rejection.pool import TrajectoryPool
 from graft_lightning.rejection.reward import Reward
 from graft_lightning.reports.diagnose import _advice
 from graft_lightning.statistics import student_quantile
-from tests.runs import Ink, arguments, launch, tiny_config
+from tests.runs import DRAWS, Groupwise, Ink, arguments, launch, tiny_config
 
 
 class Same(Reward):
     def __call__(self, samples, conditions):
         return torch.ones(len(conditions))
+
+
+class Ranked(Groupwise):
+    """0 .. 3 within a condition, and said to be a sample's own: the batches of this test are whole conditions."""
+
+    groupwise = False
+
+    def __call__(self, samples, conditions):
+        return super().__call__(samples, conditions) if len(conditions) % DRAWS == 0 else torch.zeros(len(conditions))
 
 
 FEW = ("--states=6", "--continuations=3")
@@ -57,7 +66,7 @@ def test_attainable_is_of_the_accepted_by_their_weights(tmp_path, monkeypatch):
     monkeypatch.setattr(diagnosis, "continue_from", finish)
     rule = {"class_path": "ClassicalRejection", "init_args": {"temperature": 0.2, "ceiling": 3.0}}
     changes = {
-        "collect.reward": {"class_path": "tests.runs.Groupwise"},
+        "collect.reward": {"class_path": "tests.reports.test_diagnose.Ranked"},
         "collect.batch_size": 16,
         "data.acceptance": {"class_path": "SoftAcceptance", "init_args": {"rule": rule}},
     }
@@ -166,11 +175,29 @@ def test_a_filled_pool_is_used_and_real_data_may_be_given(tmp_path):
     assert all(level["from_real_data"]["n"] == 6 for level in found["levels"])
 
 
+def test_states_are_judged_by_the_reward_that_the_run_accepts_by(tmp_path):
+    """Whether it is the first that is collected, or another one that ``data.reward`` names."""
+    paper = {"class_path": "tests.runs.Paper"}
+    ways = {
+        "first": {"collect.reward": paper},
+        "also": {"collect.also": [paper], "data.reward": "Paper"},
+    }
+    found = {}
+    for name, changes in ways.items():
+        launch("diagnose", tmp_path / name, changes, *FEW, "--real=CaptionedDigits")
+        found[name] = json.loads((tmp_path / name / "run/diagnose.json").read_text())
+    assert found["first"] == found["also"]
+    assert found["also"]["reward"]["name"] == "Paper"
+    assert found["also"]["levels"][0]["attainable"]["mean"] > found["also"]["reward"]["all"]
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"collect.reward": None}, ["collect.reward"]),
         ({"collect.keep": [], "model.handoff": 0.0}, ["collect.keep"]),
+        ({"data.reward": "human"}, ["data.reward='human'", "Ink"]),  # nobody would judge the new samples
+        ({"collect.reward": {"class_path": "tests.runs.Groupwise"}}, ["Groupwise compares the draws"]),
     ],
 )
 def test_what_cannot_be_diagnosed_is_refused(tmp_path, capfd, changes, words):
@@ -212,4 +239,4 @@ def test_a_reward_that_is_the_same_everywhere_decides_nothing(tmp_path, capfd):
     with pytest.raises(SystemExit) as exit_:
         main(arguments("diagnose", tmp_path, tiny_config(tmp_path, changes), *FEW))
     assert exit_.value.code == 2
-    assert "collect.reward=Same" in capfd.readouterr().err
+    assert "the reward Same" in capfd.readouterr().err

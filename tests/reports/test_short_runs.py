@@ -153,7 +153,15 @@ def test_what_collects_nothing_has_no_placebo(tmp_path, capsys):
     config = tiny_config(tmp_path, {"data.validation": ...})
     with pytest.raises(SystemExit):
         main(arguments("placebo", tmp_path, config))
-    assert "data.validation are needed" in capsys.readouterr().err
+    assert "data.validation is needed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["placebo", "tune"])
+def test_a_reward_that_nothing_makes_is_refused(tmp_path, capsys, command):
+    """A person's verdicts are in the pool; the samples of a short run have none."""
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments(command, tmp_path, tiny_config(tmp_path, {"data.reward": "human"})))
+    assert "data.reward='human'" in capsys.readouterr().err
 
 
 class Scripted:
