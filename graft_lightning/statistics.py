@@ -46,6 +46,8 @@ def student_quantile(count: int) -> float:
 def wilson(values: Sequence[float]) -> Interval:
     """Mean and 95 % interval (Wilson) of independent values that are 0 or 1; the interval of a single value is NaN.
 
+    Of values between 0 and 1 it is an upper bound, as if they were as far apart as such values can be.
+
     Values that are not finite are left out.
     """
     finite = [value for value in values if math.isfinite(value)]
@@ -71,7 +73,9 @@ def over_conditions(table: Sequence[Sequence[float]]) -> Interval:
     """Mean over conditions of the mean score, with its interval from the spread between conditions.
 
     Of a single condition the interval is over its samples. Scores that are not finite are left out, and conditions of
-    nothing else. Of scores of 0 and 1 that agree in all conditions the interval is Wilson's, over conditions.
+    nothing else. Where all scores are 0 or 1 and their mean is the same in all conditions, a spread of 0 would
+    give an interval without a width; it is then Wilson's, over conditions, which errs on the side of width: no values
+    in [0, 1] with mean p have a variance above p (1 - p).
 
     Args:
         table: scores by condition and draw; rows may differ in length.
@@ -84,7 +88,7 @@ def over_conditions(table: Sequence[Sequence[float]]) -> Interval:
     if len(rows) == 1:
         return over_samples(rows[0])
     means = [finite_mean(row) for row in rows]
-    agreed = len(set(means)) == 1 and all(_binary(row) for row in rows) and _binary(means)
+    agreed = len(set(means)) == 1 and all(_binary(row) for row in rows)
     return wilson(means) if agreed else interval(means)
 
 
