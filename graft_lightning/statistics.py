@@ -73,9 +73,10 @@ def over_conditions(table: Sequence[Sequence[float]]) -> Interval:
     """Mean over conditions of the mean score, with its interval from the spread between conditions.
 
     Of a single condition the interval is over its samples. Scores that are not finite are left out, and conditions of
-    nothing else. Where all scores are 0 or 1 and their mean is the same in all conditions, a spread of 0 would
-    give an interval without a width; it is then Wilson's, over conditions, which errs on the side of width: no values
-    in [0, 1] with mean p have a variance above p (1 - p).
+    nothing else. Where all scores are 0 or 1, and so are the means of all conditions, as those of single draws, the
+    interval is Wilson's, over conditions. So it is where these means are all the same, for a spread of 0 would give an
+    interval without a width; it then errs on the side of width: no values in [0, 1] with mean p have a variance above
+    p (1 - p).
 
     Args:
         table: scores by condition and draw; rows may differ in length.
@@ -88,8 +89,8 @@ def over_conditions(table: Sequence[Sequence[float]]) -> Interval:
     if len(rows) == 1:
         return over_samples(rows[0])
     means = [finite_mean(row) for row in rows]
-    agreed = len(set(means)) == 1 and all(_binary(row) for row in rows)
-    return wilson(means) if agreed else interval(means)
+    as_one = len(set(means)) == 1 or _binary(means)
+    return wilson(means) if as_one and all(_binary(row) for row in rows) else interval(means)
 
 
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> Interval:
