@@ -11,7 +11,7 @@ References:
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 Interval = dict[str, float]
 """``{mean, low, high, n}``: a mean with its 95 % interval over n independent values."""
@@ -73,10 +73,7 @@ def over_conditions(table: Sequence[Sequence[float]]) -> Interval:
     """Mean over conditions of the mean score, with its interval from the spread between conditions.
 
     Of a single condition the interval is over its samples. Scores that are not finite are left out, and conditions of
-    nothing else. Where all scores are 0 or 1, and so are the means of all conditions, as those of single draws, the
-    interval is Wilson's, over conditions. So it is where these means are all the same, for a spread of 0 would give an
-    interval without a width; it then errs on the side of width: no values in [0, 1] with mean p have a variance above
-    p (1 - p).
+    nothing else. Of scores of 0 and 1 it may be Wilson's, over conditions (`over_means`).
 
     Args:
         table: scores by condition and draw; rows may differ in length.
@@ -88,9 +85,25 @@ def over_conditions(table: Sequence[Sequence[float]]) -> Interval:
     rows = [row for row in rows if row]
     if len(rows) == 1:
         return over_samples(rows[0])
-    means = [finite_mean(row) for row in rows]
-    as_one = len(set(means)) == 1 or _binary(means)
-    return wilson(means) if as_one and all(_binary(row) for row in rows) else interval(means)
+    return over_means([finite_mean(row) for row in rows], rows)
+
+
+def over_means(means: Sequence[float], scores: Iterable[Sequence[float]]) -> Interval:
+    """`interval` of the means of conditions, or of seeds; of scores of 0 and 1 `wilson` where that would mislead.
+
+    So it would where the means are 0 or 1 too, as those of single draws, and where they are all the same: a spread of 0
+    would give an interval without a width. Wilson's then errs on the side of width, for no values in [0, 1] with mean p
+    have a variance above p (1 - p).
+
+    Args:
+        means: one a condition, or a seed.
+        scores: what they are means of.
+
+    Returns:
+        The metric; ``n`` counts the means that are finite.
+    """
+    as_one = _binary(means) or len({mean for mean in means if math.isfinite(mean)}) == 1
+    return wilson(means) if as_one and all(map(_binary, scores)) else interval(means)
 
 
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> Interval:

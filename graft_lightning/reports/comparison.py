@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from graft_lightning.runs import EVALUATIONS, KEYS, SPENT, read_records
-from graft_lightning.statistics import Interval, best_of, finite_mean, interval, over_conditions
+from graft_lightning.statistics import Interval, best_of, finite_mean, interval, over_conditions, over_means
 
 
 @dataclass(frozen=True)
@@ -180,8 +180,12 @@ def _row(runs: Sequence[Run]) -> dict[str, Interval]:
     row = {}
     for name in dict.fromkeys(name for run in runs for name in run.values):
         values = [run.values[name] for run in runs if name in run.values]
-        few = sum(map(math.isfinite, values)) < FEW and any(name in run.scores for run in runs)
-        row[name] = _over_conditions(runs, name) if few else interval(values)
+        scores = [[score for row in run.scores[name] for score in row] for run in runs if name in run.scores]
+        few = sum(map(math.isfinite, values)) < FEW
+        if not scores:  # of the whole set
+            row[name] = interval(values)
+        else:
+            row[name] = _over_conditions(runs, name) if few else over_means(values, scores)
     return row
 
 

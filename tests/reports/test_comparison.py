@@ -58,6 +58,14 @@ def test_a_seed_without_a_score_is_no_seed_of_the_interval(tmp_path):
         assert compare_over_conditions(runs)["graft"]["reward"] == pytest.approx(expected)
 
 
+def test_shares_that_agree_between_seeds_have_a_width(tmp_path):
+    for seed in range(4):
+        write_run(tmp_path / str(seed), "graft", seed, [[1.0, 1.0], [1.0, 1.0]], judge=[[1.0, 0.0], [0.0, 1.0]])
+    row = compare(read_runs([tmp_path]))["graft"]
+    assert row["reward"] == wilson([1.0] * 4)
+    assert row["judge"] == wilson([0.5] * 4)
+
+
 def test_one_condition_has_its_interval_over_samples(tmp_path):
     for seed, draws in enumerate(([0.1, 0.3, 0.8], [0.5, 0.7, 0.2])):
         write_run(tmp_path / str(seed), "graft", seed, [draws], judge=[[1.0, 1.0, 1.0]])
