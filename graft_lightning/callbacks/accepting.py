@@ -139,6 +139,7 @@ def _record(
         "not_finite": selection.not_finite,
         "without_signal": len(selection.without_signal),
         "rewards": means,
+        "rewards_before": {name: selection.mean_before(r) for name, r in scores.items()},
         "pool": str(data.pool),
         **({} if module.run is None else {"run": module.run}),
         "implied": _implied(selection),
