@@ -2,8 +2,9 @@
 
 Intervals are 95 % intervals of Student's t. They are taken over whatever the values are independent over: conditions
 where there are several, the samples of the condition where there is one, seeds where runs are compared. Scores of one
-condition that are all 0 or 1 get Wilson's interval, which has a width even where all of them agree. Where there is no
-interval, of a single value say, its ends are NaN.
+condition that are all 0 or 1 get Wilson's interval, which has a width even where all of them agree; so do those of
+several conditions or seeds where Student's would have none (`over_means`). Where there is no interval, of a single
+value say, its ends are NaN.
 
 References:
     Wilson's interval: doi:10.1080/01621459.1927.10502953.

@@ -229,6 +229,7 @@ class Recommendation:
         high: upper end; 1, the noise, where it lies above them.
         below: whether the interval is open at its lower end: levels below the lowest kept one may be right.
         above: whether it is open at its upper end.
+        decided: whether the share at the level is small enough; it is not where that of no level is.
     """
 
     level: float
@@ -237,6 +238,7 @@ class Recommendation:
     high: float
     below: bool
     above: bool
+    decided: bool = True
 
 
 def recommended(levels: Sequence[float], shares: Sequence[Estimate], limit: float) -> Recommendation:
@@ -271,4 +273,5 @@ def recommended(levels: Sequence[float], shares: Sequence[Estimate], limit: floa
         high=max(min(high, 1.0), levels[0]),
         below=low == -math.inf,
         above=high == math.inf,
+        decided=small > 0,
     )
