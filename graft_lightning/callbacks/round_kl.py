@@ -40,11 +40,11 @@ class RoundKL:
 
     def state(self) -> dict[str, Any]:
         """What a run that goes on from a checkpoint has to know."""
-        return {"before": self._before}
+        return {"bounds": self._before}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Takes up what `state` said."""
-        self._before = state.get("before")
+        self._before = state.get("bounds")  # older checkpoints hold those of other samples, under another name
 
     def begin(self, module: PGraft, opened: Round, selection: Selection, drew: Denoiser | None = None) -> None:
         """Takes a round up. Collective where processes share the model's weights in parts.
