@@ -12,7 +12,9 @@ from graft_lightning.callbacks.keep_best import differences
 from graft_lightning.cli.main import main
 from graft_lightning.processes.weightings import CappedInverseAlpha
 from graft_lightning.reports.document import write_report
+from graft_lightning.reports.placebo import placebo
 from graft_lightning.reports.placebo import text_of as placebo_text
+from graft_lightning.reports.placebo_chart import chosen_before
 from graft_lightning.reports.short_runs import Point, Setting, ShortRuns, own_rate
 from graft_lightning.reports.tuning import tune, with_settings
 from graft_lightning.reports.without_signal import ShuffledRewards
@@ -273,6 +275,16 @@ def test_a_placebo_is_told_in_words():
     assert "falls by itself at 1 of 2 settings; the largest rate at which it does not: lr 0.1." in said(-0.2, 0.0)
     assert "does not control" in said(-0.2, -0.1)
     assert "falls by itself at 1 of 2 settings" in said(NAN, 0.0)
+
+
+def test_a_placebo_without_a_score_is_recorded_drawn_and_told(tmp_path):
+    runs = Scripted(lambda lr, s: NAN if lr > 0.5 else 0.0, None)
+    text = placebo(Folder(tmp_path), runs, [1.0, 0.1], [0.0], 9)
+    assert "falls by itself at 1 of 2 settings" in text
+    assert (tmp_path / "placebo.png").stat().st_size > 10_000
+    (told, *_) = [line for line in chosen_before([tmp_path], tmp_path / "report") if "unselected samples" in line]
+    assert "is not told" in told
+    assert "does not fall" not in told
 
 
 def test_a_chosen_setting_goes_where_the_configuration_has_it():
