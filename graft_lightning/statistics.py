@@ -2,8 +2,9 @@
 
 Intervals are 95 % intervals of Student's t. They are taken over whatever the values are independent over: conditions
 where there are several, the samples of the condition where there is one, seeds where runs are compared. Scores of one
-condition that are all 0 or 1 get Wilson's interval, which has a width even where all of them agree. Where there is no
-interval, of a single value say, its ends are NaN.
+condition that are all 0 or 1 get Wilson's interval, which has a width even where all of them agree; so do those of
+several conditions or seeds where Student's would have none (`over_means`). Where there is no interval, of a single
+value say, its ends are NaN.
 
 References:
     Wilson's interval: doi:10.1080/01621459.1927.10502953.
@@ -11,7 +12,7 @@ References:
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 Interval = dict[str, float]
 """``{mean, low, high, n}``: a mean with its 95 % interval over n independent values."""
@@ -46,6 +47,8 @@ def student_quantile(count: int) -> float:
 def wilson(values: Sequence[float]) -> Interval:
     """Mean and 95 % interval (Wilson) of independent values that are 0 or 1; the interval of a single value is NaN.
 
+    Of values between 0 and 1 it is an upper bound, as if they were as far apart as such values can be.
+
     Values that are not finite are left out.
     """
     finite = [value for value in values if math.isfinite(value)]
@@ -71,7 +74,7 @@ def over_conditions(table: Sequence[Sequence[float]]) -> Interval:
     """Mean over conditions of the mean score, with its interval from the spread between conditions.
 
     Of a single condition the interval is over its samples. Scores that are not finite are left out, and conditions of
-    nothing else. Of scores of 0 and 1 that agree in all conditions the interval is Wilson's, over conditions.
+    nothing else. Of scores of 0 and 1 it may be Wilson's, over conditions (`over_means`).
 
     Args:
         table: scores by condition and draw; rows may differ in length.
@@ -83,9 +86,25 @@ def over_conditions(table: Sequence[Sequence[float]]) -> Interval:
     rows = [row for row in rows if row]
     if len(rows) == 1:
         return over_samples(rows[0])
-    means = [finite_mean(row) for row in rows]
-    agreed = len(set(means)) == 1 and all(_binary(row) for row in rows) and _binary(means)
-    return wilson(means) if agreed else interval(means)
+    return over_means([finite_mean(row) for row in rows], rows)
+
+
+def over_means(means: Sequence[float], scores: Iterable[Sequence[float]]) -> Interval:
+    """`interval` of the means of conditions, or of seeds; of scores of 0 and 1 `wilson` where that would mislead.
+
+    So it would where the means are 0 or 1 too, as those of single draws, and where they are all the same: a spread of 0
+    would give an interval without a width. Wilson's then errs on the side of width, for no values in [0, 1] with mean p
+    have a variance above p (1 - p).
+
+    Args:
+        means: one a condition, or a seed.
+        scores: what they are means of.
+
+    Returns:
+        The metric; ``n`` counts the means that are finite.
+    """
+    as_one = _binary(means) or len({mean for mean in means if math.isfinite(mean)}) == 1
+    return wilson(means) if as_one and all(map(_binary, scores)) else interval(means)
 
 
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> Interval:

@@ -122,6 +122,25 @@ def test_scores_of_zero_and_one_that_agree_have_a_width():
     assert over_conditions([[0.0]] * 3) == wilson([0.0] * 3)
 
 
+def test_single_draws_of_zero_and_one_have_the_interval_of_samples():
+    table = [[1.0], [1.0, NAN], [0.0], [1.0]]
+    assert over_conditions(table) == over_samples([1.0, 1.0, 0.0, 1.0]) == wilson([1.0, 1.0, 0.0, 1.0])
+    assert over_conditions([[1.0] * 4, [0.0] * 4]) == wilson([1.0, 0.0])
+    assert over_conditions([[1.0, 1.0], [0.0, 1.0], [0.0]]) == interval([1.0, 0.5, 0.0])
+
+
+def test_shares_that_agree_between_conditions_have_a_width():
+    """Half of the draws of each of n conditions: Wilson's half-width at 1/2 is z / (2 sqrt(n + z^2))."""
+    z = 1.959964
+    for n, row in ((2, [0.0, 1.0]), (5, [1.0, 0.0, 0.0, 1.0])):
+        half = z / (2 * math.sqrt(n + z**2))
+        figure = over_conditions([row] * n)
+        assert ends(figure) == pytest.approx((0.5 - half, 0.5 + half), abs=1e-6)
+        assert (figure["mean"], figure["n"]) == (0.5, n)
+    assert over_conditions([[0.0, 1.0], [0.0, 1.0, NAN], [1.0, 1.0, 0.0, 0.0]])["n"] == 3
+    assert over_conditions([[0.0, 1.0], [0.0, 0.5, 1.0]]) == interval([0.5, 0.5])  # of others nothing is known
+
+
 def test_nothing_has_no_mean():
     assert over_conditions([])["n"] == 0
     assert math.isnan(over_conditions([[NAN], []])["mean"])

@@ -99,14 +99,16 @@ def _tell_aim(objective: WeighedObjective, selection: Selection, rule: str) -> N
     log.info("%s weighs draws by their rewards itself: %s has no say in training", name, rule)
     if weights is None:
         return
-    signal = (objective.weights(selection) != 0).any(1) & selection.rewards.isfinite().any(1)
-    rewards = torch.where(selection.rewards.isfinite(), selection.rewards.double(), 0.0)
+    finite = selection.rewards.isfinite()
+    signal = (objective.weights(selection) != 0).any(1) & finite.any(1)
+    # what cannot be judged is not trained on, and takes no part in what the weights are relative to
+    weights, rewards = weights * finite, torch.where(finite, selection.rewards.double(), 0.0)
     reached = float(((weights * rewards).sum(1) / weights.sum(1))[signal].mean())
     if (weights < 0).any():
         log.info("%s aims at a mean reward of about %.3f in this round", name, reached)
         return
     share = weights / weights.sum(1, keepdim=True)
-    kl = torch.special.xlogy(share, share * share.shape[1]).sum(1)[signal].mean()
+    kl = torch.special.xlogy(share, share * finite.sum(1, keepdim=True)).sum(1)[signal].mean()
     log.info("%s aims at a mean reward of %.3f in this round, %.2f nats (KL) from what drew it", name, reached, kl)
 
 
@@ -137,6 +139,7 @@ def _record(
         "not_finite": selection.not_finite,
         "without_signal": len(selection.without_signal),
         "rewards": means,
+        "rewards_before": {name: selection.mean_before(r) for name, r in scores.items()},
         "pool": str(data.pool),
         **({} if module.run is None else {"run": module.run}),
         "implied": _implied(selection),

@@ -23,7 +23,7 @@ from graft_lightning.types import take
 log = logging.getLogger("graft_lightning.callbacks.collect")  # whose messages these are
 
 SAMPLES = 64
-"""Accepted samples of a round on which it is measured, at most; evenly spaced ones."""
+"""Accepted samples of a round on which it is measured, at most: conditions alike, members by weight."""
 
 
 class RoundKL:
@@ -40,11 +40,11 @@ class RoundKL:
 
     def state(self) -> dict[str, Any]:
         """What a run that goes on from a checkpoint has to know."""
-        return {"before": self._before}
+        return {"bounds": self._before}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Takes up what `state` said."""
-        self._before = state.get("before")
+        self._before = state.get("bounds")  # older checkpoints hold those of other samples, under another name
 
     def begin(self, module: PGraft, opened: Round, selection: Selection, drew: Denoiser | None = None) -> None:
         """Takes a round up. Collective where processes share the model's weights in parts.
@@ -55,10 +55,10 @@ class RoundKL:
             selection: what was accepted of it.
             drew: the model that drew it; none where a resumed run goes on inside the round.
         """
-        if not measurable(module.reference.process):
+        # without levels to sum over every rise would be 0
+        if not measurable(module.reference.process) or not self._levels(module):
             return
-        indices = torch.cat(list(selection.members)).sort().values
-        chosen = indices[:: -(-len(indices) // SAMPLES)]
+        chosen, _ = selection.spread(min(SAMPLES, len(selection)))
         data = opened.read(chosen, ["condition", "x_0"])
         texts = [opened.conditions[i] for i in data["condition"].tolist()]
         self._known = data["x_0"], texts, selection, opened.index
@@ -90,8 +90,7 @@ class RoundKL:
     def _bounds(self, module: PGraft, denoiser: Denoiser) -> Tensor:
         assert self._known is not None
         x_0, texts, _, index = self._known
-        reference, (_, low, high) = module.reference, module.loss_range()
-        levels = kl_levels(reference.process, reference.sampler, low or 0.0, high)
+        reference, levels = module.reference, self._levels(module)
         seeds = place_seeds("kl", hashed_seed("kl", index), range(len(texts)))
         training, together = module.training, self._batch_size
         module.eval()
@@ -109,6 +108,11 @@ class RoundKL:
         ]
         module.train(training)
         return torch.cat(parts)
+
+    @staticmethod
+    def _levels(module: PGraft) -> list[tuple[float, float]]:
+        reference, (_, low, high) = module.reference, module.loss_range()
+        return kl_levels(reference.process, reference.sampler, low or 0.0, high)
 
 
 def _plain(x_0: Any) -> Any:

@@ -17,13 +17,15 @@ from graft_lightning.types import Draws
 def draws_of(conditions: Conditions, draws: int, seed: int, purpose: str) -> Draws:
     """``draws`` samples of every condition, with seeds that no training trajectory has.
 
+    A text that stands in the list twice counts once: its samples would be the same, and an interval too narrow.
+
     Args:
         conditions: held-out conditions.
         draws: samples per condition.
         seed: of the run.
         purpose: "validation", "test", "predict": each has seeds of its own.
     """
-    texts = [text for text in conditions.texts() for _ in range(draws)]
+    texts = [text for text in dict.fromkeys(conditions.texts()) for _ in range(draws)]
     numbers = [number for _ in range(len(texts) // draws) for number in range(draws)]
     seeds = trajectory_seeds(hashed_seed(purpose, seed), 0, texts, numbers)
     return Draws(texts, torch.tensor(numbers), seeds)

@@ -194,7 +194,8 @@ def score_distance(
 def crossing(levels: Sequence[float], values: Sequence[float], threshold: float) -> float:
     """Where values that rise with the level cross a threshold, by linear interpolation between two given levels.
 
-    Outside the levels nothing is known: there is no interpolation below the first nor beyond the last.
+    Outside the levels nothing is known: there is no interpolation below the first nor beyond the last. Next to an
+    infinite value it is that of larger and larger ones: the line crosses at the level of the other value.
 
     Args:
         levels: increasing.
@@ -204,11 +205,13 @@ def crossing(levels: Sequence[float], values: Sequence[float], threshold: float)
     Returns:
         The level; -inf where the first value is above the threshold already, inf where none is.
     """
-    below = -math.inf, -math.inf
+    below: tuple[float, float] | None = None
     for level, value in zip(levels, values, strict=True):
         if value > threshold:
+            if below is None:
+                return -math.inf
             if math.isinf(below[1]):
-                return below[0]
+                return level
             return below[0] + (level - below[0]) * (threshold - below[1]) / (value - below[1])
         below = level, value
     return math.inf
@@ -226,6 +229,7 @@ class Recommendation:
         high: upper end; 1, the noise, where it lies above them.
         below: whether the interval is open at its lower end: levels below the lowest kept one may be right.
         above: whether it is open at its upper end.
+        decided: whether the share at the level is small enough; it is not where that of no level is.
     """
 
     level: float
@@ -234,6 +238,7 @@ class Recommendation:
     high: float
     below: bool
     above: bool
+    decided: bool = True
 
 
 def recommended(levels: Sequence[float], shares: Sequence[Estimate], limit: float) -> Recommendation:
@@ -243,17 +248,20 @@ def recommended(levels: Sequence[float], shares: Sequence[Estimate], limit: floa
     between kept levels.
 
     Args:
-        levels: kept ones, increasing, as fractions N_I / N.
-        shares: E[Var(r | X_t)] over the variance within conditions, one a level. An error that is NaN bounds nothing.
+        levels: kept ones, in any order, as fractions N_I / N.
+        shares: E[Var(r | X_t)] over the variance within conditions, one a level. One without an interval, of a single
+            state say, is not bounded by it.
         limit: the share up to which a level is recommended.
 
     Raises:
         ValueError: if there is no level, or a share is NaN.
     """
+    pairs = sorted(zip(levels, shares, strict=True), key=lambda pair: pair[0])
+    levels, shares = [level for level, _ in pairs], [share for _, share in pairs]
     means = [share.mean for share in shares]
     if not means or any(map(math.isnan, means)):
         raise ValueError(f"shares={means}; there must be at least one, and none NaN")
-    half = [math.inf if math.isnan(share.error) else share.half_width for share in shares]
+    half = [math.inf if math.isnan(share.half_width) else share.half_width for share in shares]
     small = next((place for place, mean in enumerate(means) if mean > limit), len(means))
     middle = crossing(levels, means, limit)
     low = crossing(levels, [mean + h for mean, h in zip(means, half, strict=True)], limit)
@@ -265,4 +273,5 @@ def recommended(levels: Sequence[float], shares: Sequence[Estimate], limit: floa
         high=max(min(high, 1.0), levels[0]),
         below=low == -math.inf,
         above=high == math.inf,
+        decided=small > 0,
     )

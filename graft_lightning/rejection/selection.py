@@ -87,6 +87,14 @@ class Selection:
         """
         return float(self.means(values).nanmean())
 
+    def mean_before(self, values: Tensor) -> float:
+        """The plain mean over all draws of the conditions that accepted any, conditions alike: what `mean` rises from.
+
+        Args:
+            values: ``(conditions, draws)``; those that are not finite are left out.
+        """
+        return mean_of_all(values[self.accepted.any(1)])
+
     def mean_reward(self) -> tuple[float, float]:
         """Mean finite reward of all draws, and of the accepted ones: where a round starts, and its ceiling.
 

@@ -1,12 +1,13 @@
 """Reward against what was spent: three budgets side by side, and a table where each of them is held equal."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from graft_lightning.reports.charts import frontier
 from graft_lightning.reports.comparison import Run
-from graft_lightning.statistics import Interval, interval, without_interval
+from graft_lightning.statistics import Interval, finite_mean, interval, without_interval
 
 BUDGETS = {
     "samples": "samples drawn",
@@ -65,8 +66,10 @@ def budget_section(runs: Sequence[Run], metric: str, label: str, out: Path) -> t
     by_budget = {budget: found for budget in BUDGETS if (found := points_of(runs, metric, budget))}
     if not by_budget:
         return [], {}
-    of_base = [run.values for run in runs if (run.method, run.stage) == ("base", "validate") and metric in run.values]
-    level = ("base", sum(found[metric] for found in of_base) / len(of_base)) if of_base else None
+    of_base = finite_mean(
+        [r.values[metric] for r in runs if (r.method, r.stage) == ("base", "validate") and metric in r.values]
+    )
+    level = None if math.isnan(of_base) else ("base", of_base)
     lines = ["### Budgets", "", f"{label} on the conditions for choosing settings, against what had been spent.", ""]
     record: dict[str, Any] = {}
     equal: dict[str, dict[str, Interval]] = {}

@@ -54,9 +54,9 @@ def reached(runs: Sequence[Run], stage: str) -> dict[str, dict[str, Interval]]:
     """What part of its one-round ceiling each method has gained, seed by seed.
 
     The gain is that of the reward which was trained on, above the base of the same seed and chain, on held-out
-    conditions; what there was to gain is what selection raises it by in the pool, on those that are trained on. Methods
-    whose rule does not look at the reward have no ceiling and no row, nor have those that drew a pool of their own, as
-    by another sampler, and no base of its kind.
+    conditions; what there was to gain is what selection raises it by in the pool, on those that are trained on:
+    conditions that accepted nothing are left out on both sides. Methods whose rule does not look at the reward have no
+    ceiling and no row, nor have those that drew a pool of their own, as by another sampler, and no base of its kind.
 
     Args:
         runs: evaluations.
@@ -81,7 +81,9 @@ def reached(runs: Sequence[Run], stage: str) -> dict[str, dict[str, Interval]]:
         means = record["rewards"].get(reward, {})
         if reward in run.values and reward in base.values and means:
             gain = run.values[reward] - base.values[reward]
-            rows.setdefault(run.method, []).append((gain, means["accepted"] - means["all"]))
+            # older records tell no mean of the conditions that accepted any
+            before = record.get("rewards_before", {}).get(reward, means["all"])
+            rows.setdefault(run.method, []).append((gain, means["accepted"] - before))
     return {
         method: {
             "gain": interval([gain for gain, _ in pairs]),

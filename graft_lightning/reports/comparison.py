@@ -1,6 +1,7 @@
 """A comparison of methods from run folders: method -> metric -> mean with a 95 % interval, over seeds or prompts."""
 
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from graft_lightning.runs import EVALUATIONS, KEYS, SPENT, read_records
-from graft_lightning.statistics import Interval, best_of, finite_mean, interval, over_conditions
+from graft_lightning.statistics import Interval, best_of, finite_mean, interval, over_conditions, over_means
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,10 @@ def compare_over_conditions(
     """
     by_method = _by_method(runs, stage, best_of_n)
     return {
-        method: {name: _over_conditions(found, name) for name in found[0].scores} for method, found in by_method.items()
+        method: {
+            name: _over_conditions(found, name) for name in dict.fromkeys(name for run in found for name in run.scores)
+        }
+        for method, found in by_method.items()
     }
 
 
@@ -174,10 +178,14 @@ def _each_base_once(runs: Sequence[Run]) -> list[Run]:
 
 def _row(runs: Sequence[Run]) -> dict[str, Interval]:
     row = {}
-    for name in runs[0].values:
+    for name in dict.fromkeys(name for run in runs for name in run.values):
         values = [run.values[name] for run in runs if name in run.values]
-        few = len(values) < FEW and any(name in run.scores for run in runs)
-        row[name] = _over_conditions(runs, name) if few else interval(values)
+        scores = [[score for row in run.scores[name] for score in row] for run in runs if name in run.scores]
+        few = sum(map(math.isfinite, values)) < FEW
+        if not scores:  # of the whole set
+            row[name] = interval(values)
+        else:
+            row[name] = _over_conditions(runs, name) if few else over_means(values, scores)
     return row
 
 

@@ -179,7 +179,7 @@ def _advice(handoff: Recommendation) -> str:
             f"Recommended hand-off: N_I / N = {level}, the highest kept level with at most {DECIDED:.0%} of the "
             f"variance still open; {DECIDED:.0%} is crossed at {handoff.crossing:.3g} ({interval})."
         )
-    if handoff.below:
+    if handoff.below and not (handoff.above and handoff.decided):  # of an interval open at both ends the level tells
         return (
             f"Recommended hand-off: at or below N_I / N = {level}: not resolved, more than {DECIDED:.0%} of the "
             f"variance is open at the lowest kept level already; keep lower ones ({interval})."

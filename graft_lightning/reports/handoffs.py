@@ -105,13 +105,16 @@ def _foretold(
             reward = {level: run.values[metrics[setting]] for level, run in sorted(trained.items())}
             reach = {0.0: said["reward"]["accepted"]}
             reach.update({round(row["fraction"], 3): row["attainable"]["mean"] for row in said["levels"]})
+            known = {level: value for level, value in reward.items() if math.isfinite(value)}
+            if not known:
+                continue
             shared = [level for level in reward if level in reach]
             rows.append(
                 {
                     "setting": setting,
                     "seed": seed,
                     "recommended": said["recommended"]["N_I/N"],
-                    "best": max(reward, key=lambda level: reward[level]),
+                    "best": max(known, key=lambda level: known[level]),
                     "ranks": rank_correlation([reach[n] for n in shared], [reward[n] for n in shared])["mean"],
                 }
             )

@@ -83,7 +83,7 @@ def text_of(record: Mapping[str, Any], points: Sequence[Point], folder: Path) ->
     """What ``placebo`` prints."""
     reward = record["reward"]
     last = [p for p in points if p.step == record["steps"]]
-    still = [p for p in last if not p.reward["high"] < 0]
+    still = [p for p in last if not p.falls]
     if len(still) == len(last):
         verdict = f"None of these settings lowers {reward} by itself: what a run gains or loses is selection's."
     elif still:

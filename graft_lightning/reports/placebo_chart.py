@@ -1,6 +1,7 @@
 """The placebo beside the real run, as a picture and as a part of a report. No torch."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,16 @@ def chosen_before(folders: Sequence[Path], out: Path) -> list[str]:
             continue
         image = f"placebo{number or ''}.png"
         draw_placebo(record, file.parent, out / image)
-        moved = record.get("moved")
-        told = (
-            f"{record['reward']} falls by itself, by {-moved['mean']:.3f}, at the settings of the run: what it hangs "
-            "on is not controlled, whatever is selected."
-            if moved
-            else f"{record['reward']} does not fall by itself at the settings of the run."
-        )
+        moved, reward = record.get("moved"), record["reward"]
+        if moved:
+            told = (
+                f"{reward} falls by itself, by {-moved['mean']:.3f}, at the settings of the run: what it hangs on is "
+                "not controlled, whatever is selected."
+            )
+        elif any(p["rewards"][reward]["mean"] is None for p in record["points"]):
+            told = f"Not every setting leaves samples that can be scored: whether {reward} falls by itself is not told."
+        else:
+            told = f"{reward} does not fall by itself at the settings of the run."
         where = f"{file.parent.name}: the same steps on unselected samples."
         lines += [f"{where} {told}", "", f"![Placebo beside the run]({image})", ""]
     for file in _below(folders, TUNED):
@@ -70,7 +74,9 @@ def draw_placebo(record: Mapping[str, Any], folder: Path, path: Path) -> None:
     for number, name in enumerate(dict.fromkeys(p["setting"]["name"] for p in record["points"])):
         found = [p for p in record["points"] if p["setting"]["name"] == name]
         steps = [0, *(p["step"] for p in found)]
-        means = [record["base"][reward] + d for d in (0.0, *(p["rewards"][reward]["mean"] for p in found))]
+        differences = [0.0, *(p["rewards"][reward]["mean"] for p in found)]
+        # none where not one sample could be scored
+        means = [math.nan if d is None else record["base"][reward] + d for d in differences]
         axis.plot(steps, means, "--", marker="o", ms=3, color=f"C{number}", label=f"placebo, {name}")
     real = validations(folder)
     if real and reward in real[0]["metrics"]:

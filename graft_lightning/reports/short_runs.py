@@ -4,6 +4,7 @@ Each begins at the reference. One run of gradient steps is evaluated at several 
 which cost no steps; every evaluation is compared with the base's samples of the same seeds.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -29,7 +30,7 @@ from graft_lightning.rejection.acceptance import Acceptance, Always
 from graft_lightning.rejection.objectives import UnselectedBaseline, WeighedObjective
 from graft_lightning.rejection.reward import score
 from graft_lightning.reports.without_signal import ShuffledRewards
-from graft_lightning.statistics import Interval, interval
+from graft_lightning.statistics import Interval, interval, over_conditions
 from graft_lightning.types import SettingsError, concatenate, on_device
 
 OWN = "own"
@@ -82,6 +83,11 @@ class Point:
     def reward(self) -> Interval:
         """Of the reward that is trained on."""
         return next(iter(self.rewards.values()))
+
+    @property
+    def falls(self) -> bool:
+        """Whether the reward lies significantly below the base's, or not one sample could be scored."""
+        return self.reward["high"] < 0 or math.isnan(self.reward["mean"])
 
 
 @dataclass
@@ -137,8 +143,8 @@ class ShortRuns:
 
     @property
     def base(self) -> dict[str, float]:
-        """Mean scores of the base on the validation draws."""
-        return {name: interval([v for row in rows for v in row])["mean"] for name, rows in self._base_scores.items()}
+        """Mean scores of the base on the validation draws, conditions alike as in the differences from it."""
+        return {name: over_conditions(rows)["mean"] for name, rows in self._base_scores.items()}
 
     def run(
         self, setting: Setting, steps: Sequence[int], averages: Sequence[float] = (0.0,), selected: bool = True
@@ -172,7 +178,8 @@ class ShortRuns:
         module.pool_objective = self._objective(setting)
         self.data.acceptance = acceptance
         # unselected samples of conditions without signal are as good a placebo as any
-        drop, self.data.drop_without_signal = self.data.drop_without_signal, not isinstance(acceptance, Always)
+        drop = self.data.drop_without_signal
+        self.data.drop_without_signal = drop and not isinstance(acceptance, Always)
         objective = module.pool_objective
         used: Any = self._round
         if not selected and objective is not None and not objective.by_rule:
@@ -207,7 +214,8 @@ class ShortRuns:
         return points
 
     def _objective(self, setting: Setting) -> WeighedObjective | None:
-        if setting.baseline == OWN:
+        # a baseline has a copy of the objective's weighting, which a setting may have changed
+        if setting.baseline == OWN and self.module.baseline == "none":
             return self.module.pool_objective
         plain = self.module.objective
         return UnselectedBaseline(plain.weighting, plain.field_weights, plain.categorical_target)

@@ -49,10 +49,10 @@ def tune(
     """Chooses settings; the same for every method, since all it needs is a loss and a validation reward.
 
     A quarter of the budget goes into placebos: of every learning rate with every weighting and baseline. Where the
-    reward falls by itself, significantly and whatever the average, that setting is left out (all but the smallest rate,
-    if all do). The rest is shared evenly by the others; each run is evaluated after a quarter, a half and all of its
-    steps, with every average. What wins has the highest lower end of the interval of the paired difference from the
-    base: above 0, or nothing is chosen.
+    reward falls by itself, significantly and whatever the average, or no sample can be scored, that setting is left out
+    (all but the smallest rate, if all do). The rest is shared evenly by the others; each run is evaluated after a
+    quarter, a half and all of its steps, with every average. What wins has the highest lower end of the interval of the
+    paired difference from the base: above 0, or nothing is chosen.
 
     Args:
         trainer: gives the folder.
@@ -81,7 +81,7 @@ def tune(
         for setting in every:
             unselected += runs.run(setting, [short], averages, selected=False)
             bar.update()
-    still = {replace(p.setting, average=0.0) for p in unselected if not p.reward["high"] < 0}
+    still = {replace(p.setting, average=0.0) for p in unselected if not p.falls}
     settings = [setting for setting in every if setting in still] or every[-len(kinds) :]
     each = left // len(settings)
     steps = sorted({max(1, each // 4), max(1, each // 2), each})
@@ -90,8 +90,8 @@ def tune(
         for setting in settings:
             points += runs.run(setting, steps, averages)
             bar.update()
-    best = max(points, key=lambda p: (p.reward["low"], -p.step))
-    chosen = best if best.reward["low"] > 0 else None
+    better = [p for p in points if p.reward["low"] > 0]  # not NaN, which max would not pass by
+    chosen = max(better, key=lambda p: (p.reward["low"], -p.step), default=None)
     record = {
         "reward": runs.reward,
         "base": runs.base,

@@ -210,7 +210,10 @@ def test_conditions_without_signal_are_named_and_left_out(tmp_path, messages):
     assert cli.datamodule.selection.without_signal == [1]
     assert "two ones" not in cli.datamodule.read(range(12)).conditions
     assert any("1 conditions without signal" in text and "two ones" in text for text in messages())
-    assert record(tmp_path)["without_signal"] == 1
+    found, selection = record(tmp_path), cli.datamodule.selection
+    assert found["without_signal"] == 1
+    kept = selection.rewards[[0, 2, 3]].double()
+    assert found["rewards_before"]["Indifferent"] == pytest.approx(float(kept.mean()), rel=1e-5)
 
 
 def test_the_second_round_is_drawn_from_the_current_model(tmp_path):

@@ -17,6 +17,15 @@ def test_every_condition_is_drawn_equally_often_with_seeds_of_its_own():
     assert torch.equal(fewer.seeds, draws.seeds[3:5])  # neither the list nor the number of draws matters
 
 
+def test_a_condition_that_is_named_twice_counts_once():
+    class Written(Texts):
+        def texts(self):
+            return ["b", "a", "b"]
+
+    assert Texts(["b", "a", "b"]).texts() == ["b", "a"]
+    assert draws_of(Written([]), 2, 0, "test").conditions == ["b", "b", "a", "a"]
+
+
 def made(count: int) -> Draws:
     return Draws([str(i) for i in range(count)], torch.zeros(count, dtype=torch.int64), torch.arange(count))
 

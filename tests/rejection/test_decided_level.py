@@ -278,7 +278,25 @@ def test_crossings():
     assert crossing([1.0, 2.0], [0.0, 1.0], 1.0) == math.inf
     assert crossing([1.0, 2.0], [0.5, 1.0], 0.25) == -math.inf
     assert crossing([1.0, 2.0], [0.0, math.inf], 0.5) == 1
-    assert crossing([1.0, 2.0], [-math.inf, 1.0], 0.5) == 1
+    assert crossing([1.0, 2.0], [-math.inf, 1.0], 0.5) == 2
+    assert crossing([1.0, 2.0], [-1e300, 1.0], 0.5) == 2
+
+
+def test_a_share_without_an_interval_does_not_end_that_of_the_crossing():
+    """Nothing bounds the share at .25, and at .5 it is above the limit: it may be crossed anywhere below .5."""
+    for unknown in (Estimate(0.05, math.nan, 1), Estimate(0.05, 0.01, 1)):
+        found = recommended([0.25, 0.5], [unknown, Estimate(0.5, 0.01, 50)], 0.1)
+        assert found.low <= found.crossing <= found.high
+        assert (found.low, found.high, found.below, found.above) == (0, 0.5, True, False)
+    shares = [Estimate(0.02, 0.001, 50), Estimate(0.05, math.nan, 1), Estimate(0.5, 0.01, 50)]
+    found = recommended([0.25, 0.5, 0.75], shares, 0.1)
+    assert (found.low, found.high, found.below, found.above) == (0.25, 0.75, False, False)
+
+
+def test_levels_may_be_given_in_any_order():
+    levels = [0.05, 0.1, 0.15, 0.25]
+    shares = gaussian_shares(levels, error=0.001)
+    assert recommended(levels[::-1], shares[::-1], 0.1) == recommended(levels, shares, 0.1)
 
 
 def test_shares_that_are_missing_are_refused():

@@ -149,6 +149,17 @@ def test_of_a_hard_decision_the_mean_is_over_members_and_conditions_alike():
     assert selection.means(values)[2].isnan()
 
 
+def test_what_the_mean_rises_from_is_that_of_the_conditions_that_accepted_any():
+    """The second condition lies far below and accepts nothing: its level is no gain of the first."""
+    selection = chosen([[1.0, 2.0, NAN], [-5.0, -6.0, -7.0]], Threshold(1.5))
+    assert selection.mean_before(selection.rewards) == 1.5
+    assert selection.mean_reward() == (-2.25, 2.0)
+    held_out = torch.tensor([[0.2, 0.4, 0.6], [9.0, 9.0, 9.0]])
+    assert selection.mean_before(held_out) == pytest.approx(0.4)
+    every = chosen([[1.0, 2.0, 4.0], [5.0, 6.0, 7.0]], Always())
+    assert every.mean_before(every.rewards) == pytest.approx(every.mean(every.rewards))
+
+
 def test_effective_sample_size_by_hand():
     """Shares of training (1/2, 1/2) and (1/4, 3/4) within two conditions; of equal weights it is their number."""
     rule = SoftAcceptance(ClassicalRejection(1.0, 0.0))

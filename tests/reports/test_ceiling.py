@@ -142,6 +142,18 @@ def test_the_share_of_the_ceiling_is_the_gain_over_what_selection_gains_in_the_p
     assert reached(own, "test")["graft"]["gain"]["mean"] == pytest.approx(0.4)
 
 
+def test_conditions_that_accept_nothing_are_not_in_what_there_was_to_gain(tmp_path):
+    """They lie above those that do: all draws have .6, the accepted .5, of conditions that had .3."""
+    collected(tmp_path / "a", 0, "TopK", 0.5)
+    record = json.loads((tmp_path / "a/collected.json").read_text())
+    record |= {"implied": {"kl": 1.0}, "rewards_before": {"Ink": 0.3, "Judge": 0.5}}
+    record["rewards"]["Ink"]["all"] = 0.6
+    (tmp_path / "a/collected.json").write_text(json.dumps(record))
+    runs = [run_of(tmp_path / "base", "base", 0, 0.2, 0), run_of(tmp_path / "a", "graft", 0, 0.3)]
+    found = {name: figure["mean"] for name, figure in reached(runs, "test")["graft"].items()}
+    assert found == pytest.approx({"gain": 0.1, "to gain": 0.2, "share": 0.5})
+
+
 def test_a_setting_with_a_base_of_its_own_is_held_against_that(tmp_path):
     runs = [run_of(tmp_path / "base", "base", 0, 0.2, 0), run_of(tmp_path / "eta-base", "eta 0: base", 0, 0.5, 0)]
     for name, method, ink in (("a", "eta 0: graft", 0.6), ("b", "stable: graft", 0.6)):

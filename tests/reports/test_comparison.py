@@ -7,6 +7,8 @@ from graft_lightning.reports.comparison import compare, compare_over_conditions,
 from graft_lightning.reports.tables import written
 from graft_lightning.statistics import best_of, interval, wilson
 
+NAN = math.nan
+
 
 def write_run(folder, method, seed, scores, step=10, stage="test", judge=None, metric="reward"):
     """An evaluation by hand: scores by condition and draw."""
@@ -41,6 +43,27 @@ def test_with_few_seeds_intervals_are_over_conditions(tmp_path):
     figure = compare(read_runs([tmp_path]))["graft"]["reward"]
     half = 4.302653 * math.sqrt(sum((m - 1 / 3) ** 2 for m in (0.2, 0.6, 0.2)) / 2 / 3)
     assert figure == pytest.approx({"mean": 1 / 3, "low": 1 / 3 - half, "high": 1 / 3 + half, "n": 3})
+
+
+def test_a_seed_without_a_score_is_no_seed_of_the_interval(tmp_path):
+    """Two of three seeds are too few, whichever of them lacks the metric, and how."""
+    tables = [[[0.1, 0.3], [0.6, 0.6], [0.4, 0.0]], [[0.2, 0.4], [0.5, 0.7], [0.1, 0.3]]]
+    expected = interval([0.25, 0.6, 0.2])
+    for case, third in enumerate(([[NAN, NAN]] * 3, None)):
+        for seed, table in enumerate((third, *tables)):
+            other = {"metric": "other"} if table is None else {}
+            write_run(tmp_path / f"{case}/{seed}", "graft", seed, table or [[1.0], [2.0], [3.0]], **other)
+        runs = read_runs([tmp_path / str(case)])
+        assert compare(runs)["graft"]["reward"] == pytest.approx(expected)
+        assert compare_over_conditions(runs)["graft"]["reward"] == pytest.approx(expected)
+
+
+def test_shares_that_agree_between_seeds_have_a_width(tmp_path):
+    for seed in range(4):
+        write_run(tmp_path / str(seed), "graft", seed, [[1.0, 1.0], [1.0, 1.0]], judge=[[1.0, 0.0], [0.0, 1.0]])
+    row = compare(read_runs([tmp_path]))["graft"]
+    assert row["reward"] == wilson([1.0] * 4)
+    assert row["judge"] == wilson([0.5] * 4)
 
 
 def test_one_condition_has_its_interval_over_samples(tmp_path):

@@ -6,7 +6,7 @@ import torch
 
 import graft_lightning.reports.diagnose as diagnosis
 from graft_lightning.cli.main import main
-from graft_lightning.rejection.decided_level import Recommendation, continue_from
+from graft_lightning.rejection.decided_level import Estimate, Recommendation, continue_from, recommended
 from graft_lightning.rejection.pool import TrajectoryPool
 from graft_lightning.rejection.reward import Reward
 from graft_lightning.reports.diagnose import _advice
@@ -221,6 +221,18 @@ ADVICE = {
     "above": (
         Recommendation(0.75, math.nan, 0.75, 1, False, True),
         ["at or above N_I / N = 0.75: nothing crosses", "higher levels"],
+    ),
+    "one level, decided": (
+        recommended([0.25], [Estimate(0.05, 0.05, 9)], 0.1),
+        ["at or above N_I / N = 0.25", "nothing crosses", "the data (not resolved) to the noise (not resolved)"],
+    ),
+    "one level, undecided": (
+        recommended([0.25], [Estimate(0.15, 0.05, 9)], 0.1),
+        ["at or below N_I / N = 0.25: not resolved", "the data (not resolved) to the noise (not resolved)"],
+    ),
+    "two levels, decided": (
+        recommended([0.25, 0.5], [Estimate(0.05, 0.05, 9), Estimate(0.08, 0.05, 9)], 0.1),
+        ["at or above N_I / N = 0.5", "the data (not resolved) to the noise (not resolved)"],
     ),
     "open": (
         Recommendation(0.25, 0.3, 0, 1, True, True),

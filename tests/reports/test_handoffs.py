@@ -76,6 +76,12 @@ def test_what_diagnose_had_said_is_ranked_against_what_was_trained(folders, tmp_
     assert "| pair | 0.25, 0.25, 0.25 | 0.25, 0.25, 0.25 | +1.00 [+1.00, +1.00] |" in lines
 
 
+def test_a_level_without_a_reward_is_not_the_best(folders, tmp_path):
+    write_run(folders / "seed-0/graft", "pair: graft", 0, [[math.nan], [math.nan]], step=20)
+    _, record = section(folders, tmp_path, WANTED)
+    assert [row["best"] for row in record["handoffs"]["foretold"]["rows"]] == [0.25, 0.25, 0.25]
+
+
 def test_a_setting_that_lacks_a_level_is_not_ranked(folders, tmp_path):
     wanted = {**WANTED, "methods": {**LEVELS, "pgraft@0.75": 0.75}}
     _, record = section(folders, tmp_path, wanted)

@@ -10,14 +10,18 @@ import yaml
 
 from graft_lightning.callbacks.keep_best import differences
 from graft_lightning.cli.main import main
+from graft_lightning.processes.weightings import CappedInverseAlpha
 from graft_lightning.reports.document import write_report
+from graft_lightning.reports.placebo import placebo
 from graft_lightning.reports.placebo import text_of as placebo_text
+from graft_lightning.reports.placebo_chart import chosen_before
 from graft_lightning.reports.short_runs import Point, Setting, ShortRuns, own_rate
 from graft_lightning.reports.tuning import tune, with_settings
 from graft_lightning.reports.without_signal import ShuffledRewards
 from graft_lightning.types import SettingsError
 from tests.runs import arguments, launch, tiny_config
 
+NAN = float("nan")
 EMA = [
     {"class_path": "TrainableEMA", "init_args": {"decay": 0.5}},
     {"class_path": "ModelCheckpoint", "init_args": {"save_last": True, "enable_version_counter": False}},
@@ -58,6 +62,30 @@ def test_every_run_begins_at_the_reference_and_leaves_it_as_it_was(tmp_path, cap
     assert all(torch.equal(p, original[name]) for name, p in cli.model.network.named_parameters())
     assert type(cli.datamodule.acceptance).__name__ == "TopK"
     assert cli.model.pool_objective is None
+
+
+def test_a_weighting_is_that_of_the_baseline_too(tmp_path, capsys):
+    """Whether a configuration or a setting asks for the baseline, its loss is weighted alike."""
+    weightings = {"capped": CappedInverseAlpha(1.5)}
+    _, asked = runs_of(tmp_path, {"model.baseline": "unselected"}, weightings=weightings)
+    (own,), (capped,) = (asked.run(Setting(0.01, weighting=name), [4]) for name in ("own", "capped"))
+    assert own.rewards != capped.rewards
+    assert asked.module.pool_objective.weighting is None
+    same = {"model.reference.weights": f"{tmp_path}/reference.safetensors"}
+    _, plain = runs_of(tmp_path / "plain", same, weightings=weightings)
+    (set_by_hand,) = plain.run(Setting(0.01, weighting="capped", baseline="unselected"), [4])
+    assert set_by_hand.rewards == capped.rewards
+
+
+def test_conditions_without_signal_stay_where_a_run_keeps_them(tmp_path, capsys):
+    seen = []
+    cli, runs = runs_of(tmp_path, {"data.drop_without_signal": False})
+    use = cli.datamodule.use
+    cli.datamodule.use = lambda *given: (seen.append(cli.datamodule.drop_without_signal), use(*given))
+    for selected in (True, False):
+        runs.run(Setting(0.01), [1], selected=selected)
+    assert seen == [False, False]
+    assert cli.datamodule.drop_without_signal is False
 
 
 def test_a_placebo_looks_at_no_reward(tmp_path, capsys):
@@ -227,6 +255,15 @@ def test_where_nothing_beats_the_base_nothing_is_chosen(tmp_path):
     assert "Nothing beats the base (r 0.400)" in found.text
 
 
+def test_a_run_without_a_score_hides_no_gain_of_others(tmp_path):
+    """The largest rate is tried first; its weights are not finite, and neither are its differences."""
+    _, found = tuned(tmp_path, lambda lr, s: 0.0, lambda lr, s: NAN if lr > 0.5 else lr)
+    assert found.point.setting.lr == 0.3
+    runs, found = tuned(tmp_path, lambda lr, s: NAN if lr > 0.5 else 0.0, lambda lr, s: lr)
+    assert [rate for rate, selected in runs.asked if selected] == [0.3, 0.1]
+    assert found.point.setting.lr == 0.3
+
+
 def test_a_budget_that_shows_nothing_is_refused_with_the_least_that_does(tmp_path):
     with pytest.raises(SettingsError, match=r"budget=50 .* at least (\d+) are needed"):
         tuned(tmp_path, lambda lr, s: 0.0, lambda lr, s: 0.0, budget=50)
@@ -245,6 +282,17 @@ def test_a_placebo_is_told_in_words():
     assert "None of these settings lowers r by itself" in said(0.0, 0.0)
     assert "falls by itself at 1 of 2 settings; the largest rate at which it does not: lr 0.1." in said(-0.2, 0.0)
     assert "does not control" in said(-0.2, -0.1)
+    assert "falls by itself at 1 of 2 settings" in said(NAN, 0.0)
+
+
+def test_a_placebo_without_a_score_is_recorded_drawn_and_told(tmp_path):
+    runs = Scripted(lambda lr, s: NAN if lr > 0.5 else 0.0, None)
+    text = placebo(Folder(tmp_path), runs, [1.0, 0.1], [0.0], 9)
+    assert "falls by itself at 1 of 2 settings" in text
+    assert (tmp_path / "placebo.png").stat().st_size > 10_000
+    (told, *_) = [line for line in chosen_before([tmp_path], tmp_path / "report") if "unselected samples" in line]
+    assert "is not told" in told
+    assert "does not fall" not in told
 
 
 def test_a_chosen_setting_goes_where_the_configuration_has_it():

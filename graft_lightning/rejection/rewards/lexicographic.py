@@ -17,7 +17,8 @@ class Lexicographic(Reward):
     """The first reward decides; only among equals the second, and so on.
 
     Every reward is taken to lie in [0, 1] (clipped) and cut into levels; the levels are the digits of a number, the
-    first the most significant, and that number is brought into [0, 1]. Where one of them is NaN, so is the whole.
+    first the most significant, and that number is brought into [0, 1]. Where one of them is not finite, the whole
+    is NaN.
 
     Args:
         rewards: in order of precedence.
@@ -45,7 +46,8 @@ class Lexicographic(Reward):
     def __call__(self, samples: Any, conditions: Sequence[str]) -> Tensor:
         number = torch.zeros(len(conditions), dtype=torch.float64)
         for reward, levels in zip(self.rewards, self.levels, strict=True):
-            value = score(reward, samples, conditions).double().clamp(0, 1)  # NaN stays NaN
+            value = score(reward, samples, conditions).double()
+            value = torch.where(value.isfinite(), value.clamp(0, 1), torch.nan)
             number = number * levels + (value * (levels - 1)).round()
         return (number / (prod(self.levels) - 1)).float()
 

@@ -44,10 +44,11 @@ def test_levels_stay_apart_in_float32():
     assert len(got.unique()) == 2**12
 
 
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
 @pytest.mark.parametrize("failed", [0, 1])
-def test_what_one_reward_cannot_score_none_can(failed):
+def test_what_one_reward_cannot_score_none_can(failed, value):
     values = [[1.0, 1.0], [0.5, 0.5]]
-    values[failed][1] = float("nan")
+    values[failed][1] = float(value)
     got = Lexicographic([Fixed(column) for column in values])(None, [""] * 2)
     assert got.isnan().tolist() == [False, True]
 
