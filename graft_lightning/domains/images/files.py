@@ -9,7 +9,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from graft_lightning.domains.base.archives import DAMAGE, open_zip, zip_files
+from graft_lightning.domains.base.archives import DAMAGE, damage_named, open_zip, zip_files, zip_links
 from graft_lightning.domains.base.listing import by_suffix, files_below, hidden, tell_passed_over
 from graft_lightning.types import SettingsError
 
@@ -96,7 +96,8 @@ class Folder(EncodedImages):
         return self._read(name)  # files need no lock
 
     def _read(self, name: str) -> bytes:
-        return (self.path / name).read_bytes()
+        with damage_named(self.path / name):
+            return (self.path / name).read_bytes()
 
 
 class Zip(EncodedImages):
@@ -106,7 +107,7 @@ class Zip(EncodedImages):
         return open_zip(self.path)
 
     def _names(self) -> list[str]:
-        return [member.filename for member in zip_files(self._handle)]
+        return [member.filename for member in zip_files(self._handle)] + zip_links(self._handle)
 
     def _read(self, name: str) -> bytes:
         try:

@@ -15,6 +15,7 @@ from graft_lightning.domains.base.archives import (
     open_zip,
     tar_members,
     zip_files,
+    zip_links,
 )
 from graft_lightning.domains.base.listing import by_suffix, files_below, hidden, natural_path, tell_passed_over
 from graft_lightning.domains.molecules.atoms import Molecule
@@ -130,6 +131,9 @@ def _in_zip(path: Path) -> Iterator[tuple[str, Opener]]:
         for member in zip_files(archive):
             if not hidden(member.filename):
                 yield member.filename, partial(_read, partial(archive.open, member), member.filename, path)
+        for name in zip_links(archive):
+            if not hidden(name):
+                yield name, lambda: None
 
 
 def _in_tar(path: Path) -> Iterator[tuple[str, Opener]]:

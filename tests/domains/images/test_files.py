@@ -137,6 +137,21 @@ def test_one_rule_of_what_counts_as_a_file(tmp_path, images, caplog):
         _ = open_files(str(tmp_path / "none")).names
 
 
+def test_links_that_cannot_be_followed(tmp_path, images, caplog):
+    """In an archive they are told; in a folder, one that leads to itself is refused by name."""
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as file:
+        file.writestr("a.png", images["000.png"])
+        link = zipfile.ZipInfo("b.png")
+        link.create_system, link.external_attr = 3, 0o120777 << 16
+        file.writestr(link, "a.png")
+    assert open_files(str(tmp_path / "all.zip")).names == ["a.png"]
+    assert "passed over 1 file that is no image: 1 .png (link)" in caplog.text
+    (tmp_path / "all").mkdir()
+    (tmp_path / "all" / "c.png").symlink_to("c.png")
+    with pytest.raises(SettingsError, match=r"c\.png cannot be read \(Too many levels"):
+        open_files(str(tmp_path / "all")).read("c.png")
+
+
 def test_an_archive_that_was_cut_short_is_refused(tmp_path, archive):
     content = archive.read_bytes()
     path = tmp_path / "cut.zip"

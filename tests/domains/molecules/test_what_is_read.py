@@ -123,6 +123,17 @@ def test_what_is_passed_over_is_told(tmp_path, caplog):
         names(tar(tmp_path / "none.tar", {"b.pdb": ""}))
 
 
+def test_links_in_a_zip_are_told(tmp_path, caplog):
+    """Their content is the name of another member."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a.xyz", PLAIN.format("a"))
+        link = zipfile.ZipInfo("b.xyz")
+        link.create_system, link.external_attr = 3, 0o120777 << 16
+        archive.writestr(link, "a.xyz")
+    assert len(list(read_entries(tmp_path / "a.zip"))) == 1
+    assert "passed over 1 file that is no xyz or SD file: 1 .xyz (link)" in caplog.text
+
+
 def test_links_in_a_tar_are_told(tmp_path, caplog):
     path = tar(tmp_path / "a.tar", {"a.xyz": PLAIN.format("a")})
     with tarfile.open(path, "a") as archive:
