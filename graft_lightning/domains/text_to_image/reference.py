@@ -83,6 +83,9 @@ class DiffusersReference(ImageReference):
         super().__init__(sampler or DDIM(), max(float(guidance_scale), 1.0))
         if dtype not in DTYPES:
             raise SettingsError(f"dtype={dtype!r}; it must be one of {', '.join(DTYPES)}")
+        for name, side in (("height", height), ("width", width)):
+            if side is not None and side < 1:
+                raise SettingsError(f"{name}={side}; it must be a number of pixels, or left out for the model's own")
         if vae_batch_size < 1:
             raise SettingsError(f"vae_batch_size={vae_batch_size}; it must be at least 1")
         self.model, self.dtype, self.height, self.width = model, dtype, height, width
@@ -112,7 +115,7 @@ class DiffusersReference(ImageReference):
             ModelUnavailableError: if its configuration cannot be had; says what to do.
         """
         index = self._source.index()
-        kind = family_of(index.get("_class_name", "model without _class_name"), self.model)
+        kind = family_of(str(index.get("_class_name", "model without _class_name")), self.model)
         family = kind(index, self._source.config("scheduler"))
         if unknown := sorted(set(self.without) - set(family.optional)):
             optional = ", ".join(family.optional) or "none"
