@@ -87,6 +87,22 @@ def test_hidden_ones_and_what_macos_packs_are_passed_by(tmp_path, caplog):
     assert names(tmp_path / "data" / "c" / ".d.xyz") == ["c/.d.xyz"]  # asked for by name
 
 
+def test_a_link_to_a_file_is_no_second_sample(tmp_path, molecule, caplog):
+    """Such as that to a run's latest sample; nor is a file in a folder that is named, and linked to as well."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    write_xyz(folder / "m1.xyz", [molecule("water")])
+    (folder / "latest.xyz").symlink_to("m1.xyz")
+    assert score(folder, with_strain=False)["uniqueness"] == 1
+    assert "1 passed over: " in caplog.text
+    (tmp_path / "all").mkdir()
+    (tmp_path / "all" / "first").symlink_to(folder)
+    assert len(names([tmp_path / "all", folder])) == 1
+    (folder / "other.xyz").symlink_to(tmp_path / "elsewhere.xyz")
+    write_xyz(tmp_path / "elsewhere.xyz", [molecule("methane")])
+    assert len(names(folder)) == 2
+
+
 def test_linked_folders_are_read_and_loops_end(tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "real" / "a.xyz").write_text(PLAIN.format("a"))
