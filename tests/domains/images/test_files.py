@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from graft_lightning.domains.images.examples import ImageFiles
 from graft_lightning.domains.images.files import Folder, Lmdb, Zip, open_files
 from graft_lightning.types import SettingsError
 
@@ -196,6 +197,24 @@ def test_keys_that_only_look_like_resolutions(tmp_path):
     assert len(open_files(put(tmp_path / "classes", classes)).names) == 3
     one = {b"256-%05d" % i: b"%d" % i for i in range(3)}
     assert len(open_files(put(tmp_path / "one", {**one, b"length": b"3"}), 512).names) == 3
+
+
+@pytest.mark.parametrize("key", [b"length", b"num-samples"])
+def test_a_database_that_holds_other_than_it_says_is_refused(tmp_path, key):
+    """One that was not finished, in one resolution or in some of several, or that holds more than images."""
+    whole = {b"%d-%05d" % (side, i): b"x" for side in (32, 64) for i in range(3)}
+    one = {b"%d" % i: b"x" for i in range(3)}
+    wrong = [one | {b"label": b"x"}, dict(list(one.items())[:2]), dict(list(whole.items())[:5])]
+    for number, (items, has) in enumerate(zip(wrong, (4, 2, 5), strict=True)):
+        with pytest.raises(SettingsError, match=rf"says it holds 3 images, and has {has}: some are missing"):
+            _ = open_files(put(tmp_path / str(number), {**items, key: b"3"})).names
+    assert len(open_files(put(tmp_path / "unread", {**one, key: b"\x80\x04K\x05."})).names) == 3
+
+
+def test_an_image_of_a_database_is_named_by_its_key(tmp_path):
+    path = put(tmp_path / "some", {b"no-image": b"x"})
+    with pytest.raises(SettingsError, match=r"some, key 'no-image' is no image"):
+        ImageFiles(path).read(0)
 
 
 def test_a_database_that_was_cut_short_is_refused(tmp_path, images):
