@@ -164,8 +164,12 @@ def _announced_comment(path: Path) -> int:
 
 
 def zip_files(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
-    """The members that are files, in their order; links are none, whose content is the name of another member."""
-    return [member for member in archive.infolist() if not member.is_dir() and not _is_link(member)]
+    """The members that are files, in their order; of one name that is there several times, the last.
+
+    Links are none: their content is the name of another member.
+    """
+    last = {member.filename: member for member in archive.infolist()}
+    return [member for member in last.values() if not member.is_dir() and not _is_link(member)]
 
 
 def zip_links(archive: zipfile.ZipFile) -> list[str]:

@@ -139,6 +139,14 @@ def test_what_is_passed_over_is_told(tmp_path, caplog):
         names(tar(tmp_path / "none.tar", {"b.pdb": ""}))
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_member_of_a_zip_that_was_replaced_is_read_as_it_is_unpacked(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name, text in (("a.xyz", "old"), ("b.xyz", "b"), ("a.xyz", "new")):
+            archive.writestr(name, PLAIN.format(text))
+    assert names(tmp_path / "a.zip") == ["new", "b"]
+
+
 def test_links_in_a_zip_are_told(tmp_path, caplog):
     """Their content is the name of another member."""
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
