@@ -100,8 +100,11 @@ class Folder(EncodedImages):
         return self._read(name)  # files need no lock
 
     def _read(self, name: str) -> bytes:
-        with damage_named(self.path / name):
-            return (self.path / name).read_bytes()
+        try:
+            with damage_named(self.path / name):
+                return (self.path / name).read_bytes()
+        except FileNotFoundError as error:
+            raise SettingsError(f"{self.path / name} is a link to nothing, or was taken away") from error
 
 
 class Zip(EncodedImages):

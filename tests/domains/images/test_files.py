@@ -151,6 +151,18 @@ def test_links_that_cannot_be_followed(tmp_path, images, caplog):
     (tmp_path / "all" / "c.png").symlink_to("c.png")
     with pytest.raises(SettingsError, match=r"c\.png cannot be read \(Too many levels"):
         open_files(str(tmp_path / "all")).read("c.png")
+    (tmp_path / "all" / "d.png").symlink_to("nowhere.png")
+    with pytest.raises(SettingsError, match=r"d\.png is a link to nothing"):
+        open_files(str(tmp_path / "all")).read("d.png")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [(b"", "the file is empty"), (b"<svg/>", "of no format that Pillow knows")]
+)
+def test_what_is_no_image_is_told_in_words(tmp_path, content, said):
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(SettingsError, match=rf"a\.png is no image, or a damaged one \(.*{said}\)"):
+        ImageFiles(str(tmp_path)).read(0)
 
 
 def test_an_archive_that_was_cut_short_is_refused(tmp_path, archive):
