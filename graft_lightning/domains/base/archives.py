@@ -6,7 +6,9 @@ another are otherwise read without complaint, as far as they go.
 
 import bz2
 import gzip
+import io
 import lzma
+import stat
 import tarfile
 import zipfile
 import zlib
@@ -17,10 +19,66 @@ from typing import IO, Any, cast
 
 from graft_lightning.types import SettingsError
 
+BLOCK = 512
+"""Bytes; of such a tar archive is made, and two of zeros end it."""
+
+RECORD = 10 * BLOCK
+"""Bytes: writers pad an archive after its end, if at all, to a multiple of this (pax) or of twice this (the others)."""
+
+PIECE = 1 << 16
+"""Compressed bytes that are read at a time."""
+
+
+class _Streams(io.RawIOBase):
+    """The content of compressed streams that follow each other, as parallel programs write them; zeros may lie between.
+
+    Python's own readers of bz2 and xz stop without a word where what follows a stream begins no other one.
+
+    Args:
+        stream: the compressed bytes.
+        new: makes what decompresses one stream.
+
+    Raises:
+        EOFError: by reading, if a stream does not come to its end.
+        OSError, lzma.LZMAError: by reading, if a stream is damaged, or something else follows.
+    """
+
+    def __init__(self, stream: IO[bytes], new: Callable[[], Any]) -> None:
+        self._stream, self._new = stream, new
+        self._current, self._ahead = new(), b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        while True:
+            if self._current.eof:
+                self._ahead = self._following()
+                if not self._ahead:
+                    return 0
+                self._current = self._new()
+            given = b""
+            if self._current.needs_input:
+                given, self._ahead = self._ahead or self._stream.read(PIECE), b""
+                if not given:
+                    raise EOFError("the compressed stream has no end")
+            data = self._current.decompress(given, len(buffer))
+            if data:
+                buffer[: len(data)] = data
+                return len(data)
+
+    def _following(self) -> bytes:
+        """The first bytes after a stream that are no zeros; none at the end."""
+        found = self._current.unused_data.lstrip(b"\0")
+        while not found and (data := self._stream.read(PIECE)):
+            found = data.lstrip(b"\0")
+        return cast(bytes, found)
+
+
 COMPRESSIONS: dict[str, tuple[bytes, Callable[[IO[bytes]], Any]]] = {
     ".gz": (b"\x1f\x8b", gzip.open),
-    ".bz2": (b"BZh", bz2.open),
-    ".xz": (b"\xfd7zXZ\x00", lzma.open),
+    ".bz2": (b"BZh", lambda stream: io.BufferedReader(_Streams(stream, bz2.BZ2Decompressor))),
+    ".xz": (b"\xfd7zXZ\x00", lambda stream: io.BufferedReader(_Streams(stream, lzma.LZMADecompressor))),
 }
 """By suffix: the first bytes of a stream, and what reads it."""
 
@@ -35,12 +93,6 @@ DAMAGE = (
     NotImplementedError,  # a compression that zipfile lacks
 )
 """What readers raise at bytes that are damaged, missing or locked."""
-
-BLOCK = 512
-"""Bytes; of such a tar archive is made, and two of zeros end it."""
-
-RECORD = 10 * BLOCK
-"""Bytes: writers pad an archive after its end, if at all, to a multiple of this (pax) or of twice this (the others)."""
 
 
 @contextmanager
@@ -112,8 +164,21 @@ def _announced_comment(path: Path) -> int:
 
 
 def zip_files(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
-    """The members that are files, in their order."""
-    return [member for member in archive.infolist() if not member.is_dir()]
+    """The members that are files, in their order; of one name that is there several times, the last.
+
+    Links are none: their content is the name of another member.
+    """
+    last = {member.filename: member for member in archive.infolist()}
+    return [member for member in last.values() if not member.is_dir() and not _is_link(member)]
+
+
+def zip_links(archive: zipfile.ZipFile) -> list[str]:
+    """The members that are links, as they are told among what is passed over."""
+    return [f"{member.filename} (link)" for member in archive.infolist() if _is_link(member)]
+
+
+def _is_link(member: zipfile.ZipInfo) -> bool:
+    return stat.S_ISLNK(member.external_attr >> 16)  # the mode, where a Unix program wrote the archive
 
 
 def tar_members(path: Path) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] | None]]:

@@ -24,7 +24,7 @@ def image_in(content: bytes, where: object) -> "Image":
     Raises:
         SettingsError: if it cannot be read, or has more than 8 bits a channel; names it.
     """
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(io.BytesIO(content)) as opened:
@@ -32,6 +32,9 @@ def image_in(content: bytes, where: object) -> "Image":
             image = opened if bits > 8 else as_shown(opened)
     except Image.DecompressionBombError as error:
         raise SettingsError(f"{where} is too large ({error}); make it smaller, or take it away") from error
+    except UnidentifiedImageError as error:  # whose message tells of an object of Python
+        reason = "its first bytes are those of no format that Pillow knows" if content else "the file is empty"
+        raise SettingsError(f"{where} is no image, or a damaged one ({reason}); mend it, or take it away") from error
     except Exception as error:  # of damaged data decoders raise anything: OSError, SyntaxError, struct.error
         raise SettingsError(f"{where} is no image, or a damaged one ({error}); mend it, or take it away") from error
     if bits > 8:  # converted, everything above 255 is white, or the lower bits are lost

@@ -23,6 +23,9 @@ from graft_lightning.rejection.reference import Reference
 BLANK = 0.01
 """Standard deviation of the values of a channel, at and below which it shows nothing (values lie in [0, 1])."""
 
+ROUNDING = 0.5 / 255
+"""How far outside [0, 1] arithmetic in half precision may lead; half a level of a pixel."""
+
 
 class ImageReference(Reference):
     """A reference whose samples are images ``(batch, channels, height, width)`` in [0, 1]."""
@@ -113,6 +116,21 @@ class UnconditionalFlow(UnconditionalImages):
     @cached_property
     def process(self) -> Process:
         return Process(GaussianPath(RectifiedFlow() if self.path_name == "linear" else Trigonometric()))
+
+
+def check_range(samples: Tensor) -> None:
+    """Refuses what would be clamped.
+
+    Raises:
+        ValueError: if a value is outside [0, 1] by more than rounding.
+    """
+    if not samples.numel():
+        return
+    low, high = (float(value) for value in samples.detach().float().aminmax())
+    if low < -ROUNDING or high > 1 + ROUNDING:
+        raise ValueError(
+            f"samples reach from {low:.4g} to {high:.4g}; expected floats in [0, 1], not in [-1, 1] or [0, 255]"
+        )
 
 
 def to_pixels(samples: Tensor) -> np.ndarray:

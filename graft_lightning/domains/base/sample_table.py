@@ -16,7 +16,8 @@ from graft_lightning.types import SettingsError
 NAMES = ("table.csv", "metadata.csv", "metadata.jsonl", "samples.csv", "samples.jsonl")
 """What the table in a folder may be called: `pool --export` writes the first, folders of images for others the next."""
 FILES = ("file", "file_name", "path", "image")
-CONDITIONS = ("condition", "prompt", "text", "caption")
+CONDITIONS = ("condition", "prompt", "prompts", "text", "caption")
+"""Headers of the two columns, in any case, the first that is there."""
 LINES = (".jsonl", ".ndjson")
 
 
@@ -74,16 +75,17 @@ def rows_in(
     text = decoded(table.read_bytes(), table)
     header, rows = _of_lines(text, table) if table.suffix.lower() in LINES else _of_cells(text, table)
     files = _column(header, [file] if file else FILES, table)
-    texts = _column(header, [condition], table) if condition else next((n for n in CONDITIONS if n in header), None)
-    for column in rewards.values():
-        _column(header, [column], table)
+    known = [name.lower() for name in header]
+    named = [condition] if condition else [name for name in CONDITIONS if name in known]
+    texts = _column(header, named, table) if named else ""
+    scored = {name: _column(header, [column], table) for name, column in rewards.items()}
     if not rows:
         raise SettingsError(f"{table} holds no sample; a row a sample is needed below its header")
     found = []
     for line, cells in rows:
-        scores = {name: number(cells.get(column)) for name, column in rewards.items()}
-        named = str(cells.get(files) or "").strip()
-        found.append(Row(line, table.absolute().parent / named, str(cells.get(texts or "") or "").strip(), scores))
+        scores = {name: number(cells.get(column)) for name, column in scored.items()}
+        name = str(cells.get(files) or "").strip()
+        found.append(Row(line, table.absolute().parent / name, str(cells.get(texts) or "").strip(), scores))
     return found
 
 
@@ -122,6 +124,9 @@ def _column(header: Sequence[str], names: Sequence[str], table: Path) -> str:
     for name in names:
         if header.count(name) == 1:
             return name
+        alike = [column for column in header if column.lower() == name.lower()]
+        if len(alike) == 1:
+            return alike[0]
     raise SettingsError(
         f"{table} should have one column {' or '.join(names)}; its columns are {', '.join(header) or 'none'}"
     )

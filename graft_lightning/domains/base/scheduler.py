@@ -4,6 +4,7 @@ A published configuration is that of one class, while samples here are drawn by 
 leaves out has the default of the class that it names; what DDIM would make of it otherwise is refused by name.
 """
 
+import math
 from inspect import Parameter, signature
 from itertools import pairwise
 from typing import Any, get_args
@@ -13,6 +14,7 @@ from graft_lightning.processes.outputs import Output
 from graft_lightning.processes.paths import GaussianPath
 from graft_lightning.processes.process import Process
 from graft_lightning.processes.schedules import FromTable, Schedule
+from graft_lightning.refusals import first_line
 from graft_lightning.types import SettingsError
 
 Config = dict[str, Any]
@@ -20,6 +22,8 @@ Config = dict[str, Any]
 
 SPACED = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas")
 """Levels of another spacing, which only the schedulers that know them visit."""
+SPACINGS = ("leading", "linspace", "trailing")
+"""What ``timestep_spacing`` may be."""
 _UNTOUCHED: Config = {"clip_sample": False, "thresholding": False, "rescale_betas_zero_snr": False, "steps_offset": 0}
 """What a class does that has no such setting."""
 
@@ -54,7 +58,7 @@ def stepped(scheduler: Any, steps: int) -> list[float]:
     told another level than that of its input.
 
     Raises:
-        SettingsError: where they differ, or a step has no effect.
+        SettingsError: where they differ, a step has no effect, or the spacing is unknown.
     """
     config = scheduler.config
     if hasattr(scheduler, "sigmas"):
@@ -63,6 +67,8 @@ def stepped(scheduler: Any, steps: int) -> list[float]:
     spacing, count = config.timestep_spacing, config.num_train_timesteps
     if steps > count:
         raise SettingsError(f"steps={steps}; the pipeline's configuration has num_train_timesteps={count}")
+    if spacing not in SPACINGS:
+        raise refused("timestep_spacing", spacing, f"known are {', '.join(SPACINGS)}")
     scheduler.set_timesteps(steps)
     starts = scheduler.timesteps.tolist()
     stride = count // steps
@@ -116,9 +122,13 @@ def process_of(config: Config, output: Output) -> Process:
         output: of the network.
 
     Raises:
-        SettingsError: if the network's output says nothing at the last level.
+        SettingsError: if the betas are none, or the network's output says nothing at the last level.
     """
     table = scheduler_of("DDIMScheduler", config).alphas_cumprod
+    try:
+        schedule = FromTable(table.tolist())
+    except ValueError as error:
+        raise SettingsError(f"the pipeline's scheduler configuration: its betas make no schedule ({error})") from error
     if table[-1] <= 0 and output == "epsilon":
         raise refused(
             "rescale_betas_zero_snr" if config["rescale_betas_zero_snr"] else "trained_betas",
@@ -128,7 +138,7 @@ def process_of(config: Config, output: Output) -> Process:
         )
     keys = ("num_train_timesteps", "timestep_spacing", "steps_offset", "set_alpha_to_one", *SPACED)
     grid = PipelineGrid("DDIMScheduler", {key: config[key] for key in keys if key in config})
-    return Process(GaussianPath(FromTable(table.tolist())), grid=grid)
+    return Process(GaussianPath(schedule), grid=grid)
 
 
 def ddim_config(config: Config, clips: bool = False) -> Config:
@@ -158,6 +168,8 @@ def ddim_config(config: Config, clips: bool = False) -> Config:
     for key, value in (("use_flow_sigmas", True), ("timestep_type", "continuous")):
         if own.get(key) == value:
             raise refused(key, value, "the network's levels are then none of a table of betas")
+    if (scale := own.get("snr_shift_scale", 1)) != 1:
+        raise refused("snr_shift_scale", scale, f"{name} then changes the levels that the betas make")
     for key in ("clip_sample", "thresholding"):
         if complete[key] and not (clips and key == "clip_sample"):
             raise refused(
@@ -190,6 +202,9 @@ def flow_config(config: Config) -> Config:
     ):
         if config.get(key):
             raise refused(key, config[key], f"{instead}; set it to false in scheduler_config.json of a copy")
+    shift = config.get("shift", 1.0)
+    if not isinstance(shift, int | float) or not 0 < shift < math.inf:
+        raise refused("shift", shift, "it is a number above 0, and 1 shifts nothing")
     return {key: value for key, value in config.items() if not key.startswith("_")}
 
 
@@ -211,8 +226,10 @@ def scheduler_of(class_name: str, config: Config) -> Any:
     known = signature(kind.__init__).parameters
     try:
         return kind(**{name: value for name, value in config.items() if name in known})
-    except (NotImplementedError, ValueError, ImportError) as error:
-        raise SettingsError(f"the pipeline's scheduler configuration: {class_name} refuses it ({error})") from error
+    except (NotImplementedError, ValueError, ImportError, TypeError, IndexError) as error:
+        raise SettingsError(
+            f"the pipeline's scheduler configuration: {class_name} refuses it ({first_line(error)})"
+        ) from error
 
 
 def refused(setting: str, value: Any, instead: str) -> SettingsError:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from graft_lightning.domains.base.archives import COMPRESSIONS
 from graft_lightning.types import SettingsError
 
 TABLES = {".csv": ",;\t", ".tsv": "\t"}
@@ -21,10 +22,16 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 """Byte order marks; UTF-32's little one starts as UTF-16's does, and comes first."""
+_MARK = "\ufeff"
+"""A byte order mark, decoded: files that were joined have one at the start of a line."""
+_PACKED = (b"PK\3\4", *(magic for magic, _ in COMPRESSIONS.values()))
+"""First bytes of archives, spreadsheets among them, and of compressed files."""
+_OBJECTS = (".json", ".jsonl", ".ndjson")
+"""Suffixes of files whose lines are objects, and no texts."""
 
 
 def decoded(content: bytes, path: str | Path) -> str:
-    r"""The text of a file, with ``\n`` for every line end.
+    r"""The text of a file, with ``\n`` for every line end (``\r\n`` and ``\r`` too), without byte order marks.
 
     UTF-8 with or without a byte order mark, UTF-16 and UTF-32 with one. Older encodings cannot be told apart: the same
     byte is another letter in each.
@@ -40,6 +47,8 @@ def decoded(content: bytes, path: str | Path) -> str:
     try:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
+        if content.startswith(_PACKED):
+            raise SettingsError(f"{path} is an archive, a spreadsheet or a compressed file; save it as text") from None
         if encoding != "utf-8":
             raise SettingsError(f"{path}: damaged {encoding.upper()} at byte {error.start} ({error.reason})") from None
         line = content[: error.start].count(b"\n") + 1
@@ -49,8 +58,8 @@ def decoded(content: bytes, path: str | Path) -> str:
         ) from None
     if "\0" in text:
         raise SettingsError(f"{path} holds zero bytes: UTF-16 without a byte order mark, or no text; save it as UTF-8")
-    text = text.replace("\r\n", "\n")
-    return text if "\n" in text else text.replace("\r", "\n")
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return text.lstrip(_MARK).replace(f"\n{_MARK}", "\n")
 
 
 def lines(text: str) -> list[str]:
@@ -71,8 +80,13 @@ def texts_of(content: bytes, path: str | Path, column: str | None = None) -> lis
         column: header of the column of a table; by default the first of `COLUMNS` that is there.
 
     Raises:
-        SettingsError: if there is no text, no such column, or a row that does not fit the header.
+        SettingsError: if there is no text, no such column, or a row that does not fit the header; for JSON.
     """
+    if Path(path).suffix.lower() in _OBJECTS:
+        raise SettingsError(
+            f"{path}: lines of JSON are no texts; name the class that reads them (JSONLines for prompts), or write one "
+            "text a line"
+        )
     text = decoded(content, path)
     if Path(path).suffix.lower() in TABLES:
         found = [cells[0].strip() for cells in table(text, path, [column or COLUMNS]) if cells[0].strip()]
@@ -122,10 +136,13 @@ def whole_table(text: str, path: str | Path) -> tuple[list[str], list[tuple[int,
 def _rows(text: str, parted: str, path: str | Path) -> list[tuple[int, list[str]]]:
     """Rows with the number of their last line."""
     try:
-        return _parsed(text, parted, csv.QUOTE_MINIMAL)
+        try:
+            return _parsed(text, parted, csv.QUOTE_MINIMAL)
+        except csv.Error:
+            if parted != "\t":
+                raise
+            return _parsed(text, parted, csv.QUOTE_NONE)  # many such files quote nothing, and hold quotes
     except csv.Error as error:
-        if parted == "\t":  # many such files quote nothing, and hold quotes
-            return _parsed(text, parted, csv.QUOTE_NONE)
         raise SettingsError(f"{path}: not a table of fields parted by {parted!r} ({error})") from None
 
 
@@ -138,6 +155,8 @@ def _place(header: list[str], wanted: str | Sequence[str], path: str | Path) -> 
     names = [wanted] if isinstance(wanted, str) else wanted
     lowered = [name.lower() for name in header]
     for name in names:
+        if lowered.count(name.lower()) > 1:
+            raise SettingsError(f"{path} has several columns {name!r}: {', '.join(header)}; give each its own name")
         if name.lower() in lowered:
             return lowered.index(name.lower())
     raise SettingsError(

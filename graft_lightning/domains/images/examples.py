@@ -3,7 +3,6 @@
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -103,7 +102,7 @@ class ImageFiles(Examples):
             SettingsError: if it cannot be read, or has more than 8 bits a channel; names it.
         """
         files, names = self._open()
-        image = image_in(files.read(names[index]), Path(self.path) / names[index])
+        image = image_in(files.read(names[index]), files.shown(names[index]))
         if self.channels == 1:
             image = image.convert("L")
         pixels = np.array(square(image, self.size)).reshape(self.size, self.size, self.channels)

@@ -9,7 +9,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from graft_lightning.domains.base.archives import DAMAGE, open_zip, zip_files
+from graft_lightning.domains.base.archives import DAMAGE, damage_named, open_zip, zip_files, zip_links
 from graft_lightning.domains.base.listing import by_suffix, files_below, hidden, tell_passed_over
 from graft_lightning.types import SettingsError
 
@@ -64,6 +64,10 @@ class EncodedImages(ABC):
     def _wanted(self, name: str) -> bool:
         return name.lower().endswith(SUFFIXES)
 
+    def shown(self, name: str) -> str:
+        """An image as messages name it."""
+        return str(self.path / name)
+
     def read(self, name: str) -> bytes:
         """One encoded image; safe to be called from several threads."""
         with self._lock:
@@ -96,7 +100,11 @@ class Folder(EncodedImages):
         return self._read(name)  # files need no lock
 
     def _read(self, name: str) -> bytes:
-        return (self.path / name).read_bytes()
+        try:
+            with damage_named(self.path / name):
+                return (self.path / name).read_bytes()
+        except FileNotFoundError as error:
+            raise SettingsError(f"{self.path / name} is a link to nothing, or was taken away") from error
 
 
 class Zip(EncodedImages):
@@ -106,7 +114,7 @@ class Zip(EncodedImages):
         return open_zip(self.path)
 
     def _names(self) -> list[str]:
-        return [member.filename for member in zip_files(self._handle)]
+        return [member.filename for member in zip_files(self._handle)] + zip_links(self._handle)
 
     def _read(self, name: str) -> bytes:
         try:
@@ -121,7 +129,8 @@ class Lmdb(EncodedImages):
     """An LMDB database of encoded images, as LSUN is distributed: a folder with ``data.mdb``, or one file.
 
     Where the keys tell that every image is there in several resolutions (``256-00017``, and the number of images under
-    ``length``), one is taken: the smallest that is at least as large as what is wanted, else the largest.
+    ``length``), one is taken: the smallest that is at least as large as what is wanted, else the largest. Such a number
+    must be right.
     """
 
     def _open(self) -> Any:
@@ -137,6 +146,7 @@ class Lmdb(EncodedImages):
     def _names(self) -> list[str]:
         with self._handle.begin() as transaction, transaction.cursor() as cursor:
             keys = [bytes(key) for key in cursor.iternext(keys=True, values=False) if key not in COUNTERS]
+            told = [bytes(transaction.get(key, b"")) for key in COUNTERS]
         parted = [RESOLUTION.fullmatch(key) for key in keys]
         numbers: dict[int, list[bytes]] = {}
         for found in filter(None, parted):
@@ -145,6 +155,12 @@ class Lmdb(EncodedImages):
         if all(parted) and len({tuple(sorted(one)) for one in numbers.values()}) == 1:
             side = self._side(numbers)
             keys = [key for key in keys if key.startswith(b"%d-" % side)]
+        count = next((int(text) for text in told if text.isdigit()), len(keys))
+        if count != len(keys):
+            raise SettingsError(
+                f"path={self.path} is an LMDB database that says it holds {count} images, and has {len(keys)}: "
+                "some are missing, or something else is there; make it again"
+            )
         return [key.hex() for key in keys]
 
     def _side(self, sides: Iterable[int]) -> int:
@@ -153,6 +169,9 @@ class Lmdb(EncodedImages):
 
     def _wanted(self, name: str) -> bool:
         return True
+
+    def shown(self, name: str) -> str:
+        return f"{self.path}, key {bytes.fromhex(name).decode(errors='backslashreplace')!r}"
 
     def _read(self, name: str) -> bytes:
         with self._handle.begin() as transaction:
@@ -199,7 +218,7 @@ def open_files(path: str, size: int | None = None) -> EncodedImages:
     found = Path(path).expanduser()
     if not found.exists():
         raise FileNotFoundError(f"path={path}: there is no such folder, zip archive or LMDB database")
-    if (found / "data.mdb").is_file() or found.suffix in (".mdb", ".lmdb"):
+    if (found / "data.mdb").is_file() or found.suffix.lower() in (".mdb", ".lmdb"):
         return Lmdb(found, size)
     if found.is_dir():
         return Folder(found, size)

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from graft_lightning.domains.base.images import check_range
 from graft_lightning.types import SettingsError
 
 
@@ -23,16 +24,20 @@ class Inception(nn.Module):
         self._built: list[nn.Module] = []  # in a list, so that it is no submodule: nothing saves it
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features ``(batch, 2048)``.
+        """Features ``(batch, 2048)``; NaN of an image with a pixel that is not finite, of which bytes know nothing.
 
         Raises:
             SettingsError: where torch-fidelity is not installed.
+            ValueError: if a pixel is outside [0, 1] by more than rounding.
         """
         if not self._built:
             self._built.append(self._build())
+        broken = ~images.isfinite().flatten(1).all(1)
+        check_range(images[~broken])
         images = images.expand(-1, 3, -1, -1)  # grey ones; it leaves colours as they are
         pixels = (images.clamp(0, 1) * 255).round().to(torch.uint8)
-        return self._built[0].to(images.device)(pixels)
+        found: Tensor = self._built[0].to(images.device)(pixels)
+        return found.masked_fill(broken[:, None], torch.nan)
 
     def _build(self) -> nn.Module:
         from torchmetrics.image.fid import NoTrainInceptionV3

@@ -21,6 +21,7 @@ from graft_lightning.domains.molecules.oddities import told
 from graft_lightning.domains.molecules.perception import UNPARSEABLE, perceive
 from graft_lightning.domains.molecules.qm9 import identifier, read_exclusions
 from graft_lightning.identity import digest_of
+from graft_lightning.types import SettingsError
 
 FORMAT = 2
 """Raised when the arrays or the parsing change, so that old folders are left alone."""
@@ -85,7 +86,7 @@ def load_files(
     Raises:
         FileNotFoundError: if a path is absent.
         FormatError: naming file and line, if a file is malformed or empty.
-        SettingsError: naming the file, if it was cut short.
+        SettingsError: naming the file, if it was cut short; if with ``exclusions`` two molecules have one number.
     """
     sources = source_files(paths) + ([Path(exclusions)] if exclusions is not None else [])
     excluded = read_exclusions(exclusions) if exclusions is not None else None
@@ -115,11 +116,15 @@ def load_files(
 def _characterised(
     molecules: Iterable[Molecule], excluded: frozenset[int], left_out: Counter[str]
 ) -> Iterator[Molecule]:
-    kept = {}
+    kept: dict[int, Molecule] = {}
     for molecule in molecules:
         number = identifier(molecule)
         if number in excluded:
             left_out["uncharacterised"] += 1
+        elif number in kept:
+            raise SettingsError(
+                f"{molecule.source}: {molecule.name} is also in {kept[number].source}; give every molecule of QM9 once"
+            )
         else:
             kept[number] = molecule
     for number in sorted(kept):

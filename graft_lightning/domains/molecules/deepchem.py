@@ -1,10 +1,12 @@
 """DeepChem's copy of QM9: ``gdb9.sdf``, and its properties in ``gdb9.sdf.csv`` beside it."""
 
 import csv
+import io
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from graft_lightning.domains.base.text_files import decoded
 from graft_lightning.domains.molecules.format_error import FormatError
 from graft_lightning.domains.molecules.twins import Entry
 
@@ -19,8 +21,9 @@ def with_table(entries: Iterable[Entry], table: Path) -> Iterator[Entry]:
 
     Raises:
         FormatError: if a row belongs to another molecule, is missing or left over, or holds no numbers.
+        SettingsError: if the table is in an older encoding.
     """
-    with table.open(newline="", encoding="utf-8-sig") as file:
+    with io.StringIO(decoded(table.read_bytes(), table)) as file:
         rows = csv.DictReader(file)
         if rows.fieldnames is None or not {"mol_id", "smiles"} <= set(rows.fieldnames):
             raise FormatError(table, 1, f"the columns {rows.fieldnames} should have mol_id and smiles among them")

@@ -1,9 +1,10 @@
 """Molecules from whatever holds them: xyz and SD files, folders, archives, any of them compressed.
 
-A sample that is there as several files (``m.sdf`` and ``m.xyz``, ``m.xyz`` and ``m.xyz.gz``, or one file named twice)
-is read once, where they hold the same molecules.
+A sample that is there as several files (``m.sdf`` and ``m.xyz``, ``m.xyz`` and ``m.xyz.gz``, a file and a link to it,
+or one file named twice) is read once, where they hold the same molecules.
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from graft_lightning.domains.base.archives import (
     open_zip,
     tar_members,
     zip_files,
+    zip_links,
 )
 from graft_lightning.domains.base.listing import by_suffix, files_below, hidden, natural_path, tell_passed_over
 from graft_lightning.domains.molecules.atoms import Molecule
@@ -111,7 +113,10 @@ def _read_all(files: Iterable[tuple[str, Opener]], path: Path, what: str, twins:
             passed_over.append(name)
         else:
             empty = False
-            yield from twins.once(stem_of(f"{place}/{name}"), f"{path}/{name}", entries)
+            whole = f"{place}/{name}"
+            # A link to a file of the folder, or into a folder that is named too, is that file under a second name.
+            whole = os.path.realpath(whole) if what == "folder" else whole
+            yield from twins.once(stem_of(whole), f"{path}/{name}", entries)
     if empty:
         others = f", but {by_suffix(passed_over)}" if passed_over else ""
         raise SettingsError(f"the {what} {path} holds no file of {', '.join(READERS)}{others}")
@@ -130,6 +135,9 @@ def _in_zip(path: Path) -> Iterator[tuple[str, Opener]]:
         for member in zip_files(archive):
             if not hidden(member.filename):
                 yield member.filename, partial(_read, partial(archive.open, member), member.filename, path)
+        for name in zip_links(archive):
+            if not hidden(name):
+                yield name, lambda: None
 
 
 def _in_tar(path: Path) -> Iterator[tuple[str, Opener]]:

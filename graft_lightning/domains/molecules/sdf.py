@@ -95,8 +95,12 @@ def _molecule(record: list[str], path: object, start: int) -> Molecule:
     symbols, positions = (_atoms_v3000 if "V3000" in record[COUNTS_LINE] else _atoms_v2000)(record, path, start)
     if not symbols:
         raise FormatError(path, at, "a record without atoms; it should have at least one")
-    if not any(line.startswith("M  END") for line in record):
+    ends = [i for i, line in enumerate(record) if line.startswith("M  END")]
+    if not ends:
         raise FormatError(path, start, "the record that starts here is cut short; it should have a line 'M  END'")
+    if len(ends) > 1:
+        problem = f"the record that starts here holds {len(ends)} molecules; a line '$$$$' should stand between them"
+        raise FormatError(path, start, problem)
     return Molecule(tuple(symbols), np.array(positions, dtype=np.float64), record[0].strip(), source=f"{path}:{start}")
 
 
@@ -106,6 +110,9 @@ def _atoms_v2000(record: list[str], path: object, start: int) -> tuple[list[str]
     rows = record[COUNTS_LINE + 1 : COUNTS_LINE + 1 + count]
     if len(rows) < count:
         raise FormatError(path, at, f"{count} atoms are announced, {len(rows)} lines follow")
+    following = record[COUNTS_LINE + 1 + count : COUNTS_LINE + 2 + count]
+    if following and _is_atom_v2000(following[0]):
+        raise FormatError(path, at + 1 + count, f"{following[0]!r} is an atom beyond the {count} that are announced")
     return _atoms([(at + 1 + i, *_fields_v2000(row), row) for i, row in enumerate(rows)], path)
 
 
@@ -124,6 +131,12 @@ def _fields_v2000(row: str) -> tuple[str, list[str]]:
     if symbol_of(element) is None and len(words) > 3 and symbol_of(words[3]) is not None:
         return words[3], words[:3]  # of programs that do not keep to the columns
     return element, numbers
+
+
+def _is_atom_v2000(row: str) -> bool:
+    """Whether a line is an atom's: those of bonds and properties begin with no number that has a point."""
+    element, numbers = _fields_v2000(row)
+    return "." in numbers[0] and symbol_of(element) is not None
 
 
 def _atoms_v3000(record: list[str], path: object, start: int) -> tuple[list[str], list[list[float]]]:

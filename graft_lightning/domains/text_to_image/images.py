@@ -11,29 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from graft_lightning.domains.base.images import to_pixels
+from graft_lightning.domains.base.images import check_range, to_pixels
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-
-ROUNDING = 0.5 / 255
-"""How far outside [0, 1] arithmetic in half precision may lead; half a level of a pixel."""
-
-
-def check_range(samples: Tensor) -> None:
-    """Refuses what would be clamped.
-
-    Raises:
-        ValueError: if a value is outside [0, 1] by more than rounding.
-    """
-    if not samples.numel():
-        return
-    low, high = (float(value) for value in samples.detach().float().aminmax())
-    if low < -ROUNDING or high > 1 + ROUNDING:
-        raise ValueError(
-            f"samples reach from {low:.4g} to {high:.4g}; expected floats in [0, 1], not in [-1, 1] or [0, 255]"
-        )
 
 
 def to_uint8(samples: Tensor) -> np.ndarray:

@@ -83,6 +83,9 @@ class DiffusersReference(ImageReference):
         super().__init__(sampler or DDIM(), max(float(guidance_scale), 1.0))
         if dtype not in DTYPES:
             raise SettingsError(f"dtype={dtype!r}; it must be one of {', '.join(DTYPES)}")
+        for name, side in (("height", height), ("width", width)):
+            if side is not None and side < 1:
+                raise SettingsError(f"{name}={side}; it must be a number of pixels, or left out for the model's own")
         if vae_batch_size < 1:
             raise SettingsError(f"vae_batch_size={vae_batch_size}; it must be at least 1")
         self.model, self.dtype, self.height, self.width = model, dtype, height, width
@@ -112,7 +115,7 @@ class DiffusersReference(ImageReference):
             ModelUnavailableError: if its configuration cannot be had; says what to do.
         """
         index = self._source.index()
-        kind = family_of(index.get("_class_name", "model without _class_name"), self.model)
+        kind = family_of(str(index.get("_class_name", "model without _class_name")), self.model)
         family = kind(index, self._source.config("scheduler"))
         if unknown := sorted(set(self.without) - set(family.optional)):
             optional = ", ".join(family.optional) or "none"
@@ -241,14 +244,19 @@ class DiffusersReference(ImageReference):
         """The parts that make embeddings, without those left out by setting or saved as none.
 
         Raises:
-            SettingsError: if one is absent that the pipeline cannot do without.
+            SettingsError: if one is absent that the pipeline cannot do without, or an encoder lacks its tokenizer.
         """
         index = self._source.index()
-        saved = [part for part in self.family.text if index.get(part) != [None, None]]
+        saved = [part for part in self.family.text if index.get(part) not in (None, [None, None])]
         needed = [part for part in self.family.text if part not in self.family.optional]
         if absent := [part for part in needed if part not in saved]:
             raise SettingsError(f"model={self.model}: its model_index.json has no {absent[0]}, which texts need")
-        return [part for part in saved if part not in self.without]
+        found = [part for part in saved if part not in self.without]
+        for encoder in (part for part in found if "encoder" in part):
+            tokenizer = encoder.replace("text_encoder", "tokenizer")
+            if tokenizer not in found:
+                raise SettingsError(f"model={self.model}: {encoder} has no {tokenizer}; name {encoder} in without too")
+        return found
 
     @property
     def absent(self) -> list[str]:
@@ -269,7 +277,7 @@ class DiffusersReference(ImageReference):
         if "text" not in self._parts:
             index = self._source.index()
             absent = [name for name in index if name[0] != "_" and isinstance(index[name], list)]
-            absent = [name for name in absent if name not in self._text_parts]
+            absent = [name for name in absent if name not in self._text_parts] + self.absent
             pipeline = self._source.load_pipeline(
                 self.family.pipeline, absent, torch_dtype=DTYPES[self.dtype], **self._stand_ins()
             )

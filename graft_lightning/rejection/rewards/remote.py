@@ -18,7 +18,7 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from graft_lightning.ranges import Natural, NonNegative, Positive
-from graft_lightning.refusals import Refusal
+from graft_lightning.refusals import Refusal, SettingsError
 from graft_lightning.rejection.reward import Reward
 from graft_lightning.rejection.rewards.server import LARGEST, REQUEST_ID, VERSION
 
@@ -42,7 +42,8 @@ class RemoteReward(Reward):
             waits for what the server is computing.
         retries: how often a failed request is repeated.
         backoff: seconds before the first repetition.
-        quantise: send samples in [0, 1] as uint8, a quarter of the bytes; what scorers of images see anyway.
+        quantise: send samples in [0, 1] as uint8, a quarter of the bytes; what scorers of images see anyway. A sample
+            with a value that is not finite, which bytes cannot say, is not sent, and is worth NaN.
         name: the name of the column in pools and logs.
     """
 
@@ -64,11 +65,12 @@ class RemoteReward(Reward):
         self._name = name
 
     def __call__(self, samples: Any, conditions: Sequence[str]) -> Tensor:
-        scores: list[float] = []
-        for start in range(0, len(conditions), self._batch_size):
-            part = slice(start, start + self._batch_size)
-            scores.extend(self._score(samples[part], list(conditions[part])))
-        return torch.tensor(scores, dtype=torch.float32)
+        rows = finite_rows(samples) if self.quantise else list(range(len(conditions)))
+        scores = torch.full((len(conditions),), torch.nan)
+        for start in range(0, len(rows), self._batch_size):
+            part = rows[start : start + self._batch_size]
+            scores[part] = torch.tensor(self._score(samples[part], [conditions[row] for row in part]))
+        return scores
 
     @property
     def name(self) -> str:
@@ -181,6 +183,26 @@ def exchange(url: str, body: bytes | None, headers: Mapping[str, str], timeout: 
     if len(answer) > LARGEST:
         raise OSError(f"an answer of more than {LARGEST} bytes")
     return reply.status, answer
+
+
+def finite_rows(samples: Any) -> list[int]:
+    """The rows of samples that bytes can stand for: those whose every value is finite.
+
+    Raises:
+        SettingsError: if values of such a row are outside [0, 1] by more than half a byte's step.
+    """
+    leaves = samples.values(True, True) if isinstance(samples, TensorDictBase) else [torch.as_tensor(samples)]
+    floats = [leaf.detach().flatten(1).float() for leaf in leaves if leaf.is_floating_point()]
+    finite = torch.ones(len(samples), dtype=torch.bool)
+    for leaf in floats:
+        finite &= leaf.isfinite().all(1).cpu()
+    for values in (leaf[finite.to(leaf.device)] for leaf in floats):
+        low, high = map(float, values.aminmax()) if values.numel() else (0.0, 1.0)
+        if low < -0.5 / 255 or high > 1 + 0.5 / 255:
+            raise SettingsError(
+                f"quantise=True is for samples in [0, 1], and these reach from {low:.4g} to {high:.4g}; set it to false"
+            )
+    return finite.nonzero().flatten().tolist()
 
 
 def packed(samples: Any, quantise: bool = False) -> dict[str, Any]:

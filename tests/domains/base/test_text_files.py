@@ -1,10 +1,14 @@
 """Files of texts as editors and spreadsheets leave them: read whole, or refused by name."""
 
 import codecs
+import gzip
+import io
+import zipfile
 
 import pytest
 
 from graft_lightning.domains.base import TextFile
+from graft_lightning.domains.base.sample_table import rows_in
 from graft_lightning.domains.text_to_image.prompts import GenEval, JSONLines, Prompt, PromptFile, T2ICompBench
 from graft_lightning.types import SettingsError
 
@@ -70,6 +74,58 @@ def test_no_separator_inside_a_text_splits_it(tmp_path, reader, separator):
     assert reader(path).texts() == [f"a cat{separator}on a mat", "a dog"]
 
 
+@pytest.mark.parametrize("encode", ENCODINGS.values(), ids=ENCODINGS)
+def test_files_that_were_joined(tmp_path, reader, encode):
+    """Each brings its mark and its line ends."""
+    joined = encode("\n\ufeff".join(["a cat\ra dog", "a cow\r\n\r\ra hen\r\r\n"]))
+    assert reader(written(tmp_path, joined)).texts() == ["a cat", "a dog", "a cow", "a hen"]
+
+
+def packed():
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("sheet.xml", "a cat\n" * 99)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("content", [gzip.compress(b"a cat\n"), packed()], ids=["gz", "xlsx"])
+def test_packed_files_are_not_taken_for_older_encodings(tmp_path, reader, content):
+    for name in ("prompts.txt", "prompts.csv"):
+        with pytest.raises(SettingsError, match=r"is an archive, a spreadsheet or a compressed file; save it as text"):
+            reader(written(tmp_path, content, name)).texts()
+    assert reader(written(tmp_path, b"BZh is no archive\n")).texts() == ["BZh is no archive"]
+
+
+@pytest.mark.parametrize("name", ["p.jsonl", "P.JSON", "p.ndjson"])
+def test_lines_of_json_are_no_texts(tmp_path, reader, name):
+    with pytest.raises(SettingsError, match=rf"{name}: lines of JSON are no texts; .* \(JSONLines for prompts\)"):
+        reader(written(tmp_path, b'{"prompt": "a cat"}\n', name)).texts()
+
+
+def test_half_a_character_in_a_json_text_is_refused(tmp_path):
+    r"""JavaScript cuts texts between the halves; a whole pair is one character."""
+    path = written(tmp_path, rb'{"prompt": "a \ud83d\ude00"}' + b"\n", "prompts.jsonl")
+    assert JSONLines(path).texts() == ["a \U0001f600"]
+    path = written(tmp_path, b'{"prompt": "a"}\n' + rb'{"prompt": "a \ud83d"}', "prompts.jsonl")
+    with pytest.raises(ValueError, match=r"prompts\.jsonl, line 2: \\ud83d is half a character"):
+        JSONLines(path).texts()
+
+
+def test_a_folder_is_no_file_of_prompts(tmp_path):
+    for kind in (PromptFile, JSONLines):
+        with pytest.raises(SettingsError, match=r"cannot be read \(Is a directory\)"):
+            kind(str(tmp_path)).texts()
+
+
+@pytest.mark.parametrize("header", ["file,Prompt,r", "FILE,prompts,R", "file,condition,r,Condition"])
+def test_columns_of_a_table_of_samples_in_any_capitals(tmp_path, header):
+    """A column of conditions that is not found would make all samples those of one condition."""
+    table = tmp_path / "table.csv"
+    table.write_text(f"{header}\na.png,a cat,1" + ",x" * header.count(",C") + "\n")
+    (row,) = rows_in(table, {"score": "r"})
+    assert (row.file.name, row.condition, row.scores) == ("a.png", "a cat", {"score": 1.0})
+
+
 def test_a_separator_inside_a_json_text(tmp_path):
     path = written(tmp_path, '{"prompt": "a\u2028b"}\n{"prompt": "c\x85d"}\n'.encode(), "prompts.jsonl")
     assert JSONLines(path).texts() == ["a\u2028b", "c\x85d"]
@@ -115,12 +171,15 @@ def test_tags_of_a_table(tmp_path):
         ('prompt,kind\n"a cat,x\n', "not a table"),
         ("prompt,kind\n", "is empty"),
         ("", "is empty"),
+        ("prompt,Prompt\na cat,a dog\n", "has several columns 'prompt'"),
+        ("prompt\tkind\n" + "a" * 200_000 + "\tx\n", "not a table .*field limit"),
     ],
-    ids=["no header", "unquoted comma", "short row", "open quotes", "header alone", "nothing"],
+    ids=["no header", "unquoted comma", "short row", "open quotes", "header alone", "nothing", "twice", "too long"],
 )
 def test_a_table_that_does_not_fit_is_refused(tmp_path, reader, text, said):
-    with pytest.raises(SettingsError, match=rf"p\.csv.*{said}"):
-        reader(written(tmp_path, text.encode(), "p.csv")).texts()
+    for name in ("p.csv", "p.tsv") if "\t" in text else ("p.csv",):
+        with pytest.raises(SettingsError, match=rf"{name}.*{said}"):
+            reader(written(tmp_path, text.encode(), name)).texts()
 
 
 @pytest.mark.parametrize("tags", [5, 0, False, 1.5, {"a": 1}, {}, [1], ["a", None], [["a"]]], ids=repr)

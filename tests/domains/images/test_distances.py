@@ -103,3 +103,19 @@ def test_inception_says_what_it_needs(monkeypatch):
     metric = FrechetDistance(Cloud(10), Inception())
     with pytest.raises(SettingsError, match=r"pip install graft_lightning\[inception\]"):
         metric.update(samples(4))
+
+
+def test_inception_makes_no_black_image_of_a_broken_one():
+    class Means(torch.nn.Module):
+        def forward(self, pixels):
+            return pixels.float().mean((2, 3))
+
+    features = Inception()
+    features._built.append(Means())
+    images = torch.full((3, 1, 4, 4), 0.2)
+    images[1, 0, 2, 2] = torch.nan
+    found = features(images)
+    assert found[[0, 2]].tolist() == [[51.0] * 3] * 2
+    assert found[1].isnan().all()
+    with pytest.raises(ValueError, match=r"samples reach from -0\.6 to -0\.6; expected floats in"):
+        features(2 * images[:1] - 1)

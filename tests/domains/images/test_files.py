@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from graft_lightning.domains.images.examples import ImageFiles
 from graft_lightning.domains.images.files import Folder, Lmdb, Zip, open_files
 from graft_lightning.types import SettingsError
 
@@ -137,6 +138,33 @@ def test_one_rule_of_what_counts_as_a_file(tmp_path, images, caplog):
         _ = open_files(str(tmp_path / "none")).names
 
 
+def test_links_that_cannot_be_followed(tmp_path, images, caplog):
+    """In an archive they are told; in a folder, one that leads to itself is refused by name."""
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as file:
+        file.writestr("a.png", images["000.png"])
+        link = zipfile.ZipInfo("b.png")
+        link.create_system, link.external_attr = 3, 0o120777 << 16
+        file.writestr(link, "a.png")
+    assert open_files(str(tmp_path / "all.zip")).names == ["a.png"]
+    assert "passed over 1 file that is no image: 1 .png (link)" in caplog.text
+    (tmp_path / "all").mkdir()
+    (tmp_path / "all" / "c.png").symlink_to("c.png")
+    with pytest.raises(SettingsError, match=r"c\.png cannot be read \(Too many levels"):
+        open_files(str(tmp_path / "all")).read("c.png")
+    (tmp_path / "all" / "d.png").symlink_to("nowhere.png")
+    with pytest.raises(SettingsError, match=r"d\.png is a link to nothing"):
+        open_files(str(tmp_path / "all")).read("d.png")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [(b"", "the file is empty"), (b"<svg/>", "of no format that Pillow knows")]
+)
+def test_what_is_no_image_is_told_in_words(tmp_path, content, said):
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(SettingsError, match=rf"a\.png is no image, or a damaged one \(.*{said}\)"):
+        ImageFiles(str(tmp_path)).read(0)
+
+
 def test_an_archive_that_was_cut_short_is_refused(tmp_path, archive):
     content = archive.read_bytes()
     path = tmp_path / "cut.zip"
@@ -181,6 +209,24 @@ def test_keys_that_only_look_like_resolutions(tmp_path):
     assert len(open_files(put(tmp_path / "classes", classes)).names) == 3
     one = {b"256-%05d" % i: b"%d" % i for i in range(3)}
     assert len(open_files(put(tmp_path / "one", {**one, b"length": b"3"}), 512).names) == 3
+
+
+@pytest.mark.parametrize("key", [b"length", b"num-samples"])
+def test_a_database_that_holds_other_than_it_says_is_refused(tmp_path, key):
+    """One that was not finished, in one resolution or in some of several, or that holds more than images."""
+    whole = {b"%d-%05d" % (side, i): b"x" for side in (32, 64) for i in range(3)}
+    one = {b"%d" % i: b"x" for i in range(3)}
+    wrong = [one | {b"label": b"x"}, dict(list(one.items())[:2]), dict(list(whole.items())[:5])]
+    for number, (items, has) in enumerate(zip(wrong, (4, 2, 5), strict=True)):
+        with pytest.raises(SettingsError, match=rf"says it holds 3 images, and has {has}: some are missing"):
+            _ = open_files(put(tmp_path / str(number), {**items, key: b"3"})).names
+    assert len(open_files(put(tmp_path / "unread", {**one, key: b"\x80\x04K\x05."})).names) == 3
+
+
+def test_an_image_of_a_database_is_named_by_its_key(tmp_path):
+    path = put(tmp_path / "some", {b"no-image": b"x"})
+    with pytest.raises(SettingsError, match=r"some, key 'no-image' is no image"):
+        ImageFiles(path).read(0)
 
 
 def test_a_database_that_was_cut_short_is_refused(tmp_path, images):

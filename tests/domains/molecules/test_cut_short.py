@@ -73,6 +73,22 @@ def test_compressed_file(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("suffix", COMPRESS)
+def test_streams_that_follow_each_other(tmp_path, suffix):
+    """As parallel programs write them; zeros may lie between, and nothing else."""
+    path = tmp_path / f"some.xyz{suffix}"
+    first, second = (COMPRESS[suffix]((WATER * 2).encode()) for _ in range(2))
+    for between in (b"", b"\0" * 512):
+        path.write_bytes(first + between + second + between)
+        assert count(path) == 4
+    path.write_bytes(first + second)
+    every_cut(path, sorted(set(range(len(first) + len(second))) - {len(first)}))
+    for joined in (first + b"x" + second, first + second + b"else", first + second[:1] + b"x" + second[2:]):
+        path.write_bytes(joined)
+        with pytest.raises(SettingsError, match=r"some\.xyz.* was cut short, is damaged or locked"):
+            count(path)
+
+
+@pytest.mark.parametrize("suffix", COMPRESS)
 def test_compressed_member_of_a_complete_archive(tmp_path, suffix):
     packed = COMPRESS[suffix](WATER.encode())
     path = tmp_path / "some.zip"

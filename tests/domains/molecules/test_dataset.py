@@ -162,6 +162,19 @@ def test_qm9_is_sorted_and_relieved_of_the_uncharacterised(tmp_path, molecule):
     torch.testing.assert_close(from_xyz[:]["positions"], from_sdf[:]["positions"], atol=1e-4, rtol=0)
 
 
+def test_a_number_of_qm9_that_is_there_twice_is_refused(tmp_path, molecule):
+    """As where both the archive and what was unpacked of it are named; one would go without a word."""
+    exclusions = tmp_path / "uncharacterized.txt"
+    exclusions.write_text(official_files.UNCHARACTERIZED)
+    (tmp_path / "part.xyz").write_text(official_files.qm9_xyz(molecule("water"), 3))
+    (tmp_path / "other.xyz").write_text(official_files.qm9_xyz(molecule("methane"), 3))
+    paths = [tmp_path / "part.xyz", tmp_path / "other.xyz"]
+    with pytest.raises(
+        ValueError, match=r"other\.xyz:1: gdb_3 is also in .*part\.xyz:1; give every molecule of QM9 once"
+    ):
+        load_files(paths, tmp_path / "cache", exclusions)
+
+
 def test_exclusions_ask_for_identifiers(load, tmp_path):
     exclusions = tmp_path / "uncharacterized.txt"
     exclusions.write_text(official_files.UNCHARACTERIZED)

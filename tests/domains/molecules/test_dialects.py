@@ -229,6 +229,21 @@ def test_sdf_cut_short_behind_its_atoms(molecule):
         list(read_sdf(record.splitlines(), "a.sdf"))
 
 
+def test_sdf_that_holds_more_than_it_says(molecule):
+    """Records without a line between them, as joined mol files, and an atom beyond those that are announced."""
+    for record in (sdf_record(molecule("water"), "w"), sdf_record_v3000(molecule("water"), "w")):
+        bare = record.replace("$$$$\n", "")
+        for text in (bare * 2, bare + ">  <energy>\n1.0\n\n" + record):
+            with pytest.raises(FormatError, match=r"a\.sdf:1: .* holds 2 molecules; a line '\$\$\$\$' should stand"):
+                list(read_sdf(text.splitlines(), "a.sdf"))
+    lines = sdf_record(molecule("water"), "w").splitlines()
+    lines[3] = "  2" + lines[3][3:]
+    with pytest.raises(FormatError, match=r"a\.sdf:7: .* is an atom beyond the 2 that are announced"):
+        list(read_sdf(lines, "a.sdf"))
+    lines[3:7] = ["  2  1" + lines[3][6:], *lines[4:6], "  1  2  1  0"]
+    assert [len(one.symbols) for one in read_sdf(lines, "a.sdf")] == [2]
+
+
 GOOD = "1\ngood\nH 0 0 0\n"
 
 

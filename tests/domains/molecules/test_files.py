@@ -6,6 +6,7 @@ import pytest
 from graft_lightning.domains.molecules.files import read_molecules, source_files
 from graft_lightning.domains.molecules.format_error import FormatError
 from graft_lightning.domains.molecules.xyz import write_xyz
+from graft_lightning.types import SettingsError
 from tests.domains.molecules.official_files import csv_table, qm9_xyz, sdf_record, tar, zipped
 
 PLAIN = "1\n{}\nH 0 0 0\n"
@@ -80,6 +81,17 @@ def test_gdb9_with_a_table_that_does_not_fit(tmp_path, molecule, table, problem)
     )
     (tmp_path / "gdb9.sdf.csv").write_text(table)
     with pytest.raises(FormatError, match=problem):
+        names(tmp_path / "gdb9.sdf")
+
+
+def test_a_table_in_any_encoding_that_says_which_it_is(tmp_path, molecule):
+    (tmp_path / "gdb9.sdf").write_text(sdf_record(molecule("water"), "gdb_3"))
+    table = tmp_path / "gdb9.sdf.csv"
+    for encoding in ("utf-8-sig", "utf-16"):
+        table.write_bytes(csv_table([("gdb_3", "O")]).replace("\n", "\r\n").encode(encoding))
+        assert [one.smiles for one in read_molecules(tmp_path / "gdb9.sdf")] == ["O"]
+    table.write_bytes(csv_table([("gdb_3", "\u00e9")]).encode("latin-1"))
+    with pytest.raises(SettingsError, match=r"gdb9\.sdf\.csv, line 2: byte 0xe9 is not UTF-8"):
         names(tmp_path / "gdb9.sdf")
 
 

@@ -87,6 +87,22 @@ def test_hidden_ones_and_what_macos_packs_are_passed_by(tmp_path, caplog):
     assert names(tmp_path / "data" / "c" / ".d.xyz") == ["c/.d.xyz"]  # asked for by name
 
 
+def test_a_link_to_a_file_is_no_second_sample(tmp_path, molecule, caplog):
+    """Such as that to a run's latest sample; nor is a file in a folder that is named, and linked to as well."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    write_xyz(folder / "m1.xyz", [molecule("water")])
+    (folder / "latest.xyz").symlink_to("m1.xyz")
+    assert score(folder, with_strain=False)["uniqueness"] == 1
+    assert "1 passed over: " in caplog.text
+    (tmp_path / "all").mkdir()
+    (tmp_path / "all" / "first").symlink_to(folder)
+    assert len(names([tmp_path / "all", folder])) == 1
+    (folder / "other.xyz").symlink_to(tmp_path / "elsewhere.xyz")
+    write_xyz(tmp_path / "elsewhere.xyz", [molecule("methane")])
+    assert len(names(folder)) == 2
+
+
 def test_linked_folders_are_read_and_loops_end(tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "real" / "a.xyz").write_text(PLAIN.format("a"))
@@ -121,6 +137,25 @@ def test_what_is_passed_over_is_told(tmp_path, caplog):
         assert "1 .cif.gz" in caplog.text
     with pytest.raises(SettingsError, match=r"holds no file of \.xyz.*, but 1 \.pdb"):
         names(tar(tmp_path / "none.tar", {"b.pdb": ""}))
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_member_of_a_zip_that_was_replaced_is_read_as_it_is_unpacked(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name, text in (("a.xyz", "old"), ("b.xyz", "b"), ("a.xyz", "new")):
+            archive.writestr(name, PLAIN.format(text))
+    assert names(tmp_path / "a.zip") == ["new", "b"]
+
+
+def test_links_in_a_zip_are_told(tmp_path, caplog):
+    """Their content is the name of another member."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a.xyz", PLAIN.format("a"))
+        link = zipfile.ZipInfo("b.xyz")
+        link.create_system, link.external_attr = 3, 0o120777 << 16
+        archive.writestr(link, "a.xyz")
+    assert len(list(read_entries(tmp_path / "a.zip"))) == 1
+    assert "passed over 1 file that is no xyz or SD file: 1 .xyz (link)" in caplog.text
 
 
 def test_links_in_a_tar_are_told(tmp_path, caplog):

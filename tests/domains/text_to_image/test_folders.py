@@ -203,6 +203,33 @@ def test_a_pipeline_that_was_saved_without_t5(pipeline_folder, tmp_path):
     assert blank["prompt"].shape == reference.encode(TEXTS, "cpu")["prompt"].shape
 
 
+def test_t5_that_the_index_does_not_name(copy_of, pipeline_folder):
+    folder = copy_of("sd3")
+    index = json.loads((folder / "model_index.json").read_text())
+    kept = {name: made for name, made in index.items() if name not in NO_T5}
+    (folder / "model_index.json").write_text(json.dumps(kept))
+    for part in NO_T5:
+        shutil.rmtree(folder / part)
+    reference = DiffusersReference(str(folder), Euler(4), 2.0)
+    assert reference.absent == ["tokenizer_3", "text_encoder_3"]
+    without = DiffusersReference(str(pipeline_folder("sd3")), Euler(4), 2.0, without=list(NO_T5))
+    for name, values in reference.encode(TEXTS, "cpu").items():
+        torch.testing.assert_close(values, without.encode(TEXTS, "cpu")[name])
+
+
+def test_an_encoder_without_its_tokenizer_is_named(copy_of, pipeline_folder):
+    folder = copy_of("sd3")
+    file = folder / "model_index.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"tokenizer_3": [None, None]}))
+    for reference in (
+        DiffusersReference(str(folder)),
+        DiffusersReference(str(pipeline_folder("sd3")), without=["tokenizer_3"]),
+    ):
+        with pytest.raises(SettingsError, match="text_encoder_3 has no tokenizer_3; name text_encoder_3 in without"):
+            reference.encode(["a"], "cpu")
+    assert len(DiffusersReference(str(folder), without=["text_encoder_3"]).encode(["a"], "cpu")) == 1
+
+
 def test_parts_that_cannot_be_absent(copy_of):
     with pytest.raises(SettingsError, match=r"without names text_encoder; .* text_encoder_3"):
         _ = DiffusersReference(str(copy_of("sd3")), without=["text_encoder"]).process

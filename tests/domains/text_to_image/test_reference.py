@@ -426,9 +426,10 @@ def test_naming_a_model_loads_nothing():
 def test_an_unsupported_pipeline_is_named_with_those_that_are(copy_of):
     folder = copy_of("sd15")
     index = json.loads((folder / "model_index.json").read_text())
-    (folder / "model_index.json").write_text(json.dumps({**index, "_class_name": "KandinskyPipeline"}))
-    with pytest.raises(SettingsError, match="is a KandinskyPipeline; supported are StableDiffusionPipeline, "):
-        _ = DiffusersReference(str(folder)).process
+    for kind in ("KandinskyPipeline", ["pipeline", "KandinskyPipeline"]):  # a list names a file beside the class
+        (folder / "model_index.json").write_text(json.dumps({**index, "_class_name": kind}))
+        with pytest.raises(SettingsError, match=r"is a .*KandinskyPipeline.*; supported are StableDiffusionPipeline, "):
+            _ = DiffusersReference(str(folder)).process
 
 
 @pytest.mark.parametrize("missing", ["model_index.json", "scheduler/scheduler_config.json", "unet/config.json"])
@@ -486,6 +487,11 @@ def test_settings_that_cannot_be(reference_of):
         reference_of("sd15", dtype="half")
     with pytest.raises(SettingsError, match="vae_batch_size=0"):
         reference_of("sd15", vae_batch_size=0)
+    for side in (0, -16):
+        with pytest.raises(SettingsError, match=f"height={side}; it must be a number of pixels"):
+            reference_of("sd15", height=side)
+        with pytest.raises(SettingsError, match=f"width={side}"):
+            reference_of("sd15", width=side)
 
 
 @pytest.mark.parametrize(

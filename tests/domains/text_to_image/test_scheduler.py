@@ -127,6 +127,13 @@ REFUSED = {
     "unknown class": (10, {"_class_name": "NoScheduler"}, "_class_name='NoScheduler'"),
     "unknown betas": (10, {"beta_schedule": "sigmoid"}, "sigmoid"),
     "other number of betas": (10, {"trained_betas": [0.1, 0.2]}, "trained_betas='2 values'"),
+    "unknown spacing": (10, {"timestep_spacing": "even"}, "timestep_spacing='even'; known are leading, linspace"),
+    "betas beyond 1": (10, {"trained_betas": [1.5] * 1000}, "betas make no schedule"),
+    "betas of nothing": (10, {"beta_start": 0.0}, "betas make no schedule"),
+    "a beta that is none": (10, {"beta_end": None}, "DDIMScheduler refuses it"),
+    "a number as text": (10, {"num_train_timesteps": "1000"}, "DDIMScheduler refuses it"),
+    "no timesteps": (10, {"num_train_timesteps": 0}, "DDIMScheduler refuses it"),
+    "shifted betas": (10, {"_class_name": "CogVideoXDDIMScheduler"}, "snr_shift_scale=3.0; "),
     "learned variance": (10, {"_class_name": "DDPMScheduler", "variance_type": "learned"}, "variance_type='learned'"),
 }
 
@@ -197,6 +204,8 @@ def test_the_steps_of_a_flow(folder_with, changes):
         ({"_class_name": "FlowMatchLCMScheduler"}, "scheduler='FlowMatchLCMScheduler'"),
         ({"use_karras_sigmas": True, "use_exponential_sigmas": True}, "Only one of"),
         ({"time_shift_type": "cubic"}, "time_shift_type"),
+        ({"shift": 0.0}, "shift=0.0; it is a number above 0"),
+        ({"shift": None}, "shift=None"),
     ],
     ids=lambda value: str(value)[:20],
 )

@@ -16,7 +16,7 @@ from tensordict import TensorDict
 
 from graft_lightning.rejection.rewards import CachedReward, RemoteReward, RemoteRewardError
 from graft_lightning.rejection.rewards import server as server_module
-from graft_lightning.rejection.rewards.remote import packed
+from graft_lightning.rejection.rewards.remote import finite_rows, packed
 from graft_lightning.rejection.rewards.server import RewardServer, unpack
 
 
@@ -76,6 +76,28 @@ def test_quantised_images_travel_as_bytes():
     found = packed(torch.tensor([[0.0, 0.5, 1.0, 1.5, 0.999]]), quantise=True)
     assert found["dtype"] == "uint8"
     assert list(base64.b64decode(found["data"])) == [0, 128, 255, 255, 255]
+
+
+def test_what_bytes_cannot_say_is_not_sent(serve):
+    """A sample that is not finite would be judged as a black one, and one in [-1, 1] as another."""
+    broken = IMAGES.clone()
+    broken[0, 0, 0, 0], broken[3, 2, 1, 1] = torch.nan, torch.inf
+    seen = []
+
+    def score(samples, conditions):
+        seen.extend(conditions)
+        return [float(x.mean()) / 255 for x in samples]
+
+    reward = quick(serve(score), quantise=True, batch_size=2)
+    expected = IMAGES.mean((1, 2, 3)).index_fill(0, torch.tensor([0, 3]), torch.nan)
+    torch.testing.assert_close(reward(broken, PROMPTS), expected, rtol=0, atol=1 / 255, equal_nan=True)
+    assert seen == ["bb", "", "ä"]
+    assert finite_rows(TensorDict({"x": broken}, batch_size=[5])) == [1, 2, 4]
+    assert reward(broken[:1], ["a"]).isnan().all()
+    for wrong, said in ((2 * IMAGES - 1, "these reach from -"), (255 * IMAGES, "quantise=True is for samples in")):
+        with pytest.raises(ValueError, match=said):
+            reward(wrong, PROMPTS)
+    assert reward(IMAGES.half() + 0.4 / 255, PROMPTS).isfinite().all()
 
 
 def test_mixed_states_travel_by_field(serve):

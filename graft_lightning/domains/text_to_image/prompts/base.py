@@ -116,11 +116,14 @@ def read_bytes(path: Path, where: str) -> bytes:
 
     Raises:
         MissingPromptsError: if it is absent; ``where`` says where to get it.
+        SettingsError: if it is a folder, or not readable.
     """
     try:
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError) as error:
         raise MissingPromptsError(path, where) from error
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read ({error.strerror})") from error
 
 
 def read_text(path: Path, where: str) -> str:

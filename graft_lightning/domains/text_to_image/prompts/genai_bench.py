@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from graft_lightning.domains.text_to_image.prompts.base import Prompt, PromptSet, read_text
+from graft_lightning.types import SettingsError
 
 IMAGES, SKILLS = "genai_image.json", "genai_skills.json"
 _WHERE = (
@@ -35,11 +36,26 @@ class GenAIBench(PromptSet):
         self.folder = folder
 
     def read(self) -> list[Prompt]:
+        """Reads both files.
+
+        Raises:
+            MissingPromptsError: if one is absent.
+            ValueError: if they do not belong together, or are of another form; names the entry.
+        """
         tags: dict[int, list[str]] = {}
         for tag, ids in self._json(SKILLS).items():
+            if not isinstance(ids, list) or not all(type(number) is int for number in ids):
+                raise SettingsError(
+                    f"{self.folder}: {SKILLS} has {tag!r}: {ids!r:.80}; expected the numbers of prompts"
+                )
             for number in ids:
                 tags.setdefault(number, []).append(tag)
         images = self._json(IMAGES)
+        for key, entry in images.items():
+            if not key.isdecimal() or not isinstance(entry, dict) or not isinstance(entry.get("prompt"), str):
+                raise SettingsError(
+                    f"{self.folder}: {IMAGES} has {key!r}: {entry!r:.80}; expected a number and a prompt"
+                )
         if foreign := sorted(tags.keys() - set(map(int, images))):
             raise ValueError(
                 f"{self.folder}: {SKILLS} tags prompt {foreign[0]}, which {IMAGES} does not hold; "

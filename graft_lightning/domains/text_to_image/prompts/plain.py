@@ -99,7 +99,7 @@ def json_lines(text: str, path: str) -> list[dict[str, Any]]:
     """The objects of a JSON Lines text; ``path`` is for the error.
 
     Raises:
-        ValueError: if a line is not a JSON object.
+        ValueError: if a line is not a JSON object, or holds half a character: no model encodes that.
     """
     records = []
     for number, line in enumerate(text.split("\n"), start=1):
@@ -111,5 +111,10 @@ def json_lines(text: str, path: str) -> list[dict[str, Any]]:
             raise ValueError(f"{path}, line {number}: not JSON ({error.msg} at column {error.colno})") from error
         if not isinstance(record, dict):
             raise ValueError(f"{path}, line {number}: a {type(record).__name__}, expected an object")
+        try:
+            json.dumps(record, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            half = f"\\u{ord(error.object[error.start]):04x}"
+            raise ValueError(f"{path}, line {number}: {half} is half a character, as of a text that was cut") from None
         records.append(record)
     return records

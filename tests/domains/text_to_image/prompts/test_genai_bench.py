@@ -40,6 +40,21 @@ def test_files_of_different_sizes_are_refused(tmp_path):
         bench.prompts()
 
 
+@pytest.mark.parametrize(
+    ("images", "skills", "said"),
+    [
+        ({"00001": {"text": "p"}}, {}, r"genai_image\.json has '00001': .*; expected a number and a prompt"),
+        ({"00001": "p"}, {}, r"genai_image\.json has '00001'"),
+        ({"one": {"prompt": "p"}}, {}, r"genai_image\.json has 'one'"),
+        ({"00001": {"prompt": "p"}}, {"basic": 1}, r"genai_skills\.json has 'basic': 1; expected the numbers"),
+        ({"00001": {"prompt": "p"}}, {"basic": ["1"]}, r"genai_skills\.json has 'basic'"),
+    ],
+)
+def test_files_of_another_form_are_refused(tmp_path, images, skills, said):
+    with pytest.raises(ValueError, match=said):
+        write(tmp_path, images, skills).prompts()
+
+
 def test_absent_files_say_where_to_get_them(tmp_path):
     with pytest.raises(MissingPromptsError, match=r"huggingface.co/datasets/BaiqiL/GenAI-Bench-1600.*set `folder`"):
         GenAIBench(str(tmp_path / "nowhere")).texts()
