@@ -23,7 +23,7 @@ from graft_lightning.domains.molecules.qm9 import identifier, read_exclusions
 from graft_lightning.identity import digest_of
 from graft_lightning.types import SettingsError
 
-FORMAT = 2
+FORMAT = 3
 """Raised when the arrays or the parsing change, so that old folders are left alone."""
 
 CACHE = Path(".cache/molecules")
