@@ -12,6 +12,9 @@ from graft_lightning.statistics import Interval, interval
 
 ALL = "one_round_ceiling: all samples"
 
+OF_A_RUN = 2
+"""Parts of the path of a file of a run right below a folder; with more the run lies in a chain."""
+
 
 def ceilings(folders: Iterable[Path], prefix: str = "") -> tuple[dict[str, dict[str, Interval]], int]:
     """Mean rewards of a pool before selection, and of what each rule accepted.
@@ -149,17 +152,22 @@ def _pool(record: dict[str, Any]) -> str:
 def _below(pool: str, beginning: Path) -> str:
     """What a pool is called in its seed's folder, and its path if it lies elsewhere."""
     path, within = Path(pool).resolve(), beginning.resolve()
-    return str(path.relative_to(within)) if path.is_relative_to(within) else pool
+    if path.is_relative_to(within):
+        return str(path.relative_to(within))
+    parts = Path(pool).parts  # a record that has moved tells where its pool was: the seed's folder by its name
+    names = [place for place, part in enumerate(parts) if part == within.name]
+    return "/".join(parts[names[-1] + 1 :]) if names and names[-1] + 1 < len(parts) else pool
 
 
 def _records(folders: Iterable[Path], prefix: str) -> list[tuple[Path, dict[str, Any]]]:
-    """The records below some folders, each with the folder of its seed, or that which was asked for."""
+    """The records below some folders, each with the folder of its chain, or that which was asked for."""
     pattern = f"{prefix}*/**/{COLLECTED}" if prefix else f"**/{COLLECTED}"
     files = [(folder, file) for folder in folders for file in sorted(folder.glob(pattern))]
     found = [(folder, file, read_json(file)) for folder, file in files]
     return [
-        (folder / file.relative_to(folder).parts[0] if prefix else folder, record)
+        (folder / parts[0] if prefix or len(parts) > OF_A_RUN else folder, record)
         for folder, file, record in found
+        for parts in [file.relative_to(folder).parts]
         if belongs(record, run_in(file.parent))
     ]
 

@@ -50,6 +50,18 @@ def test_two_pools_of_one_seed_have_rows_of_their_own(tmp_path, monkeypatch):
     assert found[f"one_round_ceiling: {rule}, in ode/pool"]["Ink"]["n"] == 2
 
 
+@pytest.mark.parametrize("prefix", ["", "seed-"])
+def test_pools_of_records_that_have_moved_are_named_within_their_chain(tmp_path, prefix):
+    """So seeds come together, also where the runs themselves are no longer there."""
+    for seed in (0, 1):
+        chain, then = tmp_path / f"seed-{seed}", Path("runs/compare") / f"seed-{seed}"
+        collected(chain / "graft", seed, "TopK", 0.4 + 0.1 * seed, pool=then / "pool", k=8)
+        collected(chain / "raft", seed, "TopK", 0.4 + 0.1 * seed, pool=then / "raft/pool", k=8)
+    found, drawn = ceilings([tmp_path], prefix)
+    assert drawn == 4 * 32
+    assert {row.rpartition(", ")[2]: of["Ink"]["n"] for row, of in found.items()} == {"in pool": 2, "in raft/pool": 2}
+
+
 def test_runs_that_read_more_and_less_of_one_pool_are_told_apart(tmp_path):
     """The best of the first two draws and the best of all four are two rules of one name."""
     for draws, accepted in ((2, 0.5), (4, 0.8)):
