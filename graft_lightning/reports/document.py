@@ -88,8 +88,8 @@ def write_report(
             lines += [f"![{metrics[first]} by method]({image})", ""]
         for place, (name, wanted) in enumerate(section.get("frontiers", {}).items()):
             image = f"frontier{number or ''}{place}.png"
-            lines += [f"### {name}", "", wanted.get("text", "").strip(), "", f"![{name}]({image})", ""]
-            draw_frontier(found, wanted, metrics, out / image)
+            if draw_frontier(found, wanted, metrics, out / image):
+                lines += [f"### {name}", "", wanted.get("text", "").strip(), "", f"![{name}]({image})", ""]
         told_ceiling, of_ceiling = ceiling_section(chosen, folders, prefix, stage)
         report.update({key if number == 0 else f"{heading}: {key}": of for key, of in of_ceiling.items()})
         if number == 0:
@@ -173,13 +173,20 @@ def _named_by_folder(run: Run, beginnings: Sequence[str]) -> Run:
     return run if run.method == "base" else replace(run, method=name)
 
 
-def draw_frontier(table: Table, wanted: Mapping[str, Any], metrics: Mapping[str, str], path: Path) -> None:
-    """One chart of quality against cost; ``level`` names the method whose metric is the floor."""
+def draw_frontier(table: Table, wanted: Mapping[str, Any], metrics: Mapping[str, str], path: Path) -> bool:
+    """One chart of quality against cost; ``level`` names the method whose metric is the floor.
+
+    False, and no chart, where a table has none of its methods, as that of another group.
+    """
     axes = (wanted["x"], wanted["y"])
+    shown = [method for methods in wanted["series"].values() for method in methods]
+    if not any(name in table and all(axis in table[name] for axis in axes) for name in shown):
+        return False
     level = wanted.get("level", "")
     floor = (level, table[level][axes[1]]["mean"]) if level in table else None
     labels = (metrics.get(axes[0], axes[0]), metrics.get(axes[1], axes[1]))
     frontier(table, wanted["series"], axes, labels, path, floor, wanted.get("scale", "log"))
+    return True
 
 
 def caption(runs: Sequence[Run], stage: str) -> str:

@@ -155,6 +155,16 @@ def test_a_group_with_a_metric_of_its_own_has_its_own_picture_and_claims(tmp_pat
     assert report["second: paired"][0]["mean"] == pytest.approx(-0.44)
 
 
+def test_a_group_without_the_methods_of_a_chart_has_no_empty_one(tmp_path):
+    for chain, method in (("a-0", "graft"), ("b-0", "ode graft")):
+        write_run(tmp_path / chain / "run", method, 0, [[0.5, 0.6]] * 3)
+    chart = {"x": "reward", "y": "reward", "series": {"GRAFT": ["graft"]}, "scale": "linear"}
+    section = {"groups": {"First": "a-", "Second": "b-"}, "frontiers": {"Gain and price": chart}}
+    text = write_report([tmp_path], tmp_path / "out", section).read_text()
+    assert text.count("### Gain and price") == 1
+    assert sorted(file.name for file in (tmp_path / "out").glob("frontier*")) == ["frontier0.png"]
+
+
 def test_every_group_says_what_it_has_chosen(tmp_path):
     for chain, lr in (("a-0", 0.1), ("b-0", 0.2)):
         folder = tmp_path / chain / "graft"
