@@ -18,12 +18,7 @@ def test_every_condition_is_drawn_equally_often_with_seeds_of_its_own():
 
 
 def test_a_condition_that_is_named_twice_counts_once():
-    class Written(Texts):
-        def texts(self):
-            return ["b", "a", "b"]
-
-    assert Texts(["b", "a", "b"]).texts() == ["b", "a"]
-    assert draws_of(Written([]), 2, 0, "test").conditions == ["b", "b", "a", "a"]
+    assert draws_of(Texts(["b", "a", "b"]), 2, 0, "test").conditions == ["b", "b", "a", "a"]
 
 
 def made(count: int) -> Draws:

@@ -27,14 +27,14 @@ class Texts(Conditions):
     """Conditions written out.
 
     Args:
-        values: one text a condition; repetitions are left out.
+        values: one text a condition.
     """
 
     def __init__(self, values: list[str]) -> None:
         self.values = values
 
     def texts(self) -> list[str]:
-        return list(dict.fromkeys(self.values))
+        return list(self.values)
 
 
 class TextFile(Conditions):

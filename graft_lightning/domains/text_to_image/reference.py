@@ -247,7 +247,9 @@ class DiffusersReference(ImageReference):
             SettingsError: if one is absent that the pipeline cannot do without, or an encoder lacks its tokenizer.
         """
         index = self._source.index()
-        saved = [part for part in self.family.text if index.get(part) not in (None, [None, None])]
+        # an index that names no part says nothing of them, and the family's own are counted on
+        tells = any(part in index for part in self.family.text)
+        saved = [part for part in self.family.text if not tells or index.get(part) not in (None, [None, None])]
         needed = [part for part in self.family.text if part not in self.family.optional]
         if absent := [part for part in needed if part not in saved]:
             raise SettingsError(f"model={self.model}: its model_index.json has no {absent[0]}, which texts need")
