@@ -51,7 +51,7 @@ full-size: $(READY) ## Every published architecture once, random weights, by the
 reproduce: $(READY) ## The larger comparison, in the README of the digits: about an hour, resumable
 	$(PY) -m graft_lightning sweep experiments/digits/reproduce.yaml
 
-compare: $(READY) ## Every method at an equal budget, each with three learning rates to choose from: hours, resumable
+compare: $(READY) ## Every method at an equal budget, each with three learning rates: an hour and a half, resumable
 	$(PY) -m graft_lightning sweep experiments/digits/compare.yaml
 
 compare-molecules: $(READY) ## The methods that mixed states have, on small molecules, in the same way: two hours, resumable
