@@ -43,12 +43,6 @@ def tried_for(cell: Cell, values: Mapping[str, Sequence[Any]], settings: Mapping
     Raises:
         ValueError: if a key has no values, or if these runs would draw later rounds into one pool.
     """
-    if pool := _pool_of_rounds(cell):
-        raise ValueError(
-            f"cell {cell.name}: each of the runs that try {', '.join(values)} draws later rounds by its own "
-            f"model, and "
-            f'{pool} is one pool for all of them; let each have its own: data.pool: "{OWN_FOLDER}/pool"'
-        )
     for key, found in values.items():
         if not isinstance(found, list) or not found:
             raise ValueError(f"cell {cell.name}: choose.{key}={found!r}; it must be a list of values")
@@ -57,16 +51,25 @@ def tried_for(cell: Cell, values: Mapping[str, Sequence[Any]], settings: Mapping
         own = dict(zip(values, combination, strict=True))
         named = ",".join(f"{key.rpartition('.')[2]}={value}" for key, value in own.items())
         runs.append(Cell(f"{cell.name}@{named}", COMMANDS, cell.config, {**cell.settings, **settings, **own}))
+        if pool := _pool_of_rounds(runs[-1]):
+            raise ValueError(
+                f"cell {cell.name}: each of the runs that try {', '.join(values)} draws later rounds by its own model, "
+                f'and {pool} is one pool for all of them; let each have its own: data.pool: "{OWN_FOLDER}/pool"'
+            )
     return runs
 
 
-def _pool_of_rounds(cell: Cell) -> str:
-    """The pool of a cell that draws several rounds, where other cells may name it too."""
-    layers = [yaml.safe_load(Path(layer).read_text(encoding="utf-8")) or {} for layer in cell.config]
-    asked = [layer["collect"].get("rounds") for layer in layers if isinstance(layer.get("collect"), Mapping)]
-    rounds = cell.settings.get("collect.rounds") or next((found for found in reversed(asked) if found), 1)
-    pool = next((value for key, value in cell.settings.items() if key in POOLS), None)
-    return str(pool) if rounds > 1 and pool and OWN_FOLDER not in str(pool) else ""
+def _pool_of_rounds(run: Cell) -> str:
+    """The pool of a run that draws several rounds, where other runs have it too; "" where none is shared."""
+    rounds, pool = 1, ""
+    for layer in run.config:
+        found = yaml.safe_load(Path(layer).read_text(encoding="utf-8")) or {}
+        collect, data = found.get("collect") or {}, found.get("data") or {}
+        rounds = collect.get("rounds", rounds)
+        pool = data.get("pool") or data.get("init_args", {}).get("pool") or pool
+    rounds = run.settings.get("collect.rounds") or rounds
+    pool = next((run.settings[key] for key in POOLS if run.settings.get(key)), pool)
+    return pool if int(rounds) > 1 and OWN_FOLDER not in pool else ""
 
 
 def with_choices(

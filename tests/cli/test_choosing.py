@@ -190,6 +190,22 @@ def test_runs_that_try_settings_do_not_draw_their_rounds_into_one_pool(plan, rou
     assert chain.cells[0].settings[key] == "{cell}/pool"
 
 
+@pytest.mark.parametrize(
+    ("layer", "cell"),
+    [
+        ("data: {init_args: {pool: runs/raft-pool}}\ncollect: {rounds: 3}\n", {}),
+        ("data: {pool: runs/raft-pool}\n", {"each": {"rounds": [3]}, "settings": {"collect.rounds": "{rounds}"}}),
+        ("data: {pool: runs/raft-pool}\n", {"choose": {LR: [0.1], "collect.rounds": [1, 3]}}),
+    ],
+    ids=["the pool of a layer", "rounds as text", "rounds that are tried"],
+)
+def test_nor_into_one_that_a_layer_names(plan, layer, cell):
+    Path("layer.yaml").write_text(layer)
+    chains = [{"name": "seed-0", "seed": 0, "cells": ["raft"]}]
+    with pytest.raises(ValueError, match="runs/raft-pool is one pool for all of them"):
+        plan(settings={}, cells={"raft": ROUNDS | cell}, chains=chains)
+
+
 def test_runs_of_one_round_may_share_a_pool(plan):
     cell = ROUNDS | {"settings": {"data.pool": "{chain}/pool", "collect.rounds": 1}}
     chains = [{"name": "seed-0", "seed": 0, "cells": ["graft"]}]
