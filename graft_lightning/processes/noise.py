@@ -10,11 +10,13 @@ import math
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from graft_lightning.processes.box_muller import box_muller
-from graft_lightning.processes.philox import parts_of_words, rows_of_words
+from graft_lightning.processes import noise_numpy
+from graft_lightning.processes.philox import rows_of_words
+from graft_lightning.processes.philox_numpy import parts_of_words
 from graft_lightning.processes.splitmix import combined, shifted_right, signed
 
 SEED_BITS = 63
@@ -75,7 +77,7 @@ def shuffled(length: int, seed: int) -> Tensor:
 
     Not `torch.randperm`: the Mersenne Twister behind it looks at the low 32 bits of a seed alone.
     """
-    return combined(torch.tensor(signed(seed)), torch.arange(length)).argsort()
+    return torch.from_numpy(combined(np.full(length, signed(seed)), np.arange(length)).argsort())
 
 
 @lru_cache(maxsize=2**16)
@@ -129,43 +131,37 @@ class Noise:
         return self._draw(_UNIFORM, shape)
 
     def _draw(self, stream: int, shape: tuple[int, ...]) -> Tensor:
-        make, numbers = _STREAMS[stream]
-        count = math.prod(shape)
-        wanted = self.seeds, stream, self._draws[stream], -(-count // numbers)
+        make, make_on_cpu, numbers = _STREAMS[stream]
+        count, bits = math.prod(shape), 1 - round(math.log2(torch.finfo(self.dtype).eps))
+        wanted = stream, self._draws[stream], -(-count // numbers)
         self._draws[stream] += 1
+        working = torch.float64 if self.dtype == torch.float64 else torch.float32
         if self.seeds.device.type != "cpu" or torch.compiler.is_compiling():
-            drawn = make(rows_of_words(*wanted), self.dtype)
+            drawn = make(rows_of_words(self.seeds, *wanted), working, bits)
         else:
-            drawn = torch.empty(len(self), wanted[-1], numbers, dtype=self.dtype)
-            for part, words in parts_of_words(*wanted):
-                make(words, self.dtype, drawn[part])
-        return drawn.flatten(1)[:, :count].reshape(len(self), *shape)
+            made = np.empty((len(self), wanted[-1], numbers), str(working).removeprefix("torch."))
+            for part, words in parts_of_words(self.seeds.numpy().view(np.uint64), *wanted):
+                make_on_cpu(words, made[part], bits)
+            drawn = torch.from_numpy(made)
+        return drawn.to(self.dtype).flatten(1)[:, :count].reshape(len(self), *shape)
 
 
-def _normal(words: Tensor, dtype: torch.dtype, out: Tensor | None = None) -> Tensor:
+def _normal(words: Tensor, dtype: torch.dtype, bits: int) -> Tensor:
     """Two independent normal numbers of each word (Box and Muller, 1958), ``(*, 2)``.
 
     The upper half is the radius: the unsigned number of 32 bits plus a half, so that the tail ends at 6.8 and no
     logarithm is infinite. The lower half is the angle.
     """
-    working = torch.float64 if dtype == torch.float64 else torch.float32  # half precision has no tail to speak of
-    if words.device.type == "cpu" and not torch.compiler.is_compiling():
-        out = torch.empty(*words.shape, 2, dtype=dtype) if out is None else out
-        made = out if dtype == working else torch.empty(out.shape, dtype=working)
-        box_muller(words.numpy(), made.numpy())
-        return out if made is out else out.copy_(made)
-    radius = shifted_right(words, 32).to(working).add_(0.5).mul_(2.0**-32).log_().mul_(-2).sqrt_()
-    angle = ((words << 32) >> 32).to(working).mul_(math.tau * 2.0**-32)
-    return torch.stack([radius * angle.cos(), radius * angle.sin()], -1).to(dtype)
+    radius = shifted_right(words, 32).to(dtype).add_(0.5).mul_(2.0**-32).log_().mul_(-2).sqrt_()
+    angle = ((words << 32) >> 32).to(dtype).mul_(math.tau * 2.0**-32)
+    return torch.stack([radius * angle.cos(), radius * angle.sin()], -1)
 
 
-def _uniform(words: Tensor, dtype: torch.dtype, out: Tensor | None = None) -> Tensor:
-    """The uppermost bits of each word, as many as the dtype holds exactly, ``(*, 1)``."""
-    bits = 1 - round(math.log2(torch.finfo(dtype).eps))
-    made = (shifted_right(words, 64 - bits).to(dtype) * 2.0**-bits).unsqueeze(-1)
-    return made if out is None else out.copy_(made)
+def _uniform(words: Tensor, dtype: torch.dtype, bits: int) -> Tensor:
+    """The uppermost bits of each word, as many as the noise's dtype holds exactly, ``(*, 1)``."""
+    return (shifted_right(words, 64 - bits).to(dtype) * 2.0**-bits).unsqueeze(-1)
 
 
 _NORMAL, _UNIFORM = 0, 1
-_STREAMS = (_normal, 2), (_uniform, 1)
-"""Of each stream: what makes its numbers of words, and how many of one."""
+_STREAMS = (_normal, noise_numpy.normal, 2), (_uniform, noise_numpy.uniform, 1)
+"""Of each stream: what makes its numbers of words, the same on the CPU, and how many of one."""

@@ -8,21 +8,13 @@ References:
     Salmon, Moraes, Dror and Shaw, "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011.
 """
 
-from collections.abc import Iterator
-
-import numpy as np
 import torch
 from torch import Tensor
 
-from graft_lightning.processes.philox_numpy import KEY_STEPS, MULTIPLIERS, ROUNDS, WORDS, generator, short_rows
+from graft_lightning.processes.philox_numpy import KEY_STEPS, MULTIPLIERS, ROUNDS, WORDS
 from graft_lightning.processes.splitmix import shifted_right, signed
 
 _LOW = 2**32 - 1
-
-_CACHED_WORDS = 2**14
-"""Words a part of a batch on the CPU: with what is made of them they stay in the second-level cache."""
-_SHORT_WORDS, _MANY_ROWS = 16, 128
-"""From so many rows of at most so many words, whole-array operations cost less than one call of NumPy's per row."""
 
 
 def philox(counter: Tensor, key: Tensor) -> Tensor:
@@ -58,23 +50,6 @@ def rows_of_words(seeds: Tensor, stream: int, draw: int, words: int) -> Tensor:
     counter = torch.stack([first, first.new_full((1, blocks), draw), first.new_full((1, blocks), stream), first * 0])
     key = torch.stack([seeds, torch.zeros_like(seeds)]).unsqueeze(-1)
     return philox(counter, key).movedim(0, -1).flatten(1)[:, :words]
-
-
-def parts_of_words(seeds: Tensor, stream: int, draw: int, words: int) -> Iterator[tuple[tuple[slice, slice], Tensor]]:
-    """`rows_of_words` on the CPU in parts that fit its cache: which rows and words, and their bits."""
-    width = max(1, min(words, _CACHED_WORDS))
-    height = _CACHED_WORDS // width
-    short = words <= _SHORT_WORDS and len(seeds) >= _MANY_ROWS
-    keys = seeds.numpy().view(np.uint64)
-    for top in range(0, len(seeds), height):
-        rows = slice(top, min(top + height, len(seeds)))
-        for left in range(0, words, width):
-            columns = slice(left, min(left + width, words))
-            if short:
-                part = short_rows(keys[rows], stream, draw, words)
-            else:
-                part = generator.words(keys[rows], stream, draw, left, columns.stop - left)
-            yield (rows, columns), torch.from_numpy(part.view(np.int64))
 
 
 def _product(numbers: Tensor, constants: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:

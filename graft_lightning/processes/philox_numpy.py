@@ -4,6 +4,7 @@ Both give the words that `philox.rows_of_words` defines; which one does is a que
 """
 
 import threading
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -12,11 +13,40 @@ ROUNDS = 10
 MULTIPLIERS = 0xD2E7470EE14C6C93, 0xCA5A826395121157
 KEY_STEPS = 0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B
 
+_CACHED_WORDS = 2**14
+"""Words a part of a batch: with what is made of them they stay in the second-level cache."""
+_SHORT_WORDS, _MANY_ROWS = 16, 128
+"""From so many rows of at most so many words, whole-array operations cost less than one call of NumPy's per row."""
+
 _HALF = np.uint64(32)
 _LOW = np.uint64(2**32 - 1)
 _WHOLE = np.array(MULTIPLIERS, np.uint64).reshape(2, 1, 1)
 _STEPS = np.array(KEY_STEPS, np.uint64).reshape(2, 1, 1)
 _UPPER, _LOWER = _WHOLE >> _HALF, _WHOLE & _LOW
+
+
+def parts_of_words(
+    keys: np.ndarray, stream: int, draw: int, words: int
+) -> Iterator[tuple[tuple[slice, slice], np.ndarray]]:
+    """The words of one draw in parts that fit the cache: which rows and words, and their bits, uint64.
+
+    Args:
+        keys: the seeds, uint64 ``(rows,)``.
+        stream: which of the sequences of draws of a seed.
+        draw: place in that sequence.
+        words: of every row.
+    """
+    width = max(1, min(words, _CACHED_WORDS))
+    height = _CACHED_WORDS // width
+    short = words <= _SHORT_WORDS and len(keys) >= _MANY_ROWS
+    for top in range(0, len(keys), height):
+        rows = slice(top, min(top + height, len(keys)))
+        for left in range(0, words, width):
+            columns = slice(left, min(left + width, words))
+            if short:
+                yield (rows, columns), short_rows(keys[rows], stream, draw, words)
+            else:
+                yield (rows, columns), generator.words(keys[rows], stream, draw, left, columns.stop - left)
 
 
 class Generator(threading.local):
