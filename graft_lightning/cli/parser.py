@@ -35,6 +35,11 @@ class Parser(LightningArgumentParser):
         kwargs["as_group"] = False
         return super().add_method_arguments(*args, **kwargs)
 
+    def dump(self, *args: Any, **kwargs: Any) -> str:
+        """A configuration as text, not held against its types once more: it was, when it was parsed."""
+        kwargs.setdefault("skip_validation", True)
+        return super().dump(*args, **kwargs)
+
     def error(self, message: str, *args: Any, **kwargs: Any) -> NoReturn:
         """Prints the message, without the usage text, and exits with 2."""
         if kwargs.get("ex") is not None or args:
