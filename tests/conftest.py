@@ -14,6 +14,9 @@ import pytest
 import torch
 import torch.distributed as dist
 
+# No test outlives a power cut, and there are thousands of files to wait for. Processes that tests start do wait.
+os.fsync = lambda descriptor: None
+
 
 @pytest.fixture(autouse=True)
 def clean_process() -> Iterator[None]:
