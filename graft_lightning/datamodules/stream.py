@@ -1,5 +1,6 @@
 """A stream of batches whose place can be saved: what comes next is a function of a position and nothing else."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -12,22 +13,26 @@ from graft_lightning.types import Batch
 
 Positions = Sequence[int]
 
+QUICK, IN_A_ROW = 0.002, 8
+"""Seconds, and batches. Where so many took less, the next one is read when it is asked for: to hand it over from a
+thread, and to share the interpreter with it, costs a good part of what would be saved."""
+
 
 class StreamLoader:
     """Batches of an endless stream, cut into epochs; resumes in the middle of one.
 
     While a step runs, a thread reads the batch of the next one, of the same epoch and no further: what an epoch begins
     with (a round of the pool) is in place before anything of it is read. The thread lives as long as the iteration. An
-    error of reading is raised where its batch is asked for.
+    error of reading is raised where its batch is asked for. Of batches that take no time nothing is read ahead.
 
     Global batch j holds the positions ``j batch_size world .. (j + 1) batch_size world - 1``, of which each process
     takes its contiguous part: two processes with half the batch see the examples of one.
 
     Attributes:
-        prepare: what the thread does with the conditions of a batch that it has read; nothing by default.
+        prepare: what is done with the conditions of a batch that has been read; nothing by default.
 
     Args:
-        read: positions -> batch; called by one thread at a time, which is not the caller's.
+        read: positions -> batch; called by one thread at a time, which need not be the caller's.
         batch_size: examples per process and step.
         steps_per_epoch: steps that Lightning calls an epoch.
         rank: of this process.
@@ -44,6 +49,7 @@ class StreamLoader:
         self.rank, self.world = rank, world
         self.steps_done = 0
         self._into_epoch = 0
+        self._quick = 0
 
     def __len__(self) -> int:
         return self.steps_per_epoch
@@ -53,23 +59,29 @@ class StreamLoader:
         with ThreadPoolExecutor(1, "next batch") as reader:
             ahead = self._asked(reader, 0)
             for step in range(done, self.steps_per_epoch):
-                batch = ahead.result()
-                if step + 1 < self.steps_per_epoch:
-                    ahead = self._asked(reader, 1)
+                batch, seconds = ahead.result() if ahead is not None else self._read(self._positions(0))
+                self._quick = self._quick + 1 if seconds < QUICK else 0
+                ahead = self._asked(reader, 1) if step + 1 < self.steps_per_epoch else None
                 self.steps_done += 1  # before the yield: a checkpoint after this step must not repeat it
                 yield batch
 
-    def _asked(self, reader: ThreadPoolExecutor, ahead: int) -> "Future[Batch]":
-        """The batch of so many steps from here, which is not given out yet."""
-        start = ((self.steps_done + ahead) * self.world + self.rank) * self.batch_size
-        return reader.submit(self._read, range(start, start + self.batch_size))
+    def _asked(self, reader: ThreadPoolExecutor, ahead: int) -> "Future[tuple[Batch, float]] | None":
+        """The batch of so many steps from here, read by the thread; None where that is not worth it."""
+        return reader.submit(self._read, self._positions(ahead)) if self._quick < IN_A_ROW else None
 
-    def _read(self, positions: Positions) -> Batch:
-        """A batch, pinned where a GPU is in use."""
+    def _positions(self, ahead: int) -> Positions:
+        """Those of the batch of so many steps from here, which is not given out yet."""
+        start = ((self.steps_done + ahead) * self.world + self.rank) * self.batch_size
+        return range(start, start + self.batch_size)
+
+    def _read(self, positions: Positions) -> tuple[Batch, float]:
+        """A batch, pinned where a GPU is in use, and the seconds that it took."""
+        begin = time.perf_counter()
         batch = self.read(positions)
         if self.prepare is not None:
             self.prepare(batch.conditions)
-        return batch.pinned() if torch.cuda.is_initialized() else batch
+        batch = batch.pinned() if torch.cuda.is_initialized() else batch
+        return batch, time.perf_counter() - begin
 
     def state_dict(self) -> dict[str, Any]:
         """The number of steps that have been given out; what is read ahead is not counted."""

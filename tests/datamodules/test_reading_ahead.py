@@ -7,7 +7,8 @@ from itertools import islice
 import pytest
 import torch
 
-from graft_lightning.datamodules.stream import StreamLoader
+from graft_lightning.datamodules import stream
+from graft_lightning.datamodules.stream import IN_A_ROW, QUICK, StreamLoader
 from graft_lightning.shuffles import Shuffles
 from graft_lightning.types import Groups
 
@@ -15,7 +16,8 @@ from graft_lightning.types import Groups
 class Reader:
     """Writes down what is read, by whom, and how many at a time."""
 
-    def __init__(self):
+    def __init__(self, seconds=2 * QUICK):
+        self.seconds = seconds
         self.read, self.threads, self.active, self.most = [], set(), 0, 0
         self.begun = threading.Event()
 
@@ -25,7 +27,7 @@ class Reader:
         self.threads.add(threading.current_thread())
         self.read.append(list(positions))
         self.begun.set()
-        time.sleep(0.001)
+        time.sleep(self.seconds)
         self.active -= 1
         return list(positions)
 
@@ -54,6 +56,23 @@ def test_one_thread_reads_and_it_is_not_the_callers():
     assert reader.most == 1
     assert len(reader.threads) == 1
     assert threading.current_thread() not in reader.threads
+
+
+def test_batches_that_take_no_time_are_read_when_they_are_asked_for(monkeypatch):
+    """From the first of a row on, in all epochs, until one takes long."""
+    clock = [0.0]
+    monkeypatch.setattr(stream.time, "perf_counter", lambda: clock[0])
+    by_thread = []
+
+    def read(positions):
+        by_thread.append(threading.current_thread() is not threading.main_thread())
+        clock[0] += 2 * QUICK if positions[0] in (1, 14) else QUICK / 2
+        return list(positions)
+
+    loader = StreamLoader(read, 1, 6)
+    assert [list(batch) for _ in range(4) for batch in loader] == [[position] for position in range(24)]
+    first = 2 + IN_A_ROW  # after a slow one, as many by the thread as make a row
+    assert by_thread == [position < first or 15 <= position < 15 + IN_A_ROW for position in range(24)]
 
 
 def test_nothing_is_read_before_the_first_batch_is_asked_for_nor_past_the_epoch():
