@@ -13,9 +13,11 @@ from graft_lightning.types import Batch
 
 Positions = Sequence[int]
 
-QUICK, IN_A_ROW = 0.002, 8
-"""Seconds, and batches. Where so many took less, the next one is read when it is asked for: to hand it over from a
-thread, and to share the interpreter with it, costs a good part of what would be saved."""
+QUICK = 0.002
+"""Seconds. What is read in less is not worth a thread: to hand a batch over, and to share the interpreter, costs a good
+part of them."""
+FEWEST, MOST = 8, 64
+"""Batches that the thread reads before it is tried again how long one takes by itself, with nothing beside it."""
 
 
 class StreamLoader:
@@ -23,7 +25,7 @@ class StreamLoader:
 
     While a step runs, a thread reads the batch of the next one, of the same epoch and no further: what an epoch begins
     with (a round of the pool) is in place before anything of it is read. The thread lives as long as the iteration. An
-    error of reading is raised where its batch is asked for. Of batches that take no time nothing is read ahead.
+    error of reading is raised where its batch is asked for. Batches that take no time are not read ahead.
 
     Global batch j holds the positions ``j batch_size world .. (j + 1) batch_size world - 1``, of which each process
     takes its contiguous part: two processes with half the batch see the examples of one.
@@ -49,7 +51,7 @@ class StreamLoader:
         self.rank, self.world = rank, world
         self.steps_done = 0
         self._into_epoch = 0
-        self._quick = 0
+        self._by_thread = self._row = 0
 
     def __len__(self) -> int:
         return self.steps_per_epoch
@@ -57,31 +59,42 @@ class StreamLoader:
     def __iter__(self) -> Iterator[Batch]:
         done, self._into_epoch = self._into_epoch, 0
         with ThreadPoolExecutor(1, "next batch") as reader:
-            ahead = self._asked(reader, 0)
+            ahead: Future[Batch] | None = None
             for step in range(done, self.steps_per_epoch):
-                batch, seconds = ahead.result() if ahead is not None else self._read(self._positions(0))
-                self._quick = self._quick + 1 if seconds < QUICK else 0
-                ahead = self._asked(reader, 1) if step + 1 < self.steps_per_epoch else None
+                batch = self._timed() if ahead is None else ahead.result()
+                ahead = self._ahead(reader) if step + 1 < self.steps_per_epoch else None
                 self.steps_done += 1  # before the yield: a checkpoint after this step must not repeat it
                 yield batch
 
-    def _asked(self, reader: ThreadPoolExecutor, ahead: int) -> "Future[tuple[Batch, float]] | None":
-        """The batch of so many steps from here, read by the thread; None where that is not worth it."""
-        return reader.submit(self._read, self._positions(ahead)) if self._quick < IN_A_ROW else None
+    def _timed(self) -> Batch:
+        """The next batch, read here; of a thread the time would be that of the step beside it too."""
+        begin = time.perf_counter()
+        batch = self._read(self._positions(0))
+        if time.perf_counter() - begin < QUICK:
+            self._row = 0
+        else:
+            self._row = min(max(FEWEST, 2 * self._row), MOST)
+        self._by_thread = self._row
+        return batch
+
+    def _ahead(self, reader: ThreadPoolExecutor) -> "Future[Batch] | None":
+        """The batch after the next, which the thread reads; None where that is not worth it, or is to be tried."""
+        if not self._by_thread:
+            return None
+        self._by_thread -= 1
+        return reader.submit(self._read, self._positions(1))
 
     def _positions(self, ahead: int) -> Positions:
         """Those of the batch of so many steps from here, which is not given out yet."""
         start = ((self.steps_done + ahead) * self.world + self.rank) * self.batch_size
         return range(start, start + self.batch_size)
 
-    def _read(self, positions: Positions) -> tuple[Batch, float]:
-        """A batch, pinned where a GPU is in use, and the seconds that it took."""
-        begin = time.perf_counter()
+    def _read(self, positions: Positions) -> Batch:
+        """A batch, pinned where a GPU is in use."""
         batch = self.read(positions)
         if self.prepare is not None:
             self.prepare(batch.conditions)
-        batch = batch.pinned() if torch.cuda.is_initialized() else batch
-        return batch, time.perf_counter() - begin
+        return batch.pinned() if torch.cuda.is_initialized() else batch
 
     def state_dict(self) -> dict[str, Any]:
         """The number of steps that have been given out; what is read ahead is not counted."""

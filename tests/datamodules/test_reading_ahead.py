@@ -1,4 +1,4 @@
-"""The next batch is read while a step runs; nothing else differs from reading it when it is asked for."""
+"""The next batch is read while a step runs, if that takes time; nothing else differs from reading it in its turn."""
 
 import threading
 import time
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from graft_lightning.datamodules import stream
-from graft_lightning.datamodules.stream import IN_A_ROW, QUICK, StreamLoader
+from graft_lightning.datamodules.stream import FEWEST, QUICK, StreamLoader
 from graft_lightning.shuffles import Shuffles
 from graft_lightning.types import Groups
 
@@ -50,29 +50,46 @@ def test_the_next_batch_is_read_before_it_is_asked_for():
     batches.close()
 
 
-def test_one_thread_reads_and_it_is_not_the_callers():
+def test_one_thread_reads_beside_the_callers_and_never_at_the_same_time():
     reader = Reader()
-    list(StreamLoader(reader, 2, 10))
+    list(StreamLoader(reader, 2, 30))
     assert reader.most == 1
-    assert len(reader.threads) == 1
-    assert threading.current_thread() not in reader.threads
+    assert len(reader.threads - {threading.current_thread()}) == 1
 
 
-def test_batches_that_take_no_time_are_read_when_they_are_asked_for(monkeypatch):
-    """From the first of a row on, in all epochs, until one takes long."""
-    clock = [0.0]
-    monkeypatch.setattr(stream.time, "perf_counter", lambda: clock[0])
-    by_thread = []
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that stands still unless it is moved."""
+    now = [0.0]
+    monkeypatch.setattr(stream.time, "perf_counter", lambda: now[0])
+    return now
+
+
+def read_by_thread(clock, steps, epochs, slow):
+    """Which batches a thread reads, where those are slow that are said to be."""
+    found = []
 
     def read(positions):
-        by_thread.append(threading.current_thread() is not threading.main_thread())
-        clock[0] += 2 * QUICK if positions[0] in (1, 14) else QUICK / 2
+        found.append(threading.current_thread() is not threading.main_thread())
+        clock[0] += 2 * QUICK if positions[0] in slow else QUICK / 2
         return list(positions)
 
-    loader = StreamLoader(read, 1, 6)
-    assert [list(batch) for _ in range(4) for batch in loader] == [[position] for position in range(24)]
-    first = 2 + IN_A_ROW  # after a slow one, as many by the thread as make a row
-    assert by_thread == [position < first or 15 <= position < 15 + IN_A_ROW for position in range(24)]
+    loader = StreamLoader(read, 1, steps)
+    assert [list(batch) for _ in range(epochs) for batch in loader] == [[n] for n in range(steps * epochs)]
+    return found
+
+
+def test_batches_that_take_no_time_are_read_when_they_are_asked_for(clock):
+    """After a slow one, as many by the thread as agreed, and then it is tried again."""
+    by_thread = read_by_thread(clock, 14, 4, {3, 30, 40})
+    ends = {3: 4 + FEWEST, 30: 31 + FEWEST, 40: 42}  # or as the epoch does, for its first batch cannot be read ahead
+    assert by_thread == [any(slow < n < end for slow, end in ends.items()) for n in range(56)]
+
+
+def test_of_a_slow_source_nearly_all_is_read_ahead(clock):
+    by_thread = read_by_thread(clock, 500, 1, range(500))
+    tried = [n for n, found in enumerate(by_thread) if not found]
+    assert tried == [0, 9, 26, 59, 124, 189, 254, 319, 384, 449]
 
 
 def test_nothing_is_read_before_the_first_batch_is_asked_for_nor_past_the_epoch():
@@ -117,7 +134,7 @@ def test_an_error_is_raised_where_its_batch_is_asked_for(failing):
 
 
 def test_no_thread_outlives_an_iteration():
-    loader = StreamLoader(list, 1, 4)
+    loader = StreamLoader(Reader(), 1, 4)
     list(loader)
     assert not living()
     cut = iter(loader)
@@ -166,12 +183,12 @@ def batch_of(positions):
     return Groups(x, ["two ones"] * size, torch.arange(size), torch.ones(size), torch.zeros(size), size)
 
 
-def test_what_is_read_is_prepared_and_pinned_by_the_thread_where_a_gpu_is_in_use(monkeypatch):
+def test_what_is_read_is_prepared_and_pinned_where_a_gpu_is_in_use(monkeypatch):
     """Every tensor of whatever kind of batch, or its copy would be waited for."""
     pinned, prepared = [], []
 
     def pin_memory(tensor):
-        pinned.append((tensor.dtype, threading.current_thread().name))
+        pinned.append(str(tensor.dtype))
         return tensor + 0
 
     monkeypatch.setattr(torch.Tensor, "pin_memory", pin_memory)
@@ -181,8 +198,7 @@ def test_what_is_read_is_prepared_and_pinned_by_the_thread_where_a_gpu_is_in_use
     assert (pinned, prepared) == ([], [["two ones"] * 2])
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     (batch,) = StreamLoader(batch_of, 2, 1)
-    assert sorted(str(dtype) for dtype, _ in pinned) == ["torch.bool", *["torch.float32"] * 3, "torch.int64"]
-    assert all(name.startswith("next batch") for _, name in pinned)
+    assert sorted(pinned) == ["torch.bool", *["torch.float32"] * 3, "torch.int64"]
     assert (type(batch), batch.size, batch.conditions) == (Groups, 2, ["two ones"] * 2)
 
 

@@ -8,6 +8,7 @@ import lightning as L
 import pytest
 import torch
 
+from graft_lightning.datamodules import stream
 from graft_lightning.datamodules.stream import StreamLoader, noise_seeds
 from graft_lightning.modules import PGraft, Pretrain, denoising
 from graft_lightning.modules.denoising import LEVEL_BINS
@@ -150,6 +151,10 @@ def test_the_bar_shows_the_loss_of_the_last_logging_step():
 
 
 class TestReadingAhead:
+    @pytest.fixture(autouse=True)
+    def nothing_is_quick(self, monkeypatch):
+        monkeypatch.setattr(stream, "QUICK", 0)
+
     def test_the_thread_ends_with_the_fit(self):
         before, watch = threading.active_count(), Watch(-1, -1)
         fitted(MODULES["P-GRAFT"](), watch)  # stopped by max_steps in the middle of an epoch
