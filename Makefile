@@ -54,7 +54,7 @@ reproduce: $(READY) ## The larger comparison, in the README of the digits: about
 compare: $(READY) ## Every method at an equal budget, each with three learning rates: an hour and a half, resumable
 	$(PY) -m graft_lightning sweep experiments/digits/compare.yaml
 
-compare-molecules: $(READY) ## The methods that mixed states have, on small molecules, in the same way: two hours, resumable
+compare-molecules: $(READY) ## The methods that mixed states have, on small molecules, in the same way: an hour and a half, resumable
 	$(PY) -m graft_lightning sweep experiments/molecules/compare.yaml
 
 map: $(READY) ## When a hand-off pays: one factor at a time on digits, and what diagnose had said: an hour, resumable
