@@ -135,6 +135,7 @@ class Noise:
         count, bits = math.prod(shape), 1 - round(math.log2(torch.finfo(self.dtype).eps))
         wanted = stream, self._draws[stream], -(-count // numbers)
         self._draws[stream] += 1
+        # half precision has no tail to speak of
         working = torch.float64 if self.dtype == torch.float64 else torch.float32
         if self.seeds.device.type != "cpu" or torch.compiler.is_compiling():
             drawn = make(rows_of_words(self.seeds, *wanted), working, bits)

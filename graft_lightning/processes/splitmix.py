@@ -2,7 +2,7 @@
 
 The one integer hash of the package: seeds out of seeds, shuffles, further uniforms of a trajectory. Numbers are int64
 and stand for 64 bits without a sign; sums and products wrap. They come as tensors or as NumPy's arrays, whose small
-operations take a fifth of the time; not as its scalars, which warn where they wrap.
+operations take a third of the time; not as its scalars, which warn where they wrap.
 
 References:
     Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators", OOPSLA 2014.
