@@ -18,6 +18,7 @@ from graft_lightning.processes.denoiser import Denoiser
 from graft_lightning.processes.noise import Noise, trajectory_seeds
 from graft_lightning.rejection.filling import fill_shards, open_for_filling, work_through
 from graft_lightning.rejection.imported import is_imported, of_imported
+from graft_lightning.rejection.judging import Judging, judged_beside
 from graft_lightning.rejection.levels import kept_levels
 from graft_lightning.rejection.pool import KeptLevel, Round, Shard, TrajectoryPool
 from graft_lightning.rejection.ranks import ALONE, Ranks
@@ -171,7 +172,9 @@ class Collection:
         def make(shard: Shard) -> TensorDict:
             return self.draw(opened, denoiser, shard.start, shard.stop, device, batch_size, shard.part)
 
-        drawn = fill_shards(opened, make, "Sampling", ranks, in_step)
+        beside = judged_beside(list(self.rewards.values()))
+        with Judging(opened, self.reference, beside, self.batch_size, device, patient=True) as judging:
+            drawn = fill_shards(opened, make, "Sampling", ranks, in_step, judging.judge)
         if in_step or ranks.world > 1:
             ranks.barrier()  # what others have drawn is scored and completed here
         self._add_states(opened, denoiser, device, batch_size, ranks, in_step)

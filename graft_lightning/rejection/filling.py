@@ -54,6 +54,7 @@ def fill_shards(
     what: str,
     ranks: Ranks,
     in_step: bool = False,
+    then: Callable[[Shard], object] = lambda shard: None,
 ) -> int:
     """Makes and commits the shards that a round lacks; this process's share of them. Collective.
 
@@ -67,13 +68,17 @@ def fill_shards(
         ranks: the processes.
         in_step: every process calls ``make`` equally often, where a call needs all of them; what a process makes for
             company alone is thrown away.
+        then: called with every shard that this process has committed.
 
     Returns:
         The number of trajectories that were made.
     """
-    return work_through(
-        pool_round.missing(), lambda shard: pool_round.write(shard, make(shard)), make, what, ranks, in_step
-    )
+
+    def work(shard: Shard) -> None:
+        pool_round.write(shard, make(shard))
+        then(shard)
+
+    return work_through(pool_round.missing(), work, make, what, ranks, in_step)
 
 
 def work_through(

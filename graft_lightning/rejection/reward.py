@@ -45,6 +45,14 @@ class Reward(ABC):
         return 0
 
     @property
+    def apart(self) -> bool:
+        """Whether its work is done elsewhere: on another device or machine, in other processes.
+
+        Collections then call it in a thread, one call at a time, while they draw and decode the next samples.
+        """
+        return False
+
+    @property
     def evaluated_by(self) -> "Reward":
         """What evaluations score by: itself, unless its scores compare the draws of a condition with each other."""
         return self

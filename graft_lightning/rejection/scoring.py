@@ -10,6 +10,7 @@ from torch import Tensor
 from graft_lightning.identity import describe
 from graft_lightning.processes.noise import Noise
 from graft_lightning.rejection.filling import open_for_filling, work_through
+from graft_lightning.rejection.judging import Judging, judged_beside
 from graft_lightning.rejection.pool import PoolMismatch, Round, Shard, TrajectoryPool
 from graft_lightning.rejection.ranks import ALONE, Ranks
 from graft_lightning.rejection.reference import Reference
@@ -159,6 +160,10 @@ def score_round(
     for reward in rewards:
         absent = set(opened.missing())
         missing = [shard for shard in opened.missing_rewards(reward.name) if shard not in absent]
+        if judged_beside([reward]):
+            with Judging(opened, reference, [reward], batch_size, device) as judging:
+                work_through(missing, judging.judge, judging.judge, reward.name, ranks)
+            continue
 
         def work(shard: Shard, reward: Reward = reward) -> None:
             opened.write_rewards(reward.name, shard, *_scores(opened, reference, reward, shard, batch_size, device))

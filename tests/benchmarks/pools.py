@@ -35,6 +35,10 @@ class Random(Reward):
     def __init__(self, wait: float = 0.0) -> None:
         self._wait = wait
 
+    @property
+    def apart(self) -> bool:
+        return self._wait > 0
+
     def __call__(self, samples: Any, conditions: Sequence[str]) -> Tensor:
         time.sleep(self._wait * len(conditions))
         return torch.rand(len(conditions), generator=torch.Generator().manual_seed(0))
@@ -59,7 +63,7 @@ def read_milliseconds(data: AcceptedTrajectories) -> float:
     return statistics.median(times[1:]) * 1e3
 
 
-def overlap(folder: Path, samples: int = 32, each: float = 0.01) -> float:
+def overlap(folder: Path, samples: int = 128, each: float = 0.01) -> float:
     """How many seconds of decoding and judging pass in one: 1 is one after the other, 2 both at once.
 
     Args:

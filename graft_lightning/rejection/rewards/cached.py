@@ -59,6 +59,10 @@ class CachedReward(Reward):
         return self.reward.name
 
     @property
+    def apart(self) -> bool:
+        return self.reward.apart
+
+    @property
     def hit_rate(self) -> float:
         """The share of samples asked for so far whose score was there already; NaN before the first."""
         return 1 - self._scored / self._asked if self._asked else float("nan")

@@ -18,12 +18,16 @@ class FunctionReward(Reward):
         function: dotted path of the function, ``package.module.function``; imported by the first call.
         arguments: further keyword arguments.
         groupwise: True if the function compares samples of one condition with each other.
+        apart: True if its work is done elsewhere, as by a service that it asks: samples are then drawn and decoded in
+            the meantime. Scores are the same.
     """
 
-    def __init__(self, function: str, arguments: dict[str, Any] | None = None, groupwise: bool = False) -> None:
+    def __init__(
+        self, function: str, arguments: dict[str, Any] | None = None, groupwise: bool = False, apart: bool = False
+    ) -> None:
         self.function = function
         self.arguments = dict(arguments or {})
-        self.groupwise = groupwise
+        self.groupwise, self._apart = groupwise, apart
         self._function: Callable[..., Any] | None = None
 
     def __call__(self, samples: Any, conditions: Sequence[str]) -> Tensor:
@@ -33,6 +37,10 @@ class FunctionReward(Reward):
     @property
     def name(self) -> str:
         return self.function.rpartition(".")[2]
+
+    @property
+    def apart(self) -> bool:
+        return self._apart
 
     def evidence(self) -> Any:
         """The function's source, or of a callable object all that it is: a changed function is another reward."""
@@ -53,12 +61,17 @@ class CallableReward(Reward):
         function: ``(samples, conditions) -> one number a sample``; its source is part of what a pool knows of it.
         name: of its column in pools; the function's own by default.
         groupwise: True if the function compares samples of one condition with each other.
+        apart: True if its work is done elsewhere, see `FunctionReward`.
     """
 
     def __init__(
-        self, function: Callable[[Any, Sequence[str]], Any], name: str | None = None, groupwise: bool = False
+        self,
+        function: Callable[[Any, Sequence[str]], Any],
+        name: str | None = None,
+        groupwise: bool = False,
+        apart: bool = False,
     ) -> None:
-        self.function, self.groupwise = function, groupwise
+        self.function, self.groupwise, self._apart = function, groupwise, apart
         self._name = name or getattr(function, "__name__", type(function).__name__).strip("<>")
 
     def __call__(self, samples: Any, conditions: Sequence[str]) -> Tensor:
@@ -67,6 +80,10 @@ class CallableReward(Reward):
     @property
     def name(self) -> str:
         return self._name
+
+    @property
+    def apart(self) -> bool:
+        return self._apart
 
 
 class UnknownFunction(SettingsError, ImportError):

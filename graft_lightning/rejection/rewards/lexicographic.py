@@ -43,6 +43,10 @@ class Lexicographic(Reward):
     def name(self) -> str:
         return self._name
 
+    @property
+    def apart(self) -> bool:
+        return all(reward.apart for reward in self.rewards)
+
     def __call__(self, samples: Any, conditions: Sequence[str]) -> Tensor:
         number = torch.zeros(len(conditions), dtype=torch.float64)
         for reward, levels in zip(self.rewards, self.levels, strict=True):

@@ -1,6 +1,7 @@
 """A reward spread over processes."""
 
 import multiprocessing
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
@@ -21,7 +22,7 @@ class ParallelReward(Reward):
     Args:
         reward: pointwise, on the CPU.
         workers: processes; under DDP, of every rank.
-        at_least: smaller batches are scored here.
+        at_least: smaller batches are scored here; not in a thread beside other work, which they would hold up.
     """
 
     def __init__(self, reward: Reward, workers: int = 2, at_least: Natural = 256) -> None:
@@ -33,7 +34,7 @@ class ParallelReward(Reward):
         self._pool: ProcessPoolExecutor | None = None
 
     def __call__(self, samples: Any, conditions: Sequence[str]) -> Tensor:
-        if len(conditions) < self.at_least:
+        if len(conditions) < self.at_least and threading.current_thread() is threading.main_thread():
             return score(self.reward, samples, conditions)
         if self._pool is None:
             # Not fork: torch may hold threads, and CUDA a context, that do not survive it.
@@ -49,6 +50,10 @@ class ParallelReward(Reward):
     @property
     def name(self) -> str:
         return self.reward.name
+
+    @property
+    def apart(self) -> bool:
+        return True
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_pool": None}

@@ -76,6 +76,10 @@ class RemoteReward(Reward):
     def name(self) -> str:
         return self._name
 
+    @property
+    def apart(self) -> bool:
+        return True
+
     def evidence(self) -> str:
         """The identity that the server declares."""
         return str(self._ask(None).get("identity", ""))

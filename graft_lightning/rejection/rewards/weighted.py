@@ -45,6 +45,10 @@ class WeightedSum(Reward):
     def name(self) -> str:
         return self._name
 
+    @property
+    def apart(self) -> bool:
+        return all(reward.apart for reward in self.rewards)
+
     def __call__(self, samples: Any, conditions: Sequence[str]) -> Tensor:
         scores = torch.stack([score(reward, samples, conditions) for reward in self.rewards])
         if self.normalise:

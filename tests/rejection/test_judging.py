@@ -1,0 +1,252 @@
+"""Rewards whose work is done elsewhere: judged while the next is drawn and decoded, and the pool is the same."""
+
+import threading
+
+import pytest
+import torch
+
+from graft_lightning.identity import describe
+from graft_lightning.processes.denoiser import Denoiser
+from graft_lightning.processes.samplers import DDPM
+from graft_lightning.rejection.collection import Collection
+from graft_lightning.rejection.ranks import Ranks
+from graft_lightning.rejection.reference import FrozenDenoiser
+from graft_lightning.rejection.reward import Reward, RewardError
+from graft_lightning.rejection.rewards import (
+    CachedReward,
+    FunctionReward,
+    Lexicographic,
+    ParallelReward,
+    RemoteReward,
+    WeightedSum,
+)
+from graft_lightning.rejection.rewards.function import CallableReward
+from graft_lightning.rejection.scoring import rescore
+from tests.fakes import CONDITIONS, GaussianReference, LinearReward
+
+STEPS, DRAWS = 3, 6
+PATIENCE = 20.0
+"""Seconds that something is waited for which would never come if drawing and judging took turns."""
+
+
+def first(samples, conditions):
+    return samples[:, 0].float()
+
+
+class First(Reward):
+    """The first coordinate, judged elsewhere."""
+
+    apart = True
+
+    def __call__(self, samples, conditions):
+        return first(samples, conditions)
+
+
+class Setup(Denoiser):
+    """Twelve trajectories in shards of four, of a network that counts its calls."""
+
+    def __init__(self, folder, rewards, reference=None, batch_size=4, draws=DRAWS):
+        self.reference = reference or GaussianReference(DDPM(STEPS))
+        self.frozen, self.calls = FrozenDenoiser(self.reference, self.reference.build()), 0
+        self.output, self.boundaries = self.frozen.output, self.frozen.boundaries
+        self.collection = Collection(self.reference, rewards, folder, CONDITIONS, draws, [0.5], 7, batch_size)
+        self.called = lambda: None
+
+    def __call__(self, x_t, t, condition):
+        self.calls += 1
+        self.called()
+        return self.frozen(x_t, t, condition)
+
+    def fill(self, ranks=None):
+        return self.collection.fill(self, {}, **({} if ranks is None else {"ranks": ranks}))
+
+
+def files(path):
+    return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*.safetensors")}
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 5, 100])
+def test_the_pool_is_the_same_byte_for_byte(tmp_path, batch_size):
+    pools = []
+    for apart in (False, True):
+        Setup(tmp_path / f"{apart}", [CallableReward(first, apart=apart)], batch_size=batch_size).fill()
+        pools.append(files(tmp_path / f"{apart}"))
+    here, elsewhere = pools
+    assert len(here) == 2 * -(-2 * DRAWS // batch_size)
+    assert here == elsewhere
+
+
+def test_scores_stand_beside_their_samples(tmp_path):
+    opened = Setup(tmp_path, [First(), LinearReward()]).fill().round
+    x_0 = opened.read(torch.arange(len(opened)))["x_0"]
+    torch.testing.assert_close(opened.rewards("First").flatten(), x_0[:, 0].float())
+    torch.testing.assert_close(opened.rewards("linear").flatten(), x_0[:, 0].float())
+
+
+def test_the_next_is_drawn_while_one_is_judged(tmp_path):
+    """The score of the first shard waits for the network's first call for the second one."""
+    second = threading.Event()
+
+    class Waits(First):
+        asked = 0
+
+        def __call__(self, samples, conditions):
+            self.asked += 1
+            if self.asked == 2:  # after the trial before anything is drawn
+                assert second.wait(PATIENCE), "nothing was drawn while this was waited for"
+            return super().__call__(samples, conditions)
+
+    reward = Waits()
+    setup = Setup(tmp_path, [reward])
+    setup.called = lambda: second.set() if setup.calls > STEPS else None
+    setup.fill()
+    assert reward.asked == 1 + 3
+    assert setup.calls == 3 * STEPS
+
+
+def test_the_next_is_decoded_while_one_is_judged(tmp_path):
+    """As where a pool is scored later by a further reward, which draws nothing."""
+    decoded = threading.Semaphore(0)
+
+    class Decodes(GaussianReference):
+        def decode(self, x_0):
+            decoded.release()
+            return x_0
+
+    class Waits(First):
+        def __call__(self, samples, conditions):
+            self.asked = getattr(self, "asked", 0) + 1
+            if self.asked == 2:
+                came = [decoded.acquire(timeout=PATIENCE) for _ in range(3)]
+                assert all(came), "only the trial and the first shard were decoded"
+            return super().__call__(samples, conditions)
+
+    Setup(tmp_path, [LinearReward()]).fill()
+    setup = Setup(tmp_path, [LinearReward()], Decodes(DDPM(STEPS)))
+    pool, _ = setup.collection.open({})
+    reward = Waits()
+    opened = rescore(pool, setup.reference, [reward], batch_size=4)
+    assert reward.asked == 1 + 3
+    assert torch.equal(opened.rewards("Waits"), opened.rewards("linear"))
+    assert setup.calls == 0
+
+
+def test_what_cannot_be_asked_while_sampling_is_asked_afterwards(tmp_path, caplog):
+    """Nothing that is drawn is lost by a server that is away for a while, nor its place in the pool."""
+
+    class Away(First):
+        asked = 0
+
+        def __call__(self, samples, conditions):
+            self.asked += 1
+            if self.asked == 3:
+                raise ConnectionError("the line is dead")
+            return super().__call__(samples, conditions)
+
+    reward = Away()
+    setup = Setup(tmp_path / "away", [reward])
+    opened = setup.fill().round
+    assert reward.asked == 1 + 2 + 2  # the trial; one shard, and one in vain; those two that were left
+    assert "the line is dead" in caplog.text
+    assert "asked again" in caplog.text
+    x_0 = opened.read(torch.arange(len(opened)))["x_0"]
+    torch.testing.assert_close(opened.rewards("Away").flatten(), x_0[:, 0].float())
+
+
+def test_a_reward_that_fails_for_good_is_told_when_all_is_drawn(tmp_path):
+    class Fails(First):
+        asked = 0
+
+        def __call__(self, samples, conditions):
+            self.asked += 1
+            if self.asked > 2:
+                raise ConnectionError("the line is dead")
+            return super().__call__(samples, conditions)
+
+    setup = Setup(tmp_path, [Fails()])
+    with pytest.raises(RewardError, match="the line is dead"):
+        setup.fill()
+    again = Setup(tmp_path, [LinearReward()])
+    opened = again.fill().round
+    assert again.calls == 0, "what was drawn is used"
+    known, _ = opened.scored("Fails")
+    assert known.tolist() == [True] * 4 + [False] * 8, "what was judged is kept"
+
+
+def test_who_interrupts_waits_for_no_server(tmp_path):
+    never = threading.Event()
+
+    class Hangs(First):
+        asked = 0
+
+        def __call__(self, samples, conditions):
+            self.asked += 1
+            if self.asked > 1:
+                never.wait(PATIENCE)
+            return super().__call__(samples, conditions)
+
+    setup = Setup(tmp_path, [Hangs()])
+
+    def interrupt():
+        if setup.calls > STEPS:
+            raise KeyboardInterrupt
+
+    setup.called = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        setup.fill()
+    waiting = [thread for thread in threading.enumerate() if thread.name == "judging"]
+    assert len(waiting) == 1
+    assert waiting[0].daemon, "the process would wait for it at its end"
+    never.set()
+
+
+def test_groups_are_judged_when_they_are_whole(tmp_path):
+    """Its condition's draws lie in two shards of four: they are asked for together, when all are drawn."""
+
+    class Ranked(First):
+        groupwise = True
+        sizes: tuple = ()
+
+        def __call__(self, samples, conditions):
+            self.sizes += (len(conditions),)
+            return samples[:, 0].argsort().argsort().float()
+
+    reward = Ranked()
+    opened = Setup(tmp_path, [reward]).fill().round
+    assert set(reward.sizes) <= {DRAWS, 2 * DRAWS}
+    assert len(opened.rewards("Ranked")) == len(CONDITIONS)
+
+
+def test_two_processes_judge_what_they_draw(tmp_path):
+    alone, shared = tmp_path / "one", tmp_path / "two"
+    Setup(alone, [First()]).fill()
+    for rank in (1, 0):
+        setup = Setup(shared, [First()])
+        _, opened = setup.collection.open({})
+        setup.collection.fill_round(opened, setup, "cpu", Ranks(rank, 2))
+    assert files(alone) == files(shared)
+
+
+def test_more_draws_are_judged_beside_those_that_were(tmp_path):
+    Setup(tmp_path / "grown", [First()], draws=2).fill()
+    grown = Setup(tmp_path / "grown", [First()]).fill().round
+    at_once = Setup(tmp_path / "once", [CallableReward(first)]).fill().round
+    torch.testing.assert_close(grown.rewards("First"), at_once.rewards("first"))
+
+
+def test_who_works_elsewhere():
+    here, remote = LinearReward(), RemoteReward("http://127.0.0.1:1")
+    assert not here.apart
+    assert remote.apart
+    assert ParallelReward(here).apart
+    assert [CachedReward(one, "x").apart for one in (here, remote)] == [False, True]
+    assert [WeightedSum(parts).apart for parts in ([remote, here], [remote, remote])] == [False, True]
+    assert [Lexicographic(parts).apart for parts in ([remote, here], [remote, remote])] == [False, True]
+    assert [FunctionReward("math.sqrt", apart=apart).apart for apart in (False, True)] == [False, True]
+    assert [CallableReward(first, apart=apart).apart for apart in (False, True)] == [False, True]
+
+
+def test_where_a_reward_works_is_no_part_of_what_it_is():
+    """A pool that it has scored is its own, wherever it works."""
+    for make in (lambda **own: FunctionReward("math.sqrt", **own), lambda **own: CallableReward(first, **own)):
+        assert describe(make()) == describe(make(apart=True))
