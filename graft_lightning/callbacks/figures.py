@@ -45,7 +45,8 @@ def accepted_figure(selection: Selection, conditions: Sequence[str], round_index
     figure, (left, right) = new_figure(*CARD, columns=2)
     figure.set_dpi(SHARP)
     rates = selection.share.mean(1).sort(descending=True)
-    left.bar(range(len(rates.values)), rates.values.tolist(), width=1.0, color=ACCEPTED)
+    # one outline each, where bars are a thing to draw for each condition and bin
+    left.stairs(rates.values.numpy(), torch.arange(len(conditions) + 1).numpy() - 0.5, fill=True, color=ACCEPTED)
     left.set(xlabel=f"{len(conditions)} conditions, sorted", ylabel="accepted share")
     left.set(title=f"Accepted: {selection.acceptance_rate:.1%}", ylim=(0, None))
     finite = selection.rewards.isfinite()
@@ -55,11 +56,12 @@ def accepted_figure(selection: Selection, conditions: Sequence[str], round_index
         weights=[(1 - share).tolist(), share.tolist()],
         bins=30,
         stacked=True,
+        histtype="stepfilled",
         color=[REJECTED, ACCEPTED],
         label=[f"rejected ({float((1 - share).sum()):.0f})", f"accepted ({float(share.sum()):.0f})"],
     )
-    right.set(xlabel="reward", ylabel="samples", title=f"Round {round_index}")
-    right.legend(frameon=False, fontsize=8)
+    right.set(xlabel="reward", ylabel="samples", title=f"Round {round_index}", ylim=(0, 1.3 * right.get_ylim()[1]))
+    right.legend(frameon=False, fontsize=8, loc="upper center")  # above all bars
     return figure
 
 

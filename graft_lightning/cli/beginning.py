@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from graft_lightning import domains
+from graft_lightning.cli.written import of_text
 from graft_lightning.durable import replacing_folder
 from graft_lightning.rejection.reference import Reference
 from graft_lightning.shipped import importable
@@ -121,7 +122,7 @@ def reward_of(text: str, name: str) -> str:
     Raises:
         SettingsError: if it names no reference, or one whose domain offers none.
     """
-    found = yaml.safe_load(text)
+    found = of_text(text)
     try:
         _, path = found["model"]["class_path"], found["model"]["init_args"]["reference"]["class_path"]
     except (KeyError, TypeError):

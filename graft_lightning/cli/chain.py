@@ -20,10 +20,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from graft_lightning.cli.cell_lock import CellLock, Held
 from graft_lightning.cli.cell_record import changes, finished, read_record, write_record
+from graft_lightning.cli.written import read_yaml
 from graft_lightning.durable import write_text
 from graft_lightning.identity import digest_of
 from graft_lightning.runs import LOG, done, newest_checkpoint, read_json
@@ -297,7 +296,7 @@ def identity(chain: CellChain, cell: Cell) -> dict[str, Any]:
         "seed": chain.seed,
         "cell": cell.name,
         "commands": list(cell.commands),
-        "layers": [yaml.safe_load(Path(config).read_text(encoding="utf-8")) for config in cell.config],
+        "layers": [read_yaml(Path(config)) for config in cell.config],
         "settings": cell.settings,
         "needs": dict(cell.needs),
         **({"choose": dict(cell.choose)} if cell.choose else {}),

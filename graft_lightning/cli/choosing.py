@@ -12,10 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from graft_lightning.cli.cell_record import read_record
 from graft_lightning.cli.chain import OWN_FOLDER, Cell, CellChain
+from graft_lightning.cli.written import read_yaml
 from graft_lightning.runs import done, read_records
 from graft_lightning.statistics import over_conditions
 from graft_lightning.types import SettingsError
@@ -63,7 +62,7 @@ def _pool_of_rounds(run: Cell) -> str:
     """The pool of a run that draws several rounds, where other runs have it too; "" where none is shared."""
     rounds, pool = 1, ""
     for layer in run.config:
-        found = yaml.safe_load(Path(layer).read_text(encoding="utf-8")) or {}
+        found = read_yaml(Path(layer)) or {}
         collect, data = found.get("collect") or {}, found.get("data") or {}
         rounds = collect.get("rounds", rounds)
         pool = data.get("pool") or data.get("init_args", {}).get("pool") or pool

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from graft_lightning.cli.exporting import REFUSALS, cli_of
 from graft_lightning.cli.lightning import REFERENCE, GraftCLI
 from graft_lightning.cli.secrets import unresolved
-from graft_lightning.cli.written import layered
+from graft_lightning.cli.written import layered, of_text
 from graft_lightning.domains.base.sample_table import Row, rows_in, table_in
 from graft_lightning.durable import write_text
 from graft_lightning.identity import digest_of, file_digest
@@ -95,7 +95,7 @@ def import_table(options: argparse.Namespace, overrides: Sequence[str]) -> None:
 
     opened = import_samples(pool, reference, texts, draws, read, scores, identity, options.device)
     write_text(folder / CONDITIONS, "".join(f"{text}\n" for text in texts))
-    plain = yaml.safe_load(cli._parser(None).dump(cli.config, skip_none=False))
+    plain = of_text(cli._parser(None).dump(cli.config, skip_none=False))
     record = {"drawn": 0, "imported": len(opened), "table": str(table), "scored": list(rewards)}
     settings = yaml.safe_dump(unresolved({key: plain[key] for key in REFERENCE}), sort_keys=False)
     add_filling(folder, record, settings)

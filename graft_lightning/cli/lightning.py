@@ -38,7 +38,7 @@ from graft_lightning.callbacks.weights_summary import with_short_summary
 from graft_lightning.checkpoints import refuse_address
 from graft_lightning.cli.ending import tell_what_is_where
 from graft_lightning.cli.parser import Mistaken, Parser, read_sources
-from graft_lightning.cli.placement import WEIGHTS, place_fit, place_use, require_last
+from graft_lightning.cli.placement import WEIGHTS, place_fit, place_use, placed, require_last
 from graft_lightning.cli.provenance import HYPER_PARAMETERS, Provenance
 from graft_lightning.cli.quiet import quieten
 from graft_lightning.cli.secrets import note_secrets, unresolved
@@ -47,6 +47,7 @@ from graft_lightning.cli.settings import expand_home, nested, refuse_out_of_rang
 from graft_lightning.cli.telling import telling
 from graft_lightning.cli.trainer import GraftTrainer, bring_last_up_to_date, last_intact
 from graft_lightning.cli.words import with_files, with_shipped, words_of
+from graft_lightning.cli.written import of_text
 from graft_lightning.durable import write_text
 from graft_lightning.refusals import Refusal, SettingsError
 from graft_lightning.reports.tuning import with_settings
@@ -179,14 +180,14 @@ class GraftCLI(LightningCLI):
                 "checkpoint; leave it out"
             )
         config = expand_home(self.config[self.subcommand])
-        plain = yaml.safe_load(self._parser(self.subcommand).dump(config, skip_none=False))
+        plain = of_text(self._parser(self.subcommand).dump(config, skip_none=False))
         self.plain: dict[str, Any] = plain
-        if config["trainer"]["fast_dev_run"]:
-            return
-        if self.subcommand == "fit":
-            place_fit(config, plain)
-        else:
-            place_use(config, plain, self.subcommand)
+        if not config["trainer"]["fast_dev_run"]:
+            if self.subcommand == "fit":
+                place_fit(config, plain)
+            else:
+                place_use(config, plain, self.subcommand)
+        self.config_dump = placed(plain, config)  # which Lightning would make anew
 
     def instantiate_classes(self) -> None:
         """Builds everything; what a constructor refuses is a mistake in the configuration.
@@ -236,6 +237,8 @@ class GraftCLI(LightningCLI):
                 callback.configuration = yaml.safe_dump(
                     unresolved({k: self.plain[k] for k in REFERENCE}), sort_keys=False
                 )
+            if isinstance(callback, Provenance):
+                callback.plain = self.config_dump
         return trainer
 
     def _run_subcommand(self, subcommand: str) -> None:
@@ -258,7 +261,7 @@ class GraftCLI(LightningCLI):
         if found is None or found.point is None:
             return
         parser = self._parser("tune")
-        config = yaml.safe_load(parser.dump(self.config["tune"], skip_none=False))
+        config = of_text(parser.dump(self.config["tune"], skip_none=False))
         kept = {key: config[key] for key in ("seed_everything", *BLOCKS) if key in config}
         weightings = {
             name: {"class_path": "graft_lightning.processes.weightings.CappedInverseAlpha", "init_args": {"cap": cap}}

@@ -2,17 +2,36 @@
 
 import difflib
 import functools
+import io
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
+import yaml
+from jsonargparse import get_loader, set_loader
 from lightning.pytorch.cli import LightningArgumentParser
+from omegaconf import OmegaConf
 
 from graft_lightning.cli.mistakes import mistakes
 from graft_lightning.cli.sentences import sentence
 from graft_lightning.cli.written import merged, overridden, overrides, read_yaml
 from graft_lightning.refusals import SettingsError
+
+REFERS = ("${", "???")
+"""What OmegaConf understands in a text."""
+
+
+def load(text: str) -> Any:
+    """What a value stands for; texts that refer to something are left to OmegaConf, whose loader takes a while."""
+    found = get_loader("yaml")(text)
+    if not isinstance(found, dict | list) or not any(mark in text for mark in REFERS):
+        return found
+    resolved = OmegaConf.to_object(OmegaConf.load(io.StringIO(text)))
+    return found if resolved == {text: None} else resolved
+
+
+set_loader("omegaconf", load, (yaml.YAMLError,))
 
 
 class Parser(LightningArgumentParser):

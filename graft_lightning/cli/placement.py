@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from graft_lightning.cli.logger_folder import logger_folder, set_logger_folder
+from graft_lightning.cli.written import of_text
 from graft_lightning.identity import differences
 from graft_lightning.runs import CONFIG, checkpoints, folder_of, newest_checkpoint, newest_intact
 from graft_lightning.types import SettingsError
@@ -124,6 +125,22 @@ def place_use(config: Any, plain: Mapping[str, Any], command: str) -> None:
         _own_folder(config, folder, used, plain, trained_only=True)
 
 
+def placed(plain: Mapping[str, Any], config: Any) -> dict[str, Any]:
+    """A configuration in plain values, with the folder and the checkpoint that a command was given.
+
+    Args:
+        plain: of before.
+        config: of the command, as it was changed since.
+    """
+    found: dict[str, Any] = _copied(plain)
+    folder = logger_folder(config)
+    if folder is not None and folder != logger_folder(found):
+        set_logger_folder(found, folder)
+    if (checkpoint := config.get("ckpt_path")) is not None:
+        found["ckpt_path"] = str(checkpoint)
+    return found
+
+
 def require_last(config: Any) -> None:
     """Refuses what would be an evaluation of no checkpoint under the name of one.
 
@@ -216,7 +233,7 @@ def _used_folders(folder: Path) -> list[Path]:
 def _changed(place: Path, plain: Mapping[str, Any], trained_only: bool = False) -> list[str]:
     """What differs between a run's own settings and others, line by line."""
     try:
-        stored = yaml.safe_load((place / CONFIG).read_text(encoding="utf-8"))
+        stored = of_text((place / CONFIG).read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         return [f"{place / CONFIG} cannot be read: {error}"]
     stored, wanted = (_settings(found or {}, trained_only) for found in (stored, plain))
@@ -225,7 +242,7 @@ def _changed(place: Path, plain: Mapping[str, Any], trained_only: bool = False) 
 
 def _settings(config: Mapping[str, Any], trained_only: bool) -> dict[str, Any]:
     kept = {key: value for key, value in config.items() if not trained_only or key in TRAINED}
-    found: dict[str, Any] = yaml.safe_load(yaml.safe_dump(kept))  # a copy, of the types that a file gives back
+    found: dict[str, Any] = _copied(kept)
     for key in ELSEWHERE:
         *above, last = key.split(".")
         node = found
@@ -241,6 +258,13 @@ def _settings(config: Mapping[str, Any], trained_only: bool) -> dict[str, Any]:
         if isinstance(size := arguments.get("batch_size"), int):  # of one process: two of 8 do what one of 16 does
             arguments["batch_size"] = size * _processes(config.get("trainer") or {})
     return found
+
+
+def _copied(value: Any) -> Any:
+    """Settings of their own, of the types that a file gives back."""
+    if isinstance(value, Mapping):
+        return {key: _copied(item) for key, item in value.items()}
+    return [_copied(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _processes(trainer: Mapping[str, Any]) -> int:

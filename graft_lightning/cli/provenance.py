@@ -1,9 +1,11 @@
 """What `fit`, and no other command, writes about a run: its configuration, its id."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import yaml
 from lightning.pytorch.cli import SaveConfigCallback
 
 from graft_lightning.callbacks.collect import Collect
@@ -23,10 +25,15 @@ class Provenance(SaveConfigCallback):
     """Writes the configuration of a fit to its folder, and says in every checkpoint which fit it is of.
 
     What came from the environment is written as the reference that it was.
+
+    Attributes:
+        plain: the configuration in plain values, which it is given before a run.
     """
 
-    def __init__(self, parser: Any, config: Any, *arguments: Any, **options: Any) -> None:
-        super().__init__(parser, unresolved(config.clone()), *arguments, **options)
+    plain: Mapping[str, Any]
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
         self.save_to_log_dir = False  # Lightning's own way of writing it leaves part of a file where the disk is full
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -79,7 +86,8 @@ class Provenance(SaveConfigCallback):
         Raises:
             OSError: if it cannot be written; that of an earlier start is untouched.
         """
-        write_text(self._folder / self.config_filename, self.parser.dump(self.config, skip_none=False))
+        text = yaml.safe_dump(unresolved(dict(self.plain)), sort_keys=False, allow_unicode=True)
+        write_text(self._folder / self.config_filename, text)
 
     def _goes_on(self, trainer: L.Trainer) -> bool:
         """Whether there is a checkpoint; ``last`` has been replaced by one where a run has left some."""

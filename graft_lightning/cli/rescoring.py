@@ -10,6 +10,7 @@ import yaml
 from graft_lightning.callbacks.ranks import on_all_processes, ranks_of, ready
 from graft_lightning.cli.exporting import REFUSALS
 from graft_lightning.cli.pool_reference import built_for
+from graft_lightning.cli.written import of_text
 from graft_lightning.rejection.collected import add_filling
 from graft_lightning.rejection.pool import TrajectoryPool
 from graft_lightning.rejection.rewards.function import UnknownFunction, imported
@@ -84,7 +85,7 @@ def reward_named(text: str) -> Any:
             raise SettingsError(f"--reward {text}: there is no such file")
         text = file.read_text(encoding="utf-8")
     try:
-        found = yaml.safe_load(text)
+        found = of_text(text)
     except yaml.YAMLError as error:
         raise SettingsError(f"--reward {text}: {error}") from None
     if isinstance(found, str):

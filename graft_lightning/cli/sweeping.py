@@ -8,8 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-import yaml
-
 from graft_lightning.cli.cell_record import finished, read_record, restore
 from graft_lightning.cli.chain import (
     Cell,
@@ -27,6 +25,7 @@ from graft_lightning.cli.chain import (
 from graft_lightning.cli.choosing import CHOOSING
 from graft_lightning.cli.submitted import jobs_of_a_cluster
 from graft_lightning.cli.sweep_file import Plan, read_plan
+from graft_lightning.cli.written import of_text
 from graft_lightning.durable import write_bytes
 from graft_lightning.reports.document import write_report
 
@@ -230,4 +229,4 @@ def _settings(words: Sequence[str]) -> dict[str, Any]:
     wrong = [word for word in words if "=" not in word]
     if wrong:
         raise ValueError(f"--submitit {wrong[0]}: settings are KEY=VALUE, such as timeout_min=600")
-    return {key: yaml.safe_load(value) for key, value in (word.split("=", 1) for word in words)}
+    return {key: of_text(value) for key, value in (word.split("=", 1) for word in words)}

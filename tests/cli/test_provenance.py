@@ -128,6 +128,17 @@ def test_after_the_block_of_the_readme_everything_agrees(tmp_path, monkeypatch, 
     assert len(list((runs / "pgraft/samples").glob("*.png"))) == 2
 
 
+def test_what_is_written_is_what_was_run(tmp_path):
+    """As the parser writes a configuration, though it is asked once: with the folder that the second run was given."""
+    launch("fit", tmp_path, {"trainer.max_steps": 1})
+    cli = launch("fit", tmp_path, {"trainer.max_steps": 1, "model.optimizer.lr": 0.5})
+    folder = tmp_path / "run-2"
+    assert cli.config["fit"].trainer.logger.init_args.name == folder.name
+    assert (folder / CONFIG).read_text() == cli._parser("fit").dump(cli.config["fit"], skip_none=False)
+    again = cli.parser.dump(cli.config, skip_link_targets=False, skip_none=False)
+    assert cli.config_dump == yaml.safe_load(again)["fit"]
+
+
 def test_commands_that_look_at_a_run_change_nothing_that_a_fit_has_left(tmp_path, capsys):
     launch("fit", tmp_path)
     before, pool, look = files_below(tmp_path), str(tmp_path / "pool"), str(tmp_path / "look")

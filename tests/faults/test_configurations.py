@@ -12,6 +12,7 @@ import yaml
 
 from graft_lightning.callbacks import Collect, Evaluate
 from graft_lightning.cli.lightning import GraftCLI, run_lightning
+from graft_lightning.cli.written import of_text
 from tests.faults.counting import count
 from tests.faults.mutations import mutations
 
@@ -92,24 +93,19 @@ def test_every_mistake_on_the_command_line_is_told_with_its_key(built_only):
     assert not wrong, "\n".join(wrong)
 
 
-def test_what_the_experiments_say_is_accepted(built_only):
-    for file in sorted((ROOT / "experiments").rglob("*.yaml")):
-        if "class_path" in (yaml.safe_load(file.read_text(encoding="utf-8")).get("model") or {}):
-            with contextlib.redirect_stderr(io.StringIO()):
-                run_lightning(["fit", f"--config={file}"])
-
-
 @pytest.mark.parametrize(
     ("content", "words"),
     [
         ("data:\n  caf\xe9: 1\n".encode("latin-1"), ["line 2", "UTF-8"]),
         ("data: {}\n".encode("utf-16"), ["UTF-8"]),
-        (b"data: [1\n", ["line"]),
+        (b"data: [1\n", ["line 1", "no YAML"]),
+        (b"data: {}\nmodel: {}\ndata: {}\n", ["line 3", "'data' stands there twice", "line 1"]),
+        (b"data:\n  # one\n  pool: a\n  pool: b\n", ["line 4", "'pool'", "line 3"]),
         (b"collect:\n", ["collect"]),
         (b"- 1\n- 2\n", []),
         (b"", []),
     ],
-    ids=["latin-1", "UTF-16", "no YAML", "an empty section", "a list", "nothing"],
+    ids=["latin-1", "UTF-16", "no YAML", "a key twice", "a key twice below", "an empty section", "a list", "nothing"],
 )
 def test_a_file_that_is_no_configuration(tmp_path, built_only, content, words, capfd):
     file = tmp_path / "config.yaml"
@@ -120,3 +116,7 @@ def test_a_file_that_is_no_configuration(tmp_path, built_only, content, words, c
     assert leave.value.code == 2, said
     assert "Traceback" not in said
     assert all(word in said for word in words), said
+
+
+def test_what_an_anchor_brings_may_be_set_otherwise():
+    assert of_text("a: &a {x: 1, y: 1}\nb: {<<: *a, x: 2}")["b"] == {"x": 2, "y": 1}

@@ -219,6 +219,7 @@ def ddpm(setting: Setting) -> list[Step]:
         "acceptance": {"class_path": "TopK", "init_args": {"k": 1}},
         "pool": str(setting.folder / "pool"),
         **_stream(1),
+        "steps_per_epoch": 3,
         "predict_draws": 1,
     }
     layer = {
@@ -227,7 +228,8 @@ def ddpm(setting: Setting) -> list[Step]:
         "evaluate": {"baseline": False, "metrics": []},
         "best": LAST,
         "model": {"init_args": {"reference": {"init_args": {"model": pipeline, "sampler": sampler}}}},
-        "trainer": _trainer(setting, precision="32-true", callbacks=[*_callbacks(), saves]),
+        # the first step finds memory that nothing has been in, and takes less of it than those that follow
+        "trainer": _trainer(setting, precision="32-true", callbacks=[*_callbacks(), saves], max_steps=3),
     }
     config = ["--config=experiments/images/ddpm_pgraft.yaml", setting.layer("layer", layer)]
     tuned = f"--model.reference.model={setting.folder / 'tuned'}"
