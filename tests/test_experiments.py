@@ -112,14 +112,30 @@ def parser():
 
 @pytest.mark.parametrize(("chain", "cell"), unique_cells())
 def test_the_command_lines_of_a_cell_are_understood(parser, tmp_path, chain, cell):
+    """The first; those after it have the same settings, and the checkpoint that it left."""
     (tmp_path / "last.ckpt").touch()
-    for command in cell.commands:
-        parsed = parser.parse_args([command, *arguments(chain, cell, tmp_path, command)])[command]
-        assert parsed.seed_everything == chain.seed
-        assert parsed.trainer.logger.init_args.name == cell.name
-        assert "{" not in json.dumps(str(parsed.data.init_args.get("pool", "")))
-        trained = command != "fit" and "fit" in cell.commands
-        assert (parsed.get("ckpt_path") is not None) == (trained or "ckpt_path" in cell.settings)
+    first, *others = ([command, *arguments(chain, cell, tmp_path, command)] for command in cell.commands)
+    parsed = parser.parse_args(first)[first[0]]
+    assert parsed.seed_everything == chain.seed
+    assert parsed.trainer.logger.init_args.name == cell.name
+    assert "{" not in json.dumps(str(parsed.data.init_args.get("pool", "")))
+    assert (parsed.get("ckpt_path") is not None) == ("ckpt_path" in cell.settings)
+    trained = [f"--ckpt_path={tmp_path / 'last.ckpt'}"] if first[0] == "fit" else []
+    assert [line[1:] for line in others] == [first[1:] + trained] * len(others)
+
+
+@pytest.mark.parametrize("command", ["validate", "test"])
+def test_a_cell_goes_on_from_its_own_checkpoint(parser, tmp_path, command):
+    (tmp_path / "last.ckpt").touch()
+    chain, cell = next(
+        (chain, cell)
+        for file in SWEEPS
+        for chain in plan_of(file).chains
+        for cell in chain.cells
+        if cell.commands[0] == "fit" and command in cell.commands
+    )
+    parsed = parser.parse_args([command, *arguments(chain, cell, tmp_path, command)])[command]
+    assert parsed.ckpt_path == str(tmp_path / "last.ckpt")
 
 
 @pytest.mark.parametrize("file", SWEEPS, ids=str)
@@ -192,18 +208,30 @@ def test_every_layer_is_used_by_some_sweep_or_says_over_what_it_goes():
     assert {str(layer) for layer in LAYERS} <= used | shown
 
 
-SHOWN = [
-    pytest.param(command, id=f"{file} {command[0]}")
-    for file in RUNS + LAYERS
-    for command in shown_commands(file)
-    if command != ["fit", "--config", str(file)]  # which is built above
-]
+def shown() -> dict[tuple[str, ...], Path]:
+    """Every command of a head but the ``fit`` of the file alone, which is built above; without its checkpoint."""
+    found: dict[tuple[str, ...], Path] = {}
+    for file in RUNS + LAYERS:
+        for command in shown_commands(file):
+            words = command[: command.index("--ckpt_path")] if "--ckpt_path" in command else command
+            if words != ["fit", "--config", str(file)]:
+                found.setdefault(tuple(words), file)
+    return found
 
 
-@pytest.mark.parametrize("command", SHOWN)
+OTHERS = [pytest.param(list(c), id=f"{file} {c[0]}") for c, file in shown().items() if len(c) == 3]
+LAYERED = [pytest.param(list(c), id=f"{file} {c[0]}") for c, file in shown().items() if len(c) > 3]
+
+
+@pytest.mark.parametrize("command", OTHERS)
+def test_another_command_in_the_head_of_a_file_is_understood(parser, command):
+    """Of the file alone, which is built above."""
+    assert Path(command[2]) in RUNS
+    assert parser.parse_args(command)[command[0]].model.class_path
+
+
+@pytest.mark.parametrize("command", LAYERED)
 def test_the_command_in_the_head_of_a_file_is_built(command, built_only):
-    if "--ckpt_path" in command:
-        command = command[: command.index("--ckpt_path")]
     cli = run_lightning(command)
     assert cli.model.views is None
     assert cli.datamodule.trainer is None
@@ -245,8 +273,9 @@ def test_an_experiment_runs(file, tmp_path, monkeypatch):
     if "collect" in text:
         drawn = min(text["collect"].get("rounds", 1), 2)  # a second round follows the only epoch, where there are any
         assert TrajectoryPool.open(tmp_path / "pool").statistics()["trajectories"] == 30 * drawn
-    run_lightning(["test", *line, f"--ckpt_path={tmp_path}/run/checkpoints/last.ckpt"])
-    run_lightning(["predict", *line, f"--ckpt_path={tmp_path}/run/checkpoints/last.ckpt"])
+    if len(file.parts) == 3:  # rivals and controls are evaluated and drawn from by the same means
+        run_lightning(["test", *line, f"--ckpt_path={tmp_path}/run/checkpoints/last.ckpt"])
+        run_lightning(["predict", *line, f"--ckpt_path={tmp_path}/run/checkpoints/last.ckpt"])
     assert (DATA / "digits" / "reference.safetensors").read_bytes() == before
 
 
