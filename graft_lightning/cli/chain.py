@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -296,11 +297,22 @@ def identity(chain: CellChain, cell: Cell) -> dict[str, Any]:
         "seed": chain.seed,
         "cell": cell.name,
         "commands": list(cell.commands),
-        "layers": [read_yaml(Path(config)) for config in cell.config],
+        "layers": [_layer(Path(config).absolute()) for config in cell.config],
         "settings": cell.settings,
         "needs": dict(cell.needs),
         **({"choose": dict(cell.choose)} if cell.choose else {}),
     }
+
+
+def _layer(file: Path) -> Any:
+    """What a file says; it is read once, though hundreds of cells have it, as long as it stays as it is."""
+    found = file.stat()
+    return _layer_of(file, found.st_mtime_ns, found.st_size)
+
+
+@lru_cache(maxsize=256)
+def _layer_of(file: Path, changed: int, size: int) -> Any:
+    return read_yaml(file)
 
 
 def arguments(chain: CellChain, cell: Cell, folder: Path, command: str) -> list[str]:
