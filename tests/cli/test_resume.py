@@ -39,6 +39,21 @@ def run(folder, kind, *more, **settings):
     return launch("fit", folder, {"trainer.callbacks": CHECKPOINT, **KINDS[kind], **settings}, *more)
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The folders of runs that nothing interrupts, by what they are given; each is run once."""
+    made = {}
+
+    def of(kind, **settings):
+        key = repr((kind, settings))
+        if key not in made:
+            made[key] = tmp_path_factory.mktemp("whole")
+            run(made[key], kind, **settings)
+        return made[key]
+
+    return of
+
+
 def last(folder):
     return torch.load(folder / "run/checkpoints/last.ckpt")
 
@@ -72,27 +87,26 @@ def lines(file):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("steps", [3, 5], ids=["in an epoch", "between epochs"])
-def test_a_resumed_run_equals_one_that_was_not_interrupted(tmp_path, kind, steps):
-    run(tmp_path / "whole", kind)
+def test_a_resumed_run_equals_one_that_was_not_interrupted(tmp_path, whole, kind, steps):
     run(tmp_path / "parts", kind, **{"trainer.max_steps": steps})
     assert last(tmp_path / "parts")["global_step"] == steps
     run(tmp_path / "parts", kind, "--ckpt_path=last")
-    assert_same_end(tmp_path / "whole", tmp_path / "parts")
+    assert_same_end(whole(kind), tmp_path / "parts")
 
 
 @pytest.mark.parametrize("step", [3, 5, 7])
-def test_a_run_that_was_killed_while_training(tmp_path, step):
+def test_a_run_that_was_killed_while_training(tmp_path, whole, step):
     callbacks = EMA + CHECKPOINT
     kill = {"class_path": "tests.runs.KillAtStep", "init_args": {"step": step}}
-    run(tmp_path / "whole", "full", **{"trainer.callbacks": callbacks})
+    unbroken = whole("full", **{"trainer.callbacks": callbacks})
     killed(lambda: run(tmp_path / "parts", "full", **{"trainer.callbacks": [kill, *callbacks]}))
     run(tmp_path / "parts", "full", "--ckpt_path=last", **{"trainer.callbacks": callbacks})
-    assert_same_end(tmp_path / "whole", tmp_path / "parts")
-    assert records(tmp_path / "whole") == records(tmp_path / "parts")
+    assert_same_end(unbroken, tmp_path / "parts")
+    assert records(unbroken) == records(tmp_path / "parts")
 
 
 @pytest.mark.parametrize("when", ["before a shard is there", "after one", "while scoring"])
-def test_a_run_that_was_killed_while_collecting(tmp_path, monkeypatch, when):
+def test_a_run_that_was_killed_while_collecting(tmp_path, whole, monkeypatch, when):
     method = "write_rewards" if when == "while scoring" else "write"
     original = getattr(Round, method)
 
@@ -101,20 +115,20 @@ def test_a_run_that_was_killed_while_collecting(tmp_path, monkeypatch, when):
             original(self, *arguments)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    run(tmp_path / "whole", "full")
+    unbroken = whole("full")
     monkeypatch.setattr(Round, method, and_die)
     killed(lambda: run(tmp_path / "parts", "full"))
     monkeypatch.undo()
     there = TrajectoryPool.open(tmp_path / "parts/pool").statistics()["trajectories"]
     assert there == {"before a shard is there": 0, "after one": 8, "while scoring": 16}[when]
     cli = run(tmp_path / "parts", "full", "--ckpt_path=last")  # there is none yet: the run begins, the pool goes on
-    assert_same_end(tmp_path / "whole", tmp_path / "parts")
-    assert records(tmp_path / "whole") == records(tmp_path / "parts")
+    assert_same_end(unbroken, tmp_path / "parts")
+    assert records(unbroken) == records(tmp_path / "parts")
     collector = next(callback for callback in cli.trainer.callbacks if type(callback).__name__ == "Collect")
     assert collector.drawn == 16 - there
 
 
-def test_a_run_that_was_killed_while_collecting_the_second_round(tmp_path, monkeypatch):
+def test_a_run_that_was_killed_while_collecting_the_second_round(tmp_path, whole, monkeypatch):
     original = Round.write
 
     def and_die(self, *arguments):
@@ -122,12 +136,12 @@ def test_a_run_that_was_killed_while_collecting_the_second_round(tmp_path, monke
         if self.index == 1:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    run(tmp_path / "whole", "rounds")
+    unbroken = whole("rounds")
     monkeypatch.setattr(Round, "write", and_die)
     killed(lambda: run(tmp_path / "parts", "rounds"))
     monkeypatch.undo()
     run(tmp_path / "parts", "rounds", "--ckpt_path=last")
-    assert_same_end(tmp_path / "whole", tmp_path / "parts")
+    assert_same_end(unbroken, tmp_path / "parts")
 
 
 def test_a_run_with_other_settings_gets_a_folder_of_its_own(tmp_path, caplog):

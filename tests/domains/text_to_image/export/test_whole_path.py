@@ -59,8 +59,9 @@ def test_a_run_is_exported_and_verified(pipeline_folder, model_folder, tmp_path,
     assert "![a cat](sample-0.png)" in body
     assert ("composed" in body) == (settings["guidance"]["mode"] == "composed")
 
-    shutil.copytree(out, tmp_path / "moved")  # an export is complete in itself, but for the base model
-    main(["verify", str(tmp_path / "moved")])
+    if name == "sd2":  # a process of its own, which the export has started already, takes most of the time
+        shutil.copytree(out, tmp_path / "moved")  # an export is complete in itself, but for the base model
+        main(["verify", str(tmp_path / "moved")])
 
 
 def refused(capsys, *line):
