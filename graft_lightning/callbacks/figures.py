@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import torch
@@ -28,7 +28,7 @@ CARD, SHARP = (5.4, 3.5), 140
 PANELS = 3
 """Scores in one figure, at most."""
 
-LAYOUT = "constrained"
+LAYOUT: Literal["constrained"] | None = "constrained"
 """Letters and axes make room for each other, which takes two fifths of the time."""
 
 
