@@ -1,5 +1,6 @@
 """What every test gets: one thread, no network, a fixed seed, and a process that nothing before it has changed."""
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,13 @@ import torch.distributed as dist
 
 # No test outlives a power cut, and there are thousands of files to wait for. Processes that tests start do wait.
 os.fsync = lambda descriptor: None
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: it need not be looked through again and again for what may go."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 @pytest.fixture(autouse=True)
