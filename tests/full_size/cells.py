@@ -257,8 +257,8 @@ def molecules(setting: Setting) -> list[Step]:
     once = {"trainer": _trainer(setting), "best": LAST}
     training = {
         "best": LAST,
-        "trainer": _trainer(setting, "training_run", max_steps=4),
-        "data": {"init_args": {"examples": examples, **shared, "steps_per_epoch": 4}},
+        "trainer": _trainer(setting, "training_run", max_steps=8),
+        "data": {"init_args": {"examples": examples, **shared, "steps_per_epoch": 8}},
         "evaluate": {"metrics": metrics},
         "model": {"init_args": {"reference": {"init_args": trained}}},
     }
