@@ -29,6 +29,15 @@ def test_sampling_is_compared_with_a_bare_loop(monkeypatch):
     assert share > 0 < bare
 
 
+def test_training_is_compared_step_by_step(monkeypatch, tmp_path):
+    for name, value in (("REPEATS", 1), ("TRAINING_STEPS", 6)):
+        monkeypatch.setattr(bench, name, value)
+    reference = DigitReference(sampler=DDPM(steps=8, clip_sample=1.0), network={"width": 32, "depth": 1})
+    step, once = bench.training(reference, bench.filled_pool(tmp_path, reference), tmp_path)
+    assert step.ours > 0 < step.bare
+    assert once > 0
+
+
 def test_medians_of_pairs():
     assert of_pairs([(0.002, 0.001), (0.008, 0.002), (0.003, 0.003)]) == Compared(3.0, 2.0, 2.0)
 
