@@ -9,20 +9,20 @@ from pathlib import Path
 import pytest
 import safetensors.torch  # before anything in it is replaced
 import torch
-import yaml
 
 from graft_lightning import domains
 from graft_lightning.callbacks import Collect
 from graft_lightning.cli.chain import arguments
 from graft_lightning.cli.lightning import GraftCLI, run_lightning
 from graft_lightning.cli.sweep_file import Plan, read_plan
+from graft_lightning.cli.written import read_yaml
 from graft_lightning.domains.base.weights import DATA
 from graft_lightning.modules import RealData
 from graft_lightning.rejection.pool import TrajectoryPool
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted(path.relative_to(ROOT) for path in (ROOT / "experiments").rglob("*.yaml"))
-TEXTS = {file: yaml.safe_load((ROOT / file).read_text(encoding="utf-8")) for file in FILES}
+TEXTS = {file: read_yaml(ROOT / file) for file in FILES}
 SWEEPS = [file for file in FILES if "chains" in TEXTS[file]]
 RUNS = [file for file in FILES if "class_path" in TEXTS[file].get("model", {})]
 LAYERS = [file for file in FILES if file not in SWEEPS + RUNS]

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import yaml
 
 from graft_lightning.cli.beginning import HEAD, OWN, experiment_of
 from graft_lightning.cli.main import main
+from graft_lightning.cli.written import of_text
 from graft_lightning.domains.base import own_reward as of_images
 from graft_lightning.domains.layouts import own_reward as of_layouts
 from graft_lightning.domains.layouts.layout import batch
@@ -22,7 +22,7 @@ from graft_lightning.domains.molecules.dataset import stored
 
 ROOT = Path(__file__).parents[2]
 TEXTS = {file: file.read_text(encoding="utf-8") for file in sorted((ROOT / "experiments").rglob("*.yaml"))}
-PARSED = {file: yaml.safe_load(text) for file, text in TEXTS.items()}
+PARSED = {file: of_text(text) for file, text in TEXTS.items()}
 RUNS = {file: run for file, run in PARSED.items() if "class_path" in run.get("model", {})}
 SCORED = [file for file, run in RUNS.items() if "reward" in run.get("collect", {})]
 DOMAINS = {"digits": of_images, "mnist": of_images, "text_to_image": of_images, "molecules": of_molecules}
@@ -45,8 +45,8 @@ def without(found, keys):
 @pytest.mark.parametrize("file", SCORED, ids=lambda file: f"{file.parent.name}/{file.stem}")
 def test_nothing_is_another_than_reward_and_folders(file):
     text = experiment_of(TEXTS[file], "FILE")
-    before, after = yaml.safe_load(TEXTS[file]), yaml.safe_load(text)
-    assert [at(after, keys) for keys in OWN] == [yaml.safe_load(own) for own in OWN.values()]
+    before, after = of_text(TEXTS[file]), of_text(text)
+    assert [at(after, keys) for keys in OWN] == [of_text(own) for own in OWN.values()]
     for keys in OWN:
         before, after = without(before, keys), without(after, keys)
     assert before == after

@@ -12,7 +12,7 @@ import yaml
 
 from graft_lightning.callbacks import Collect, Evaluate
 from graft_lightning.cli.lightning import GraftCLI, run_lightning
-from graft_lightning.cli.written import of_text
+from graft_lightning.cli.written import of_text, read_yaml
 from tests.faults.counting import count
 from tests.faults.mutations import mutations
 
@@ -22,7 +22,7 @@ KINDS = {"collect": Collect, "evaluate": Evaluate}
 
 def every_mutation():
     for file in sorted((ROOT / "experiments").rglob("*.yaml")):
-        config = yaml.safe_load(file.read_text(encoding="utf-8"))
+        config = read_yaml(file)
         if "class_path" in (config.get("model") or {}):
             config = json.loads(json.dumps(config))  # what an anchor shares would be mistaken at several places
             yield from ((file, mutation) for mutation in mutations(config, KINDS))
