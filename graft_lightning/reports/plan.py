@@ -18,7 +18,7 @@ from graft_lightning.reports.inverting import Inverting
 from graft_lightning.reports.operations import operations
 from graft_lightning.reports.peak import footing_of
 from graft_lightning.reports.plan_memory import activations_of, memory_lines, peak_line, step_too_large, too_large
-from graft_lightning.reports.trial import fastest, seconds_of_networks, seconds_of_reward, training_step
+from graft_lightning.reports.trial import seconds_of_networks, seconds_of_reward, seconds_of_training
 from graft_lightning.reports.units import duration, readable
 
 CPU = torch.device("cpu")
@@ -225,7 +225,7 @@ def _timed(module: Any, data: Any, collect: Collect, loop: Loop, work: Work, siz
         lines.append(f"  one reward       {judging * 1e3:.2f} ms")
         parts["rewards"] = work.scored * judging
     if module.trains:
-        step = fastest(training_step(module, work.conditions, data.batch_size), held)
+        step = seconds_of_training(module, work.conditions, data.batch_size, held)
         lines.append(f"  one training step {step * 1e3:.0f} ms")
         parts["training"] = loop.batches * step
     listed = ", ".join(f"{name} {duration(seconds)}" for name, seconds in parts.items())

@@ -241,12 +241,16 @@ def ddpm(setting: Setting) -> list[Step]:
     ]
 
 
+QM7_ATOMS = 23
+"""Of its largest molecule."""
+
+
 def molecules(setting: Setting) -> list[Step]:
     """EDM's network is trained on the molecules of QM7, and fine-tuned a step by P-GRAFT."""
-    size = MOLECULES["tiny" if setting.tiny else "full"]
+    size = MOLECULES["tiny" if setting.tiny else "full"] | {"max_atoms": QM7_ATOMS}
     examples = {
         "class_path": "MoleculeFiles",
-        "init_args": {"paths": [str(setting.molecules)], "max_atoms": 29, "part": "all", "exclusions": None},
+        "init_args": {"paths": [str(setting.molecules)], "max_atoms": QM7_ATOMS, "part": "all", "exclusions": None},
     }
     counts = {"class_path": "AtomCounts", "init_args": {"groups": 2, "histogram": {15: 1, 18: 1}}}
     shared = {"validation": counts, **_stream(64), "eval_draws": 2, "eval_batch_size": 8}
