@@ -169,15 +169,15 @@ def images(setting: Setting) -> list[Step]:
     # a short step at the noise, which is inverted in a few evaluations: random weights contract as badly as they like
     grid = {"class_path": "graft_lightning.processes.grids.Explicit", "init_args": {"values": [0.0, 0.999, 1.0]}}
     sampler = {"class_path": EULER, "init_args": {"steps": 2, "grid": grid}}
-    shared = {**_stream(1), "eval_draws": 2, "predict_draws": 1}
+    shared = {**_stream(1), "steps_per_epoch": 3, "eval_draws": 2, "predict_draws": 1}
     flow = {"weights": str(setting.folder / "flow"), "network": network, "sampler": sampler}
     evaluate = {"metrics": [distance], "measures": []}
-    once = {"trainer": _trainer(setting, accumulate_grad_batches=1), "best": LAST}
+    # the first step finds memory that nothing has been in, and takes less of it than those that follow
+    once = {"trainer": _trainer(setting, accumulate_grad_batches=1, max_steps=3), "best": LAST}
     training = {
         "best": LAST,
-        # the first step finds memory that nothing has been in, and takes less of it than those that follow
         "trainer": _trainer(setting, "flow_run", accumulate_grad_batches=1, max_steps=3),
-        "data": {"init_args": {"examples": examples, **shared, "steps_per_epoch": 3}},
+        "data": {"init_args": {"examples": examples, **shared}},
         "evaluate": evaluate,
         "model": {"init_args": {"reference": {"init_args": {**flow, "weights": str(setting.folder / "trained")}}}},
     }
@@ -253,12 +253,12 @@ def molecules(setting: Setting) -> list[Step]:
         "init_args": {"paths": [str(setting.molecules)], "max_atoms": QM7_ATOMS, "part": "all", "exclusions": None},
     }
     counts = {"class_path": "AtomCounts", "init_args": {"groups": 2, "histogram": {15: 1, 18: 1}}}
-    shared = {"validation": counts, **_stream(64), "eval_draws": 2, "eval_batch_size": 8}
+    shared = {"validation": counts, **_stream(64), "steps_per_epoch": 3, "eval_draws": 2, "eval_batch_size": 8}
     sampler = {"class_path": INTERLEAVED, "init_args": {"steps": 20}}
     reference = {"weights": str(setting.folder / "egnn" / "reference.safetensors"), **size, "sampler": sampler}
     trained = {**reference, "weights": str(setting.folder / "trained.safetensors")}
     metrics = [{"class_path": "graft_lightning.domains.molecules.metrics.Validity"}]
-    once = {"trainer": _trainer(setting), "best": LAST}
+    once = {"trainer": _trainer(setting, max_steps=3), "best": LAST}
     training = {
         "best": LAST,
         "trainer": _trainer(setting, "training_run", max_steps=8),
