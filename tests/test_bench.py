@@ -33,9 +33,10 @@ def test_training_is_compared_step_by_step(monkeypatch, tmp_path):
     for name, value in (("REPEATS", 1), ("TRAINING_STEPS", 6)):
         monkeypatch.setattr(bench, name, value)
     reference = DigitReference(sampler=DDPM(steps=8, clip_sample=1.0), network={"width": 32, "depth": 1})
-    step, once = bench.training(reference, bench.filled_pool(tmp_path, reference), tmp_path)
+    step, once, reading, noising = bench.training(reference, bench.filled_pool(tmp_path, reference), tmp_path)
     assert step.ours > 0 < step.bare
     assert once > 0
+    assert 0 < reading + noising < step.ours
 
 
 def test_medians_of_pairs():

@@ -88,8 +88,9 @@ def test_the_table_of_full_sizes_is_what_its_record_says():
         expected = ""
         if planned:
             more = planned["planned_gigabytes"] / step["gigabytes"] - 1
-            expected = f"{planned['planned_gigabytes']:.2f} GB ({more:+.0%}), {planned['planned_seconds'] / 60:.1f} min"
-        assert foretold == expected.replace("%", " %")
+            minutes = planned["planned_seconds"] / 60
+            expected = f"{planned['planned_gigabytes']:.2f} GB ({round(100 * more):+d} %), {minutes:.1f} min"
+        assert foretold == expected
     assert not steps
 
 
