@@ -39,7 +39,7 @@ format: $(READY) ## Let ruff mend what it can
 
 QM7 ?=
 
-bench: $(READY) ## What the framework adds to a step, pool, start-up: a table and runs/bench/bench.json, 10 minutes
+bench: $(READY) ## What the framework adds to a step, pool, start-up: a table and runs/bench/bench.json, 6 minutes
 	$(PY) -m tests.bench
 
 bench-gpu: $(READY) ## The same with the real architectures on one GPU: 8 minutes, no network, runs/bench/bench_gpu.json
