@@ -11,7 +11,6 @@ from typing import Any, ClassVar, NoReturn
 import yaml
 from jsonargparse import get_loader, set_loader
 from lightning.pytorch.cli import LightningArgumentParser
-from omegaconf import OmegaConf
 
 from graft_lightning.cli.mistakes import mistakes
 from graft_lightning.cli.sentences import sentence
@@ -27,6 +26,8 @@ def load(text: str) -> Any:
     found = get_loader("yaml")(text)
     if not isinstance(found, dict | list) or not any(mark in text for mark in REFERS):
         return found
+    from omegaconf import OmegaConf
+
     resolved = OmegaConf.to_object(OmegaConf.load(io.StringIO(text)))
     return found if resolved == {text: None} else resolved
 

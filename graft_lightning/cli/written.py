@@ -17,12 +17,13 @@ class _Loader(_SafeLoader):
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         if isinstance(node, yaml.MappingNode):
-            lines: dict[str, int] = {}
+            lines: dict[tuple[str, str], int] = {}
             for key, _ in node.value:
-                if isinstance(key, yaml.ScalarNode) and key.value in lines:
-                    problem = f"'{key.value}' stands there twice, first in line {lines[key.value]}"
+                same = key.tag, str(key.value)
+                if isinstance(key, yaml.ScalarNode) and same in lines:
+                    problem = f"'{key.value}' stands there twice, first in line {lines[same]}"
                     raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-                lines[str(key.value)] = key.start_mark.line + 1
+                lines[same] = key.start_mark.line + 1
         return super().construct_mapping(node, deep)
 
 

@@ -120,3 +120,7 @@ def test_a_file_that_is_no_configuration(tmp_path, built_only, content, words, c
 
 def test_what_an_anchor_brings_may_be_set_otherwise():
     assert of_text("a: &a {x: 1, y: 1}\nb: {<<: *a, x: 2}")["b"] == {"x": 2, "y": 1}
+
+
+def test_a_number_and_its_text_are_two_keys():
+    assert of_text("{1: a, '1': b}") == {1: "a", "1": "b"}
