@@ -6,8 +6,10 @@ import time
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from graft_lightning.callbacks.collect import Collect
+from graft_lightning.cli import lightning
 from graft_lightning.rejection.pool import PoolMismatch, TrajectoryPool
 from tests.runs import assert_same_weights, launch, weights_of
 
@@ -127,3 +129,14 @@ def test_a_refusal_reaches_every_process(tmp_path, monkeypatch, capsys):
     first, second = (path.read_text() for path in sorted(tmp_path.glob("told-*")))
     assert "run_seed: 3 in the pool, 4 now" in first
     assert first == second
+
+
+def test_a_process_that_is_done_leaves_its_group(monkeypatch):
+    """Of gloo's, Lightning leaves it to the end of the interpreter, which a running thread of it ends by SIGABRT."""
+    monkeypatch.setattr(lightning, "GraftCLI", lambda **settings: "done")
+    monkeypatch.setattr("sys.argv", ["graft_lightning", "fit"])
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    assert lightning.run_lightning(["fit"]) == "done"
+    assert dist.is_initialized(), "of a caller that goes on it is not ours to end"
+    assert lightning.run_lightning() == "done"
+    assert not dist.is_initialized()
