@@ -229,6 +229,27 @@ def test_a_run_of_a_logger_without_folders_of_its_own_goes_on(tmp_path, beside):
     assert (tmp_path / "gallery-2" / CONFIG).is_file()
 
 
+def test_when_a_reward_is_asked_makes_no_other_run(tmp_path):
+    """A run of before there was that argument, and one that had it set otherwise, go on."""
+
+    def fit(**more):
+        reward = {"class_path": "FunctionReward", "init_args": {"function": "tests.cli.test_provenance.ink", **more}}
+        return launch("fit", tmp_path, {"collect.reward": reward, "evaluate.rewards": [reward], "trainer.max_steps": 2})
+
+    fit()
+    config = tmp_path / "run" / CONFIG
+    text = config.read_text()
+    assert "apart: false" in text
+    config.write_text("\n".join(line for line in text.splitlines() if "apart:" not in line))
+    fit()
+    fit(apart=True)
+    assert not (tmp_path / "run-2").exists()
+
+
+def ink(samples, conditions):
+    return samples.flatten(1).mean(1)
+
+
 @pytest.mark.parametrize("kind", ["csv", "none", "two"])
 def test_no_logger_lets_two_runs_share_a_folder(tmp_path, capsys, kind):
     board = {"class_path": "TensorBoardLogger", "init_args": {"save_dir": str(tmp_path), "name": "x", "version": "a"}}
