@@ -98,8 +98,7 @@ def filled_pool(folder: Path, reference: DigitReference) -> AcceptedTrajectories
 class Timed:
     """A function, and the median of what its calls take of their thread in the place where they are made.
 
-    After a step of a network little of what is called next is still in the processor's caches: a call takes several
-    times as long as in a row of its own.
+    After a step of a network less of what is called next is in the processor's caches than in a row of such calls.
     """
 
     def __init__(self, work: Callable[..., Any]) -> None:
@@ -123,7 +122,7 @@ class Training(NamedTuple):
         step: both.
         once: milliseconds that a fit takes besides: to begin and to end.
         reading: of a batch of the pool, milliseconds within a step.
-        noising: of levels and noise, milliseconds within a step; those of a bare one are a tenth of it.
+        noising: of levels and noise, milliseconds within a step.
     """
 
     step: Compared

@@ -11,7 +11,6 @@ from typing import Any
 os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
 
 import lightning as L
-import torch.distributed as dist
 import yaml
 from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -290,21 +289,8 @@ def run_lightning(args: Sequence[str] | None = None) -> GraftCLI:
         read_sources(line)
         note_secrets(line)
         keep_freed_memory()
-        cli = GraftCLI(
+        return GraftCLI(
             save_config_kwargs={"overwrite": True},
             seed_everything_default=0,
             args=None if args is None else line,
         )
-        if args is None:
-            leave_group()
-        return cli
-
-
-def leave_group() -> None:
-    """Ends the process group of a process that is done.
-
-    Lightning leaves one of gloo to the end of the interpreter, where a thread of it that still runs ends the process by
-    SIGABRT: now and then, and then `torchrun` takes a run for failed that has done everything.
-    """
-    if dist.is_available() and dist.is_initialized():
-        dist.destroy_process_group()

@@ -5,7 +5,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from graft_lightning import __version__
 from graft_lightning.cli.pages import page
@@ -111,6 +111,19 @@ def main(args: Sequence[str] | None = None) -> None:
     """
     with while_read():
         _run(args)
+    if args is None:
+        leave_group()
+
+
+def leave_group() -> None:
+    """Ends the process group of a process that is done, if it was in one.
+
+    Lightning leaves one of gloo to the end of the interpreter, where a thread of it that still runs ends the process by
+    SIGABRT: now and then, and then `torchrun` takes a run for failed that has done everything.
+    """
+    distributed: Any = sys.modules.get("torch.distributed")  # not imported for commands that do without
+    if distributed and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def _run(args: Sequence[str] | None) -> None:

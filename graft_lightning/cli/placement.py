@@ -36,8 +36,8 @@ HELD_OUT = ("validation", "test", "predict", "eval_draws", "eval_batch_size", "p
 """Arguments of the data that say what is evaluated, not what is trained."""
 TRAINED = ("seed_everything", "data", "collect", "model")
 """Settings that decide which weights a run has after so many steps, with those of the trainer."""
-WHEN = "apart"
-"""An argument of rewards that decides when they are asked, and not what they say."""
+WHEN = ("FunctionReward", "apart")
+"""A reward, and the argument of it that decides when it is asked, and not what it says."""
 BEST = "best.ckpt"
 """The weights that a fit has chosen to end with."""
 WEIGHTS = ("validate", "test", "predict")
@@ -246,7 +246,7 @@ def _settings(config: Mapping[str, Any], trained_only: bool) -> dict[str, Any]:
     kept = {key: value for key, value in config.items() if not trained_only or key in TRAINED}
     found: dict[str, Any] = _copied(kept)
     for part in ("collect", "evaluate"):
-        _drop(found.get(part), WHEN)
+        _drop(found.get(part), *WHEN)
     for key in ELSEWHERE:
         *above, last = key.split(".")
         node = found
@@ -271,12 +271,12 @@ def _copied(value: Any) -> Any:
     return [_copied(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _drop(value: Any, name: str) -> None:
-    """Takes an argument out of all objects of some settings, in place."""
+def _drop(value: Any, kind: str, name: str) -> None:
+    """Takes an argument out of all objects of a class in some settings, in place."""
     for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        _drop(item, name)
-    if isinstance(value, dict) and isinstance(arguments := value.get("init_args"), dict):
-        arguments.pop(name, None)
+        _drop(item, kind, name)
+    if isinstance(value, dict) and str(value.get("class_path")).rpartition(".")[2] == kind:
+        (value.get("init_args") or {}).pop(name, None)
 
 
 def _processes(trainer: Mapping[str, Any]) -> int:

@@ -1,5 +1,6 @@
 """Two processes do what one does: the same pool, the same decisions, the same training, the same evaluation."""
 
+import importlib
 import json
 import re
 import time
@@ -9,7 +10,7 @@ import torch
 import torch.distributed as dist
 
 from graft_lightning.callbacks.collect import Collect
-from graft_lightning.cli import lightning
+from graft_lightning.cli.main import COMMANDS, main
 from graft_lightning.rejection.pool import PoolMismatch, TrajectoryPool
 from tests.runs import assert_same_weights, launch, weights_of
 
@@ -131,12 +132,14 @@ def test_a_refusal_reaches_every_process(tmp_path, monkeypatch, capsys):
     assert first == second
 
 
-def test_a_process_that_is_done_leaves_its_group(monkeypatch):
+@pytest.mark.parametrize("command", ["fit", "rescore"])
+def test_a_process_that_is_done_leaves_its_group(monkeypatch, command):
     """Of gloo's, Lightning leaves it to the end of the interpreter, which a running thread of it ends by SIGABRT."""
-    monkeypatch.setattr(lightning, "GraftCLI", lambda **settings: "done")
-    monkeypatch.setattr("sys.argv", ["graft_lightning", "fit"])
+    module, _, function = COMMANDS[command].target.partition(":")
+    monkeypatch.setattr(importlib.import_module(module), function, lambda words: None)
+    monkeypatch.setattr("sys.argv", ["graft_lightning", command])
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    assert lightning.run_lightning(["fit"]) == "done"
+    main([command])
     assert dist.is_initialized(), "of a caller that goes on it is not ours to end"
-    assert lightning.run_lightning() == "done"
+    main()
     assert not dist.is_initialized()
