@@ -15,12 +15,12 @@ import pytest
 import torch
 import torch.distributed as dist
 
-# No test outlives a power cut, and there are thousands of files to wait for. Processes that tests start do wait.
-os.fsync = lambda descriptor: None
+from tests.affordable import REAL, made_affordable
 
 
 def pytest_collection_finish() -> None:
     """What was imported stays: it need not be looked through again and again for what may go."""
+    made_affordable()
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
@@ -42,6 +42,17 @@ def clean_process() -> Iterator[None]:
     for name in os.environ.keys() - before.keys():
         del os.environ[name]
     os.environ.update(before)
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are drawn as users see them."""
+    import matplotlib
+
+    for where, name, value in REAL:
+        monkeypatch.setattr(where, name, value)
+    for name in ("figure.dpi", "savefig.dpi"):
+        monkeypatch.setitem(matplotlib.rcParams, name, matplotlib.rcParamsDefault[name])
 
 
 @pytest.fixture(scope="session")

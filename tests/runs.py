@@ -12,14 +12,11 @@ import torch
 import yaml
 from torch import Tensor
 
-from graft_lightning.callbacks import figures
 from graft_lightning.cli.lightning import GraftCLI, run_lightning
 from graft_lightning.domains.digits import DigitReference
 from graft_lightning.processes.samplers import DDPM
 from graft_lightning.rejection.acceptance import TopK
 from graft_lightning.rejection.reward import Reward
-
-figures.LAYOUT = None  # nobody looks at the pictures of tiny runs
 
 NETWORK = {"width": 32, "depth": 1}
 PROMPTS = [

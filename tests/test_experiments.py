@@ -77,18 +77,25 @@ def test_an_experiment_says_how_it_is_run(file):
     assert head, "its first lines say what it shows"
 
 
+def kind_of(value: object) -> object:
+    """What the parser holds a value against: classes and names count, numbers and texts do not."""
+    if isinstance(value, dict):
+        return {key: value[key] if key == "class_path" else kind_of(value[key]) for key in sorted(value)}
+    return [kind_of(one) for one in value] if isinstance(value, list) else type(value).__name__
+
+
 def unique_cells() -> list:
-    """Every cell of every sweep once for each set of settings, whatever their numbers."""
-    found = {}
+    """Cells of which each has a setting, over the configurations that it goes over, that none before it has."""
+    found, known = [], set()
     for file in SWEEPS:
         for chain in plan_of(file).chains:
             for cell in chain.cells:
-                key = json.dumps([str(file), cell.name, list(cell.config), cell.settings], sort_keys=True)
-                found.setdefault(
-                    re.sub(r"\d+(\.\d+)?", "0", key),
-                    pytest.param(chain, cell, id=f"{file.stem} {chain.name} {cell.name}"),
-                )
-    return list(found.values())
+                settings = cell.settings.items() or [("", None)]
+                own = {json.dumps([list(cell.config), key, kind_of(value)]) for key, value in settings}
+                if own - known:
+                    found.append(pytest.param(chain, cell, id=f"{file.stem} {chain.name} {cell.name}"))
+                known |= own
+    return found
 
 
 def shown_commands(file: Path) -> list[list[str]]:

@@ -1,6 +1,7 @@
 """The built wheel: it carries what ships, and works from an empty folder."""
 
 import configparser
+import json
 import os
 import shutil
 import subprocess
@@ -142,6 +143,24 @@ def test_a_sweep_finds_its_cells_and_keeps_its_records_here(elsewhere):
     assert plan.records == Path("experiments/digits/records/reproduce"), "what is installed is not written to"
 
 
+IN_TURN = """
+import json, os, sys
+from graft_lightning.cli.main import main
+
+def run(*words):
+    sys.argv[1:] = words
+    main()
+
+run(*json.loads(sys.argv[1]))
+run("new", "mine")
+run("plan", "--config", "experiments/mnist/pgraft.yaml")
+os.chdir("mine")
+sys.path.insert(0, "")
+run("plan", "--config", "experiment.yaml")
+"""
+"""Several commands of an installed copy, in one process: what most of a short one's time is spent on is importing."""
+
+
 @pytest.mark.slow
 def test_an_installed_wheel_works_from_an_empty_folder(wheel, tmp_path):
     target, empty = tmp_path / "target", tmp_path / "empty"
@@ -150,18 +169,15 @@ def test_an_installed_wheel_works_from_an_empty_folder(wheel, tmp_path):
     subprocess.run(pip, check=True, capture_output=True)
     environment = {**os.environ, "PYTHONPATH": str(target)}
 
-    def run(*words, folder=empty):
-        line = [sys.executable, "-m", "graft_lightning", *words]
-        return subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, timeout=280)
-
-    for name in ("digits/pgraft", "molecules/pgraft"):
-        done = run("plan", "--config", f"experiments/{name}.yaml")
+    def run(*words):
+        line = [sys.executable, *words]
+        done = subprocess.run(line, cwd=empty, env=environment, capture_output=True, text=True, timeout=280)
         assert done.returncode == 0, done.stderr
-        assert str(target / INSIDE / f"experiments/{name}.yaml") in done.stderr
-    begun = run("new", "mine")
-    assert begun.returncode == 0, begun.stderr
-    done = run("plan", "--config", "experiment.yaml", folder=empty / "mine")
-    assert done.returncode == 0, done.stderr
-    refused = run("plan", "--config", "experiments/mnist/pgraft.yaml")
-    assert "ddpm_mnist.safetensors" in refused.stdout + refused.stderr, "its class is found, its weights are not there"
-    assert "Traceback" not in refused.stderr
+        return done
+
+    plans = [["plan", "--config", f"experiments/{name}.yaml"] for name in ("digits/pgraft", "molecules/pgraft")]
+    by_itself, in_turn = run("-m", "graft_lightning", *plans[0]), run("-c", IN_TURN, json.dumps(plans[1]))
+    for done, line in zip((by_itself, in_turn), plans, strict=True):
+        assert str(target / INSIDE / line[-1]) in done.stderr
+    assert "ddpm_mnist.safetensors" in in_turn.stdout + in_turn.stderr, "its class is found, its weights are not there"
+    assert "Traceback" not in in_turn.stderr

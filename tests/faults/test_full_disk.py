@@ -60,7 +60,7 @@ def test_no_space_left(tmp_path, monkeypatch, writer, call):
 
 @pytest.mark.parametrize("writer", WRITERS)
 @pytest.mark.skipif(sys.platform == "win32", reason="no RLIMIT_FSIZE")
-def test_a_limit_of_size_in_the_middle_of_a_file(tmp_path, writer):
+def test_a_limit_of_size_in_the_middle_of_a_file(tmp_path, writer, drawn):
     """In a process of its own: the limit cannot be raised again for what pytest writes."""
     path = tmp_path / "file.png"
     path.write_bytes(b"old")

@@ -43,7 +43,7 @@ def test_the_last_evaluation_within_the_largest_budget_that_all_have_reached():
     assert "late" not in at_equal(points_of(late, "reward", "samples"))[1]
 
 
-def test_charts_table_and_record(tmp_path):
+def test_charts_table_and_record(tmp_path, drawn):
     lines, record = budget_section(RUNS, "reward", "Reward", tmp_path)
     text = "\n".join(lines)
     for budget in ("samples", "reward_calls", "forward_backward"):

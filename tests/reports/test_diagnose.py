@@ -31,7 +31,7 @@ class Ranked(Groupwise):
 FEW = ("--states=6", "--continuations=3")
 
 
-def test_a_diagnosis_of_a_tiny_pool(tmp_path, capsys):
+def test_a_diagnosis_of_a_tiny_pool(tmp_path, capsys, drawn):
     launch("diagnose", tmp_path, {}, *FEW)
     found = json.loads((tmp_path / "run/diagnose.json").read_text())
     assert [level["fraction"] for level in found["levels"]] == [0.25, 0.5]
@@ -96,7 +96,7 @@ def accepted_mean_of(pool):
 
 
 @pytest.mark.parametrize("sampler", ODES.values(), ids=ODES)
-def test_under_an_ode_attainable_is_the_accepted_mean_at_every_level(tmp_path, capsys, monkeypatch, sampler):
+def test_under_an_ode_attainable_is_the_accepted_mean_at_every_level(tmp_path, capsys, monkeypatch, sampler, drawn):
     """No trajectory is finished for it; that finishing one gives the stored x_0, the next test says."""
     finished = []
     monkeypatch.setattr(diagnosis, "continue_from", lambda *arguments: finished.append(arguments))

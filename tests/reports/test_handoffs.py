@@ -48,7 +48,7 @@ def section(folders, out, wanted):
     return handoff_section(read_runs([folders]), [folders], wanted, "test", out)
 
 
-def test_gains_are_in_deviations_of_the_base_within_conditions(folders, tmp_path):
+def test_gains_are_in_deviations_of_the_base_within_conditions(folders, tmp_path, drawn):
     lines, record = section(folders, tmp_path, WANTED)
     gains = record["handoffs"]["gains"]
     half = 4.302653 * 1.0 / math.sqrt(3)

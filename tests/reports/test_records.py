@@ -61,7 +61,7 @@ def test_records_are_joined_by_their_keys(tmp_path):
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
-def test_a_report_of_quality_against_cost(tmp_path, seeds):
+def test_a_report_of_quality_against_cost(tmp_path, seeds, drawn):
     for seed in range(seeds):
         for method, distance, cost in (("base-5", 2.0, 1.0), ("base-10", 1.0, 2.0), ("real", 0.3, None)):
             folder = tmp_path / f"seed-{seed}/{method}"

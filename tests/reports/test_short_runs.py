@@ -145,7 +145,7 @@ def test_a_placebo_of_an_objective_that_goes_by_rewards_differs_from_its_run(tmp
     assert again.rewards == unselected.rewards
 
 
-def test_placebo_and_tune_as_a_user_sees_them(tmp_path, capsys):
+def test_placebo_and_tune_as_a_user_sees_them(tmp_path, capsys, drawn):
     config = tiny_config(tmp_path, {"data.eval_draws": 4})
     main(arguments("placebo", tmp_path, config, "--steps=6", "--rates=[0.02,0.001]"))
     said = capsys.readouterr().out
@@ -285,7 +285,7 @@ def test_a_placebo_is_told_in_words():
     assert "falls by itself at 1 of 2 settings" in said(NAN, 0.0)
 
 
-def test_a_placebo_without_a_score_is_recorded_drawn_and_told(tmp_path):
+def test_a_placebo_without_a_score_is_recorded_drawn_and_told(tmp_path, drawn):
     runs = Scripted(lambda lr, s: NAN if lr > 0.5 else 0.0, None)
     text = placebo(Folder(tmp_path), runs, [1.0, 0.1], [0.0], 9)
     assert "falls by itself at 1 of 2 settings" in text
