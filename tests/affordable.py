@@ -12,7 +12,7 @@ REAL: list[tuple[Any, str, Any]] = []
 
 
 def without_waiting() -> None:
-    """No test outlives a power cut, and there are thousands of files to wait for. Processes that tests start do wait."""
+    """No test outlives a power cut, and there are thousands of files to wait for; processes that tests start wait."""
     os.fsync = lambda descriptor: None
 
 

@@ -1,7 +1,6 @@
 """Every YAML under experiments/ is parsed and built; slow: each is run, two steps long."""
 
 import json
-import re
 import shutil
 from functools import cache
 from pathlib import Path

@@ -164,7 +164,7 @@ class Evaluate(L.Callback):
         samples = decoder.decode(x)
         for place, reward in enumerate(self.rewards):
             try:
-                score(reward.to(module.device), samples, texts)
+                score(reward.to(module.device), samples, texts, shared=True)
             except RewardError as error:
                 raise SettingsError(f"evaluate.rewards[{place}]: {error}") from error
             reward.to("cpu")
@@ -301,7 +301,7 @@ class Evaluate(L.Callback):
                     take(samples, slice(0)), []
                 )  # its states get their shapes, without which none can be gathered
             return
-        scores = [score(reward, samples, draws.conditions).tolist() for reward in self.rewards]
+        scores = [score(reward, samples, draws.conditions, shared=True).tolist() for reward in self.rewards]
         rows = zip(draws.conditions, draws.draw.tolist(), *scores, strict=True)
         self._rows += [(text, number, list(values)) for text, number, *values in rows]
         for metric in self.metrics:

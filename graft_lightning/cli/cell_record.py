@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from graft_lightning.cli.written import of_text
+from graft_lightning.cli.written import read_yaml
 from graft_lightning.durable import write_text
 from graft_lightning.identity import content, differences, digest_of
 from graft_lightning.runs import (
@@ -155,7 +155,7 @@ def _files_read(folder: Path) -> Iterator[tuple[str, str]]:
     if not file.is_file():
         return
     own = folder.parents[1].resolve()
-    texts = set(_texts(of_text(file.read_text(encoding="utf-8"))))
+    texts = set(_texts(read_yaml(file)))
     domains = {text.removeprefix(DOMAINS).split(".")[0] for text in texts if text.startswith(DOMAINS)}
     shipped = {str(weights) for name in domains for weights in Path("data", name).glob("*.safetensors")}
     for text in sorted(texts | shipped):

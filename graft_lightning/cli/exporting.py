@@ -10,7 +10,7 @@ import yaml
 from graft_lightning import domains
 from graft_lightning.checkpoints import read_checkpoint
 from graft_lightning.cli.lightning import GraftCLI
-from graft_lightning.cli.written import of_text
+from graft_lightning.cli.written import read_yaml
 from graft_lightning.datamodules.evaluation import draws_of
 from graft_lightning.domains.base import Texts
 from graft_lightning.rejection.pool import PoolError
@@ -83,7 +83,7 @@ def built(run: Path) -> tuple[Any, Any]:
     file = run / CONFIG
     if not file.is_file():
         raise FileNotFoundError(f"{file} is absent; `export` takes the folder of a run, where `fit` leaves it")
-    cli = cli_of(of_text(file.read_text(encoding="utf-8")))
+    cli = cli_of(read_yaml(file))
     return cli.model, cli.datamodule
 
 

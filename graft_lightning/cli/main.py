@@ -14,6 +14,9 @@ from graft_lightning.cli.pipes import while_read
 LIGHTNING = "graft_lightning.cli.lightning:run_lightning"
 """Takes the command's own name too; the others take what follows it."""
 
+INTERRUPTED = 130
+"""Exit code of what a user has interrupted, as shells have it."""
+
 
 class Command(NamedTuple):
     """What runs a command, as ``module:function``, and one line of help."""
@@ -107,12 +110,44 @@ def main(args: Sequence[str] | None = None) -> None:
 
     Raises:
         SystemExit: 2 if there is no such command, or on bad input; 1 if something else goes wrong; 141 if nobody reads
-            its output any more.
+            its output any more; 130 if it is interrupted.
     """
-    with while_read():
-        _run(args)
-    if args is None:
+    if args is not None:
+        with while_read():
+            _run(args)
+        return
+    try:
+        with while_read():
+            _run(args)
         leave_group()
+    except KeyboardInterrupt:
+        if importlib.import_module("graft_lightning.cli.telling").debugging():
+            raise
+        sys.stderr.write("\ninterrupted\n")
+        leave_calls(INTERRUPTED)
+        raise SystemExit(INTERRUPTED) from None
+    except SystemExit as end:
+        leave_calls(end.code)
+        raise
+    leave_calls(0)
+
+
+def leave_calls(code: Any) -> None:
+    """Ends a process in which a reward is still at work for a collection that has ended otherwise.
+
+    Its thread would end the process by SIGABRT as soon as it came back from PyTorch to an interpreter that is gone.
+
+    Args:
+        code: of the exit, as `SystemExit` has it.
+    """
+    judging: Any = sys.modules.get("graft_lightning.rejection.judging")
+    if judging is None or not judging.at_work():
+        return
+    if isinstance(code, str):
+        sys.stderr.write(f"{code}\n")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))
 
 
 def leave_group() -> None:

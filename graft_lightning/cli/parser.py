@@ -5,7 +5,6 @@ import functools
 import io
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
 import yaml
@@ -14,7 +13,8 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from graft_lightning.cli.mistakes import mistakes
 from graft_lightning.cli.sentences import sentence
-from graft_lightning.cli.written import merged, overridden, overrides, read_yaml
+from graft_lightning.cli.words import configurations
+from graft_lightning.cli.written import merged, overridden, overrides, read_yaml, require_keys_once
 from graft_lightning.refusals import SettingsError
 
 REFERS = ("${", "???")
@@ -22,8 +22,14 @@ REFERS = ("${", "???")
 
 
 def load(text: str) -> Any:
-    """What a value stands for; texts that refer to something are left to OmegaConf, whose loader takes a while."""
+    """What a value stands for; texts that refer to something are left to OmegaConf, whose loader takes a while.
+
+    Raises:
+        yaml.YAMLError: if it is no YAML, or has a key twice in one place.
+    """
     found = get_loader("yaml")(text)
+    if isinstance(found, dict | list):
+        require_keys_once(text)
     if not isinstance(found, dict | list) or not any(mark in text for mark in REFERS):
         return found
     from omegaconf import OmegaConf
@@ -111,10 +117,7 @@ def read_sources(args: Sequence[str]) -> None:
         SettingsError: if a file cannot be read as text, is none of YAML, or describes many runs; says what that is for.
     """
     Parser.sources, Parser.words = [], list(args)
-    for name in args:
-        file = Path(name.removeprefix("--config="))
-        if file.suffix not in (".yaml", ".yml") or not file.is_file():
-            continue
+    for file in configurations(args):
         found = read_yaml(file)
         if isinstance(found, dict) and {"cells", "chains"} <= found.keys():
             raise SettingsError(f"{file} describes many runs: python -m graft_lightning sweep {file}")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from graft_lightning.callbacks.trained_reward import trained_reward
 from graft_lightning.cli.exporting import cli_of, load
-from graft_lightning.cli.written import of_text
+from graft_lightning.cli.written import read_yaml
 from graft_lightning.datamodules.evaluation import draws_of
 from graft_lightning.domains.base import Texts, contact_sheet
 from graft_lightning.durable import replacing
@@ -74,7 +74,7 @@ def before_and_after(
     file = folder / CONFIG
     if not file.is_file():
         raise FileNotFoundError(f"{file} is absent; `picture` takes the folder of a run, where `fit` leaves it")
-    cli = cli_of(of_text(file.read_text(encoding="utf-8")))
+    cli = cli_of(read_yaml(file))
     module = cli.model
     if not module.has_base:
         raise SettingsError(f"{folder} holds a {type(module).__name__}, which has no base to compare with")

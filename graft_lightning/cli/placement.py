@@ -11,10 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from graft_lightning.cli.logger_folder import logger_folder, set_logger_folder
-from graft_lightning.cli.written import of_text
+from graft_lightning.cli.secrets import unresolved
+from graft_lightning.cli.written import read_yaml
 from graft_lightning.identity import differences
 from graft_lightning.runs import CONFIG, checkpoints, folder_of, newest_checkpoint, newest_intact
 from graft_lightning.types import SettingsError
@@ -235,10 +234,10 @@ def _used_folders(folder: Path) -> list[Path]:
 def _changed(place: Path, plain: Mapping[str, Any], trained_only: bool = False) -> list[str]:
     """What differs between a run's own settings and others, line by line."""
     try:
-        stored = of_text((place / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+        stored = read_yaml(place / CONFIG)
+    except (OSError, SettingsError) as error:
         return [f"{place / CONFIG} cannot be read: {error}"]
-    stored, wanted = (_settings(found or {}, trained_only) for found in (stored, plain))
+    stored, wanted = (_settings(unresolved(found or {}), trained_only) for found in (stored, plain))
     return differences(stored, wanted, "there", "here")
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from graft_lightning.cli.exporting import cli_of
 from graft_lightning.cli.lightning import GraftCLI
-from graft_lightning.cli.written import layered, of_text, put
+from graft_lightning.cli.written import layered, put, read_yaml
 from graft_lightning.rejection.collected import CONFIGURATION
 from graft_lightning.rejection.pool.manifest import FILE
 from graft_lightning.runs import CONFIG
@@ -24,7 +24,7 @@ def pool_in(folder: Path) -> Path:
     config = folder / CONFIG
     if not config.is_file():
         raise FileNotFoundError(f"{folder} is neither a pool (with {FILE}) nor a run (with {CONFIG})")
-    data = (of_text(config.read_text(encoding="utf-8")) or {}).get("data") or {}
+    data = (read_yaml(config) or {}).get("data") or {}
     pool = (data.get("init_args") or {}).get("pool")
     if pool is None:
         raise FileNotFoundError(f"{folder} is a run without a pool: data.pool is not set in its {CONFIG}")

@@ -10,7 +10,7 @@ import yaml
 from graft_lightning.callbacks.ranks import on_all_processes, ranks_of, ready
 from graft_lightning.cli.exporting import REFUSALS
 from graft_lightning.cli.pool_reference import built_for
-from graft_lightning.cli.written import of_text
+from graft_lightning.cli.written import of_text, read_yaml
 from graft_lightning.rejection.collected import add_filling
 from graft_lightning.rejection.pool import TrajectoryPool
 from graft_lightning.rejection.rewards.function import UnknownFunction, imported
@@ -83,11 +83,12 @@ def reward_named(text: str) -> Any:
     if file.suffix in (".yaml", ".yml"):
         if not file.is_file():
             raise SettingsError(f"--reward {text}: there is no such file")
-        text = file.read_text(encoding="utf-8")
-    try:
-        found = of_text(text)
-    except yaml.YAMLError as error:
-        raise SettingsError(f"--reward {text}: {error}") from None
+        found = read_yaml(file)
+    else:
+        try:
+            found = of_text(text)
+        except yaml.YAMLError as error:
+            raise SettingsError(f"--reward {text}: {error}") from None
     if isinstance(found, str):
         return _of_function(found) or {"class_path": found}
     if isinstance(found, dict) and "class_path" in found:

@@ -4,9 +4,9 @@ import copy
 import os
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
+from graft_lightning.cli.words import with_files
 from graft_lightning.identity import hide
 
 FROM_ENVIRONMENT = re.compile(r"\$\{oc\.env:\s*([A-Za-z_]\w*)[^}]*\}")
@@ -16,17 +16,12 @@ _written: dict[str, str] = {}
 
 
 def note_secrets(args: Sequence[str]) -> None:
-    """Notes what a command line, and the configurations that it names, take from the environment.
+    """Notes what a command line, and the files that it names, take from the environment.
 
     From now on identities show these values as digests, and `unresolved` puts the references back.
     """
     _written.clear()
-    texts = list(args)
-    for name in args:
-        file = Path(name.removeprefix("--config="))
-        if file.suffix in (".yaml", ".yml") and file.is_file():
-            texts.append(file.read_text(encoding="utf-8", errors="replace"))
-    for text in texts:
+    for text in with_files(args):
         for found in FROM_ENVIRONMENT.finditer(text):
             value = os.environ.get(found[1])
             if value:

@@ -3,11 +3,13 @@
 import argparse
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from graft_lightning.shipped import config_file
+
+CONFIG = ("-c", "--config")
 
 
 def words_of(args: Any) -> list[str]:
@@ -19,28 +21,50 @@ def words_of(args: Any) -> list[str]:
 
 def with_shipped(words: Sequence[str]) -> list[str]:
     """The words of a command line, in which configurations that are not there are those that ship."""
-    found = []
-    for before, word in zip(["", *words], words, strict=False):
-        option, is_set, value = word.partition("=")
-        if before in ("-c", "--config"):
-            word = str(config_file(word))
-        elif is_set and option in ("-c", "--config"):
-            word = f"{option}={config_file(value)}"
-        found.append(word)
-    return found
+    return [option + (str(config_file(value)) if is_config else value) for option, value, is_config in _parted(words)]
+
+
+def configurations(words: Sequence[str]) -> list[Path]:
+    """The files that a command line names as configurations, in its order."""
+    return [file for _, value, is_config in _parted(words) if is_config and (file := _file(value)) is not None]
 
 
 def with_files(words: Sequence[str]) -> list[str]:
-    """Words, and the texts of the YAML files that they name, and of those that these name."""
-    texts, waiting, seen = list(words), list(words), set[Path]()
+    """Words, and the texts of the files that they name, and of the YAML files that these name."""
+    texts, waiting, seen = list(words), [*configurations(words), *_named(words, Path())], set[Path]()
     while waiting:
-        for name in re.findall(r"[^\s=\"']+\.ya?ml", waiting.pop()):
-            file = Path(name)
-            if file not in seen and file.is_file():
-                seen.add(file)
-                texts.append(file.read_text(encoding="utf-8", errors="replace"))
-                waiting.append(texts[-1])
+        file = waiting.pop()
+        if file not in seen:
+            seen.add(file)
+            texts.append(file.read_text(encoding="utf-8", errors="replace"))
+            waiting += _named(texts[-1:], file.parent)
     return texts
+
+
+def _named(texts: Sequence[str], folder: Path) -> Iterator[Path]:
+    """The YAML files that texts name, seen from here or from a folder."""
+    for text in texts:
+        for name in re.findall(r"[^\s=\"']+\.ya?ml", text):
+            for place in (Path(), folder):
+                if (file := _file(str(place / name))) is not None:
+                    yield file
+
+
+def _parted(words: Sequence[str]) -> Iterator[tuple[str, str, bool]]:
+    """Each word in two: ``--option=`` or nothing, and a value; and whether this is a configuration."""
+    for before, word in zip(["", *words], words, strict=False):
+        option, is_set, value = word.partition("=")
+        if is_set and option.startswith("-"):
+            yield f"{option}=", value, option in CONFIG
+        else:
+            yield "", word, before in CONFIG
+
+
+def _file(name: str) -> Path | None:
+    try:
+        return file if (file := Path(name)).is_file() else None
+    except (OSError, ValueError):  # too long for a name, or with a zero byte: a text
+        return None
 
 
 def add_layers(parser: argparse.ArgumentParser, what: str, required: bool = False) -> None:

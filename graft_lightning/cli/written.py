@@ -12,19 +12,44 @@ from graft_lightning.refusals import SettingsError, first_line
 _SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the compiled one takes a ninth of the time
 
 
+MERGE = "tag:yaml.org,2002:merge"
+"""Of the key ``<<``, by which a mapping takes over another one; of several all are taken over."""
+
+
 class _Loader(_SafeLoader):
     """PyYAML's, which keeps the last of two equal keys; of this one they are a mistake."""
 
-    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        if isinstance(node, yaml.MappingNode):
-            lines: dict[tuple[str, str], int] = {}
-            for key, _ in node.value:
-                same = key.tag, str(key.value)
-                if isinstance(key, yaml.ScalarNode) and same in lines:
-                    problem = f"'{key.value}' stands there twice, first in line {lines[same]}"
-                    raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-                lines[same] = key.start_mark.line + 1
-        return super().construct_mapping(node, deep)
+    def get_single_node(self) -> Any:
+        node = super().get_single_node()
+        _require_keys_once(node, set())
+        return node
+
+
+def _require_keys_once(node: Any, known: set[int]) -> None:
+    if id(node) in known or not isinstance(node, yaml.CollectionNode):
+        return
+    known.add(id(node))  # an alias stands for the node itself
+    if isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _require_keys_once(item, known)
+        return
+    lines: dict[tuple[str, str], int] = {}
+    for key, value in node.value:
+        same = key.tag, str(key.value)
+        if isinstance(key, yaml.ScalarNode) and key.tag != MERGE and same in lines:
+            problem = f"'{key.value}' stands there twice, first in line {lines[same]}"
+            raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+        lines[same] = key.start_mark.line + 1
+        _require_keys_once(value, known)
+
+
+def require_keys_once(text: str) -> None:
+    """Refuses a YAML text that has a key twice in one place.
+
+    Raises:
+        yaml.YAMLError: if it has, or is none.
+    """
+    yaml.compose(text, Loader=_Loader)
 
 
 def of_text(text: str) -> Any:

@@ -172,7 +172,7 @@ class Collection:
         def make(shard: Shard) -> TensorDict:
             return self.draw(opened, denoiser, shard.start, shard.stop, device, batch_size, shard.part)
 
-        beside = judged_beside(list(self.rewards.values()))
+        beside = judged_beside(self.rewards.values(), self.batch_size)
         with Judging(opened, self.reference, beside, self.batch_size, device, patient=True) as judging:
             drawn = fill_shards(opened, make, "Sampling", ranks, in_step, judging.judge)
         if in_step or ranks.world > 1:

@@ -2,7 +2,8 @@
 
 import logging
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -18,10 +19,33 @@ from graft_lightning.types import on_device
 
 log = logging.getLogger(__name__)
 
+FAREWELL = 3.0
+"""Seconds that who is interrupted waits for a call: one that computes here is soon done, a server may never be."""
 
-def judged_beside(rewards: Sequence[Reward]) -> list[Reward]:
-    """Those that can score a shard while the next is made: their work is done elsewhere, and sample by sample."""
-    return [reward for reward in rewards if reward.apart and not reward.groupwise]
+WRITTEN_EVERY = 5.0
+"""Seconds between two commits of a shard's scores: those of a slow reward are not lost, those of a fast one not held up
+by the disk."""
+
+
+def judged_beside(rewards: Iterable[Reward], batch_size: int) -> list[Reward]:
+    """Those that can score a batch while the next is made: their work is done elsewhere, and sample by sample."""
+    return [reward for reward in rewards if reward.apart_for(batch_size) and not reward.groupwise]
+
+
+class _Job(NamedTuple):
+    """What one reward is asked.
+
+    Attributes:
+        reward: is called, in a thread where its work is done elsewhere.
+        samples: its own, which it may change.
+        texts: the conditions.
+        scores: once they are there.
+    """
+
+    reward: Reward
+    samples: Any
+    texts: Sequence[str]
+    scores: "Future[Tensor]"
 
 
 class _Asked(NamedTuple):
@@ -30,19 +54,21 @@ class _Asked(NamedTuple):
     Attributes:
         shard: of theirs.
         rows: theirs in it.
+        is_last: of the shard.
         scores: by reward, once they are there.
     """
 
     shard: Shard
     rows: np.ndarray
-    scores: "Future[list[Tensor]]"
+    is_last: bool
+    scores: "list[tuple[Reward, Future[Tensor]]]"
 
 
 class Judging:
     """Has rewards score shards of a round, in a thread, and commits their scores; a context.
 
-    This thread decodes and the other one asks, for one batch at a time; what was judged is committed here, before more
-    is given to judge. Left without an error, everything that was given has been committed.
+    This thread decodes and the other one asks, for one batch at a time; what was judged is committed here. Left without
+    an error, everything that was given has been committed.
 
     Args:
         opened: the round.
@@ -50,8 +76,8 @@ class Judging:
         rewards: pointwise, declared; they lack the same rows of every shard that is given.
         batch_size: samples at a time.
         device: where they are decoded.
-        patient: a failure is told, nothing more is asked, and the round is left without those scores, for `score_round`
-            to try again; else it is raised.
+        patient: a failure is told, that reward is asked no more, and the round is left without those scores, for
+            `score_round` to try again; else it is raised.
     """
 
     def __init__(
@@ -66,20 +92,26 @@ class Judging:
         self._opened, self._reference, self._rewards = opened, reference, list(rewards)
         self._batch_size, self._device, self._patient = batch_size, device, patient
         self._asked: _Asked | None = None
+        self._thread: threading.Thread | None = None
+        self._gathered: dict[str, tuple[Tensor, Tensor]] = {}
+        self._written = time.monotonic()
 
     def __enter__(self) -> "Judging":
         for reward in self._rewards:
             reward.to(self._device)
+        self._moved = list(self._rewards)
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        rewards = self._rewards
         try:
-            if error is None:  # else its thread is left to itself: nobody who interrupts waits for a server
+            if error is None:
                 self._settle()
         finally:
-            for reward in rewards:
-                reward.to("cpu")  # its memory is needed for training
+            if self._thread is not None:
+                self._thread.join(FAREWELL)
+            if self._thread is None or not self._thread.is_alive():  # else one of them is at work where it is
+                for reward in self._moved:
+                    reward.to("cpu")  # its memory is needed for training
 
     def judge(self, shard: Shard) -> None:
         """Decodes what a committed shard lacks scores of, and has it judged.
@@ -94,43 +126,75 @@ class Judging:
             part = rows[low : low + self._batch_size]
             index = self._opened.indices(shard)[part]
             texts = [self._opened.conditions[i] for i in (index // self._opened.draws).tolist()]
-            samples = self._reference.decode(on_device(self._opened.read(index, ["x_0"])["x_0"], self._device))
+            jobs = [_Job(reward, self._samples(index), texts, Future()) for reward in self._rewards]
             self._settle()
-            if not self._rewards:
+            left = {id(reward) for reward in self._rewards}
+            jobs = [job for job in jobs if id(job.reward) in left]
+            if not jobs:
                 return
-            self._asked = _Asked(shard, part, _scored(self._rewards, samples, texts))
+            is_last = low + self._batch_size >= len(rows)
+            self._asked = _Asked(shard, part, is_last, [(job.reward, job.scores) for job in jobs])
+            self._thread = _begun(jobs, self._device)
+
+    def _samples(self, index: np.ndarray) -> Any:
+        return self._reference.decode(on_device(self._opened.read(index, ["x_0"])["x_0"], self._device))
 
     def _settle(self) -> None:
-        """Commits what was asked last, once it is judged."""
+        """Gathers what was asked last, once it is judged, and commits the scores of a whole shard."""
         asked, self._asked = self._asked, None
         if asked is None:
             return
-        try:
-            found = asked.scores.result()
-        except Exception as error:
-            if not self._patient:
-                raise
-            names = ", ".join(reward.name for reward in self._rewards)
-            log.warning(f"{names}: not judged while sampling goes on, and asked again after it: {error}")
-            self._rewards = []
-            return
-        known = torch.zeros(len(asked.shard), dtype=torch.bool)
-        known[torch.from_numpy(asked.rows)] = True
-        for reward, scores in zip(self._rewards, found, strict=True):
-            values = torch.full((len(asked.shard),), torch.nan)
-            values[known] = scores
-            self._opened.write_rewards(reward.name, asked.shard, values, known)
+        rows, count = torch.from_numpy(asked.rows), len(asked.shard)
+        for reward, scores in asked.scores:
+            new = torch.full((count,), torch.nan), torch.zeros(count, dtype=torch.bool)
+            values, known = self._gathered.setdefault(reward.name, new)
+            try:
+                values[rows] = scores.result()
+                known[rows] = True
+            except Exception as error:
+                self._commit(asked.shard, reward)
+                if not self._patient:
+                    raise
+                log.warning(f"{reward.name}: not judged while sampling goes on, and asked again after it: {error}")
+                self._rewards = [one for one in self._rewards if one is not reward]
+        if asked.is_last or time.monotonic() - self._written > WRITTEN_EVERY:
+            for reward in self._rewards:
+                self._commit(asked.shard, reward)
+            self._written = time.monotonic()
+
+    def _commit(self, shard: Shard, reward: Reward) -> None:
+        values, known = self._gathered.pop(reward.name)
+        if known.any():
+            self._opened.write_rewards(reward.name, shard, values, known)
 
 
-def _scored(rewards: Sequence[Reward], samples: Any, texts: Sequence[str]) -> "Future[list[Tensor]]":
-    """The scores of samples by every reward, asked for by a thread that holds up no end of the process."""
-    found: Future[list[Tensor]] = Future()
+def _begun(jobs: list[_Job], device: Any) -> threading.Thread:
+    """Has samples judged: those of jobs that are done elsewhere by a thread that holds up no end of the process."""
+    apart = [job for job in jobs if job.reward.apart_for(len(job.texts))]
+    for job in jobs:
+        if job not in apart:
+            _do(job)
+
+    gpu = torch.cuda.current_device() if torch.device(device).type == "cuda" else None
 
     def ask() -> None:
-        try:
-            found.set_result([score(reward, samples, texts) for reward in rewards])
-        except BaseException as error:  # it belongs to whoever waits
-            found.set_exception(error)
+        if gpu is not None:
+            torch.cuda.set_device(gpu)  # each thread has its own
+        while apart:
+            _do(apart.pop(0))  # and its samples are given back
 
-    threading.Thread(target=ask, name="judging", daemon=True).start()
-    return found
+    thread = threading.Thread(target=ask, name="judging", daemon=True)
+    thread.start()
+    return thread
+
+
+def _do(job: _Job) -> None:
+    try:
+        job.scores.set_result(score(job.reward, job.samples, job.texts))
+    except BaseException as error:  # it belongs to whoever waits
+        job.scores.set_exception(error)
+
+
+def at_work() -> bool:
+    """Whether a call of a reward goes on that somebody has left to itself."""
+    return any(thread.name == "judging" for thread in threading.enumerate())

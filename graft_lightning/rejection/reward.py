@@ -1,5 +1,8 @@
 """Rewards: what a sample is worth."""
 
+import copy
+import os
+import threading
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -23,9 +26,12 @@ class Reward(ABC):
     Attributes:
         groupwise: True if a sample's score depends on the other samples of its condition; such a reward is given whole
             groups.
+        apart: True if its work is done elsewhere: on another device or machine, in other processes. Collections then
+            call it in a thread, one call at a time, while they draw and decode the next samples.
     """
 
     groupwise: bool = False
+    apart: bool = False
 
     @abstractmethod
     def __call__(self, samples: Any, conditions: Sequence[str]) -> Tensor:
@@ -44,13 +50,9 @@ class Reward(ABC):
         """Bytes of its networks; 0 where it has none, None where that is not known before they are there."""
         return 0
 
-    @property
-    def apart(self) -> bool:
-        """Whether its work is done elsewhere: on another device or machine, in other processes.
-
-        Collections then call it in a thread, one call at a time, while they draw and decode the next samples.
-        """
-        return False
+    def apart_for(self, count: int) -> bool:
+        """Whether the work on a batch of so many samples is done elsewhere."""
+        return self.apart is True  # what a class of somebody else's calls so may be anything
 
     @property
     def evaluated_by(self) -> "Reward":
@@ -63,19 +65,38 @@ class Reward(ABC):
         return type(self).__name__
 
 
+_one_at_a_time = threading.RLock()
+"""Held by whoever calls a reward, also by a thread of a collection that was interrupted; again by what has parts."""
+
+
+def _renew() -> None:
+    global _one_at_a_time
+    _one_at_a_time = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)  # the thread that holds it is not there
+
+
 class RewardError(SettingsError):
     """A reward that fails, or returns something else than one real number a sample; the message names it."""
 
 
-def score(reward: Reward, samples: Any, conditions: Sequence[str]) -> Tensor:
+def score(reward: Reward, samples: Any, conditions: Sequence[str], shared: bool = False) -> Tensor:
     """Calls a reward and checks what comes back. Returns float32 ``(batch,)`` on the CPU.
+
+    Args:
+        reward: is called.
+        samples: ``batch`` of them, as the reference decodes them.
+        conditions: of each.
+        shared: the samples are looked at again afterwards: the reward, which may work in place, gets a copy.
 
     Raises:
         RewardError: if the result is not one real number a sample, or the reward itself raises, or leaves the program.
     """
     try:
-        with torch.no_grad():
-            found = reward(samples, conditions)
+        with _one_at_a_time, torch.no_grad():
+            found = reward(_copied(samples) if shared else samples, conditions)
     except Refusal:
         raise
     except SystemExit as leave:
@@ -107,7 +128,8 @@ def as_scores(found: Any, count: int, name: str) -> Tensor:
     scores = as_numbers(found, name, right)
     if scores.shape != (count,):
         raise RewardError(f"reward {name} returned shape {tuple(scores.shape)} for {count} samples; {right}")
-    return scores.detach().to("cpu", torch.float32)
+    # a copy: what was returned may be a view of samples that another reward changes
+    return scores.detach().to("cpu", torch.float32, copy=True)
 
 
 def as_numbers(found: Any, name: str, right: str = "it must return one real number a sample") -> Tensor:
@@ -138,6 +160,10 @@ def as_numbers(found: Any, name: str, right: str = "it must return one real numb
             "divided by a constant, or its logarithm"
         )
     return numbers
+
+
+def _copied(samples: Any) -> Any:
+    return samples.clone() if hasattr(samples, "clone") else copy.deepcopy(samples)
 
 
 def _plain(found: Any) -> Any:

@@ -134,7 +134,7 @@ def try_rewards(rewards: Sequence[Reward], reference: Reference, opened: Round, 
     samples = reference.decode(x)
     for reward in rewards:
         try:
-            score(reward.to(device), samples, texts)
+            score(reward.to(device), samples, texts, shared=True)
         except RewardError as error:
             raise SettingsError(f"collect: {error}") from error
 
@@ -160,7 +160,7 @@ def score_round(
     for reward in rewards:
         absent = set(opened.missing())
         missing = [shard for shard in opened.missing_rewards(reward.name) if shard not in absent]
-        if judged_beside([reward]):
+        if judged_beside([reward], batch_size):
             with Judging(opened, reference, [reward], batch_size, device) as judging:
                 work_through(missing, judging.judge, judging.judge, reward.name, ranks)
             continue

@@ -155,7 +155,7 @@ class Steering:
         own = torch.stack([seeds, *others], 1).flatten()
 
         def scores(x_0: StateLike) -> Tensor:
-            return score(reward, reference.decode(x_0), texts).double().view(len(conditions), -1)
+            return score(reward, reference.decode(x_0), texts, shared=True).double().view(len(conditions), -1)
 
         group = _Groups(self, reference, scores, seeds)
         trajectory = reference.sampler.sample(

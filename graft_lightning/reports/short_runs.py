@@ -252,7 +252,10 @@ class ShortRuns:
         for batch in loader:
             finished = module.sample_base(batch) if base else module.sample(batch)
             samples = module.decoder.decode(finished)
-            scores = [score(r.to(module.device), samples, batch.conditions).tolist() for r in self.rewards.values()]
+            scores = [
+                score(reward.to(module.device), samples, batch.conditions, shared=True).tolist()
+                for reward in self.rewards.values()
+            ]
             found = zip(batch.conditions, batch.draw.tolist(), *scores, strict=True)
             rows += [(text, number, list(values)) for text, number, *values in found]
             parts.append(on_device(samples, "cpu"))

@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 
+from graft_lightning.cli.lightning import run_lightning
 from graft_lightning.cli.loading import open_run
 from graft_lightning.cli.main import main
 from graft_lightning.rejection.pool import TrajectoryPool
@@ -154,6 +155,41 @@ def test_commands_that_look_at_a_run_change_nothing_that_a_fit_has_left(tmp_path
     for command in ("plan", "diagnose", "collect", "predict"):
         launch(command, tmp_path)
         assert_only_added(before, tmp_path, ("lock",))
+
+
+def keyed(samples, conditions, key):
+    assert key == "sekret-123"
+    return samples.flatten(1).mean(1)
+
+
+@pytest.mark.parametrize("suffix", ["yaml", "conf"])
+def test_a_run_that_takes_a_key_from_the_environment_goes_on(tmp_path, monkeypatch, capfd, suffix):
+    """What is written down refers to it; the run of the same settings is found all the same, and nothing shows it."""
+    monkeypatch.setenv("KEY_OF_A_JUDGE", "sekret-123")
+    own = {"function": "tests.cli.test_provenance.keyed", "arguments": {"key": "${oc.env:KEY_OF_A_JUDGE}"}}
+    reward = {"class_path": "FunctionReward", "init_args": own}
+    config = tiny_config(tmp_path, {"collect.reward": reward, "trainer.max_steps": 1})
+    layer = tmp_path / f"layer.{suffix}"
+    layer.write_text(yaml.safe_dump(config))
+
+    def run(command, *more):
+        return run_lightning([command, f"-c={layer}", *more])
+
+    run("fit")
+    written = (tmp_path / "run" / CONFIG).read_text()
+    run("fit")
+    assert "goes on from" in capfd.readouterr().err
+    run("fit", "--ckpt_path=last")
+    run("predict", "--ckpt_path=last")
+    assert not (tmp_path / "run-2").exists()
+    assert (tmp_path / "run" / CONFIG).read_text().count("${oc.env:KEY_OF_A_JUDGE}") == 1
+    assert yaml.safe_load(written)["collect"]["reward"]["init_args"].items() >= own.items()
+    with pytest.raises(SystemExit):
+        run("fit", "--ckpt_path=last", "--model.optimizer.lr=0.5", "--collect.reward.arguments.key=other")
+    told = capfd.readouterr()
+    assert "${oc.env:KEY_OF_A_JUDGE}' there, 'other' here" in told.err
+    kept = [file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()]
+    assert not [content for content in [*kept, told.out.encode(), told.err.encode()] if b"sekret-123" in content]
 
 
 def test_a_report_of_a_fit_alone_says_what_comes_next(tmp_path, capsys):

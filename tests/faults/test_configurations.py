@@ -118,6 +118,43 @@ def test_a_file_that_is_no_configuration(tmp_path, built_only, content, words, c
     assert all(word in said for word in words), said
 
 
+TWICE = "seed_everything: 3\nbest: {on: false}\nseed_everything: 7\n"
+STANDS = "'seed_everything' stands there twice"
+RULE = "class_path: TopK\ninit_args: {k: 2}\ninit_args: {k: 3}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["-c=twice.conf"], "twice.conf, line 3: 'seed_everything' stands there twice, first in line 1"),
+        (["--config", "twice.conf"], "twice.conf, line 3: 'seed_everything' stands there twice, first in line 1"),
+        (
+            ["--config={}", "--config={{seed_everything: 3, seed_everything: 4}}"],
+            "'seed_everything' stands there twice",
+        ),
+        (["--config={}", "--data.acceptance={{class_path: TopK, init_args: {{k: 2, k: 3}}}}"], "data.acceptance"),
+        (["--config={}", "--data.acceptance=rule.yaml"], "data.acceptance"),
+        (["--config={}", "--config=names.yaml"], "data.acceptance"),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused_wherever_it_stands(tmp_path, built_only, words, told, capfd, monkeypatch):
+    """Of two values PyYAML takes the last, without a word."""
+    monkeypatch.chdir(tmp_path)
+    Path("twice.conf").write_text(TWICE)
+    Path("rule.yaml").write_text(RULE)
+    Path("names.yaml").write_text("data: {init_args: {acceptance: rule.yaml}}\n")
+    with pytest.raises(SystemExit) as leave:
+        run_lightning(["fit", *(word.format(ROOT / "experiments/digits/pgraft.yaml") for word in words)])
+    said = capfd.readouterr().err
+    assert leave.value.code == 2, said
+    assert told in said
+
+
+def test_several_mappings_may_be_taken_over():
+    text = "a: &a {x: 1}\nb: &b {y: 2}\nc:\n  <<: *a\n  <<: *b\n  z: 3"
+    assert of_text(text)["c"] == {"x": 1, "y": 2, "z": 3}
+
+
 def test_what_an_anchor_brings_may_be_set_otherwise():
     assert of_text("a: &a {x: 1, y: 1}\nb: {<<: *a, x: 2}")["b"] == {"x": 2, "y": 1}
 

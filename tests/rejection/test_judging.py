@@ -1,5 +1,8 @@
 """Rewards whose work is done elsewhere: judged while the next is drawn and decoded, and the pool is the same."""
 
+import os
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -8,6 +11,7 @@ import torch
 from graft_lightning.identity import describe
 from graft_lightning.processes.denoiser import Denoiser
 from graft_lightning.processes.samplers import DDPM
+from graft_lightning.rejection import judging
 from graft_lightning.rejection.collection import Collection
 from graft_lightning.rejection.ranks import Ranks
 from graft_lightning.rejection.reference import FrozenDenoiser
@@ -153,6 +157,94 @@ def test_what_cannot_be_asked_while_sampling_is_asked_afterwards(tmp_path, caplo
     torch.testing.assert_close(opened.rewards("Away").flatten(), x_0[:, 0].float())
 
 
+def test_who_fails_takes_no_other_along(tmp_path, caplog):
+    class Counted(First):
+        asked = 0
+
+        def __call__(self, samples, conditions):
+            self.asked += 1
+            return super().__call__(samples, conditions)
+
+    class Once(Counted):
+        def __call__(self, samples, conditions):
+            if self.asked == 2:
+                self.asked += 1
+                raise ConnectionError("the line is dead")
+            return super().__call__(samples, conditions)
+
+    class Other(Counted):
+        pass
+
+    before, failing, after = Counted(), Once(), Other()
+    opened = Setup(tmp_path, [before, failing, after]).fill().round
+    assert (before.asked, after.asked) == (1 + 3, 1 + 3)
+    assert failing.asked == 1 + 2 + 2
+    assert "Once: not judged" in caplog.text
+    expected = opened.read(torch.arange(len(opened)))["x_0"][:, 0].float()
+    for name in ("Counted", "Once", "Other"):
+        torch.testing.assert_close(opened.rewards(name).flatten(), expected)
+
+
+class Works(First):
+    """In place, and returns a view of what it was given."""
+
+    def __call__(self, samples, conditions):
+        return samples.sub_(0.5).mul_(2)[:, 0]
+
+
+@pytest.mark.parametrize("order", [(Works, First, LinearReward), (LinearReward, First, Works)])
+@pytest.mark.parametrize("apart", [True, False])
+def test_what_works_in_place_changes_nobody_elses_samples(tmp_path, monkeypatch, order, apart):
+    for kind in (Works, First):
+        monkeypatch.setattr(kind, "apart", apart)
+    opened = Setup(tmp_path, [kind() for kind in order]).fill().round
+    x = opened.read(torch.arange(len(opened)))["x_0"][:, 0].float()
+    for name, expected in (("First", x), ("linear", x), ("Works", (x - 0.5) * 2)):
+        torch.testing.assert_close(opened.rewards(name).flatten(), expected)
+
+
+def test_parts_of_a_sum_have_samples_of_their_own():
+    x = torch.tensor([[1.0, 0.0], [2.0, 0.0]])
+    for order in ([Works(), First()], [First(), Works()]):
+        found = WeightedSum(order)(x.clone(), ["a", "a"])
+        torch.testing.assert_close(found, x[:, 0] + (x[:, 0] - 0.5) * 2)
+
+
+def test_small_batches_of_a_parallel_reward_stay_in_this_process(tmp_path):
+    class Here(First):
+        apart, processes = False, set()
+
+        def __call__(self, samples, conditions):
+            self.processes.add((os.getpid(), threading.current_thread() is threading.main_thread()))
+            return super().__call__(samples, conditions)
+
+    reward = ParallelReward(Here(), at_least=5)
+    Setup(tmp_path, [reward]).fill()
+    assert Here.processes == {(os.getpid(), True)}
+    assert reward._pool is None
+
+
+def test_scores_of_a_shard_are_written_once(tmp_path, monkeypatch):
+    """A file is written whole, so that a fast reward in small batches would spend its time on the disk."""
+    Setup(tmp_path, [LinearReward()], batch_size=12).fill()
+    setup = Setup(tmp_path, [LinearReward()], batch_size=12)
+    pool, opened = setup.collection.open({})
+    written = []
+    write = type(opened).write_rewards
+    monkeypatch.setattr(type(opened), "write_rewards", lambda *given: (written.append(given[1]), write(*given)))
+    opened = rescore(pool, setup.reference, [First()], batch_size=2)
+    assert written == ["First"]
+    assert torch.equal(opened.rewards("First"), opened.rewards("linear"))
+    monkeypatch.setattr(judging, "WRITTEN_EVERY", -1.0)
+
+    class Slow(First):
+        pass
+
+    opened = rescore(pool, setup.reference, [Slow()], batch_size=2)
+    assert written == ["First"] + ["Slow"] * 6, "nothing of a slow one is lost for long"
+    assert torch.equal(opened.rewards("Slow"), opened.rewards("linear"))
+
+
 def test_a_reward_that_fails_for_good_is_told_when_all_is_drawn(tmp_path):
     class Fails(First):
         asked = 0
@@ -173,7 +265,7 @@ def test_a_reward_that_fails_for_good_is_told_when_all_is_drawn(tmp_path):
     assert known.tolist() == [True] * 4 + [False] * 8, "what was judged is kept"
 
 
-def test_who_interrupts_waits_for_no_server(tmp_path):
+def test_who_interrupts_waits_for_no_server(tmp_path, monkeypatch):
     never = threading.Event()
 
     class Hangs(First):
@@ -192,12 +284,81 @@ def test_who_interrupts_waits_for_no_server(tmp_path):
             raise KeyboardInterrupt
 
     setup.called = interrupt
+    monkeypatch.setattr(judging, "FAREWELL", 0.1)
     with pytest.raises(KeyboardInterrupt):
         setup.fill()
+    assert judging.at_work()
     waiting = [thread for thread in threading.enumerate() if thread.name == "judging"]
     assert len(waiting) == 1
     assert waiting[0].daemon, "the process would wait for it at its end"
     never.set()
+    waiting[0].join(PATIENCE)
+    assert not judging.at_work()
+
+
+def test_a_call_that_was_left_to_itself_is_waited_for_by_the_next(tmp_path, monkeypatch):
+    inside, overlaps, go = [], [], threading.Event()
+
+    class Slow(First):
+        asked = 0
+        moved = ()
+
+        def to(self, device):
+            self.moved += ((device, bool(inside)),)
+            return self
+
+        def __call__(self, samples, conditions):
+            self.asked += 1
+            inside.append(1)
+            overlaps.append(len(inside))
+            if self.asked == 2:
+                assert go.wait(PATIENCE)
+            inside.pop()
+            return super().__call__(samples, conditions)
+
+    reward = Slow()
+    setup = Setup(tmp_path, [reward])
+    setup.called = lambda: (_ for _ in ()).throw(KeyboardInterrupt) if setup.calls > STEPS else None
+    monkeypatch.setattr(judging, "FAREWELL", 0.1)
+    with pytest.raises(KeyboardInterrupt):
+        setup.fill()
+    assert ("cpu", True) not in reward.moved, "it was moved while it was at work"
+    threading.Timer(0.3, go.set).start()
+    Setup(tmp_path, [reward]).fill()
+    assert max(overlaps) == 1
+
+
+LEFT = """
+import sys, threading, time, torch
+from graft_lightning.cli.main import main
+from graft_lightning.rejection import judging
+
+def work():
+    a = torch.randn(300, 300)
+    while True:
+        a @ a
+
+threading.Thread(target=work, name="judging", daemon=True).start()
+def interrupted(args):
+    raise KeyboardInterrupt
+sys.argv[1:] = {line}
+if {line} == ["plan"]:
+    import graft_lightning.cli.main
+    graft_lightning.cli.main._run = interrupted
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "said"),
+    [(["--version"], 0, ""), (["plam"], 2, "error: there is no command 'plam'"), (["plan"], 130, "interrupted")],
+)
+def test_a_call_that_goes_on_does_not_spoil_the_end_of_a_process(line, code, said):
+    """It would come back from PyTorch to an interpreter that is gone: SIGABRT, whatever the command had done."""
+    done = subprocess.run([sys.executable, "-c", LEFT.format(line=line)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == code, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_groups_are_judged_when_they_are_whole(tmp_path):
@@ -235,15 +396,32 @@ def test_more_draws_are_judged_beside_those_that_were(tmp_path):
 
 
 def test_who_works_elsewhere():
+    def apart(*rewards):
+        return [reward.apart_for(4) for reward in rewards]
+
     here, remote = LinearReward(), RemoteReward("http://127.0.0.1:1")
-    assert not here.apart
-    assert remote.apart
-    assert ParallelReward(here).apart
-    assert [CachedReward(one, "x").apart for one in (here, remote)] == [False, True]
-    assert [WeightedSum(parts).apart for parts in ([remote, here], [remote, remote])] == [False, True]
-    assert [Lexicographic(parts).apart for parts in ([remote, here], [remote, remote])] == [False, True]
-    assert [FunctionReward("math.sqrt", apart=apart).apart for apart in (False, True)] == [False, True]
-    assert [CallableReward(first, apart=apart).apart for apart in (False, True)] == [False, True]
+    assert apart(here, remote) == [False, True]
+    assert apart(*(ParallelReward(here, at_least=count) for count in (5, 4))) == [False, True]
+    assert apart(*(CachedReward(one, "x") for one in (here, remote))) == [False, True]
+    for several in (WeightedSum, Lexicographic):
+        assert apart(*(several(parts) for parts in ([remote, here], [remote, remote]))) == [False, True]
+    assert apart(*(FunctionReward("math.sqrt", apart=said) for said in (False, True))) == [False, True]
+    assert apart(*(CallableReward(first, apart=said) for said in (False, True))) == [False, True]
+
+
+def test_what_somebody_else_calls_apart_may_be_anything(tmp_path):
+    class Distance(LinearReward):
+        def __init__(self, apart):
+            self.apart = apart
+
+    class Method(LinearReward):
+        def apart(self):
+            return True
+
+    rewards = [Distance(0.5), Distance(1), Method()]
+    assert not any(reward.apart_for(1) for reward in rewards)
+    assert describe(rewards[0]) != describe(rewards[1]), "an argument is a part of what a reward is"
+    assert Distance(True).apart_for(1)
 
 
 def test_where_a_reward_works_is_no_part_of_what_it_is():

@@ -58,9 +58,8 @@ class CachedReward(Reward):
     def name(self) -> str:
         return self.reward.name
 
-    @property
-    def apart(self) -> bool:
-        return self.reward.apart
+    def apart_for(self, count: int) -> bool:
+        return self.reward.apart_for(count)
 
     @property
     def hit_rate(self) -> float:

@@ -38,8 +38,7 @@ class FunctionReward(Reward):
     def name(self) -> str:
         return self.function.rpartition(".")[2]
 
-    @property
-    def apart(self) -> bool:
+    def apart_for(self, count: int) -> bool:
         return self._apart
 
     def evidence(self) -> Any:
@@ -81,8 +80,7 @@ class CallableReward(Reward):
     def name(self) -> str:
         return self._name
 
-    @property
-    def apart(self) -> bool:
+    def apart_for(self, count: int) -> bool:
         return self._apart
 
 

@@ -43,14 +43,13 @@ class Lexicographic(Reward):
     def name(self) -> str:
         return self._name
 
-    @property
-    def apart(self) -> bool:
-        return all(reward.apart for reward in self.rewards)
+    def apart_for(self, count: int) -> bool:
+        return all(reward.apart_for(count) for reward in self.rewards)
 
     def __call__(self, samples: Any, conditions: Sequence[str]) -> Tensor:
         number = torch.zeros(len(conditions), dtype=torch.float64)
         for reward, levels in zip(self.rewards, self.levels, strict=True):
-            value = score(reward, samples, conditions).double()
+            value = score(reward, samples, conditions, shared=True).double()
             value = torch.where(value.isfinite(), value.clamp(0, 1), torch.nan)
             number = number * levels + (value * (levels - 1)).round()
         return (number / (prod(self.levels) - 1)).float()

@@ -1,7 +1,6 @@
 """A reward spread over processes."""
 
 import multiprocessing
-import threading
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
@@ -22,7 +21,7 @@ class ParallelReward(Reward):
     Args:
         reward: pointwise, on the CPU.
         workers: processes; under DDP, of every rank.
-        at_least: smaller batches are scored here; not in a thread beside other work, which they would hold up.
+        at_least: smaller batches are scored here.
     """
 
     def __init__(self, reward: Reward, workers: int = 2, at_least: Natural = 256) -> None:
@@ -34,7 +33,7 @@ class ParallelReward(Reward):
         self._pool: ProcessPoolExecutor | None = None
 
     def __call__(self, samples: Any, conditions: Sequence[str]) -> Tensor:
-        if len(conditions) < self.at_least and threading.current_thread() is threading.main_thread():
+        if len(conditions) < self.at_least:
             return score(self.reward, samples, conditions)
         if self._pool is None:
             # Not fork: torch may hold threads, and CUDA a context, that do not survive it.
@@ -51,9 +50,8 @@ class ParallelReward(Reward):
     def name(self) -> str:
         return self.reward.name
 
-    @property
-    def apart(self) -> bool:
-        return True
+    def apart_for(self, count: int) -> bool:
+        return count >= self.at_least
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_pool": None}

@@ -47,6 +47,8 @@ class RemoteReward(Reward):
         name: the name of the column in pools and logs.
     """
 
+    apart = True
+
     def __init__(
         self,
         url: str,
@@ -75,10 +77,6 @@ class RemoteReward(Reward):
     @property
     def name(self) -> str:
         return self._name
-
-    @property
-    def apart(self) -> bool:
-        return True
 
     def evidence(self) -> str:
         """The identity that the server declares."""

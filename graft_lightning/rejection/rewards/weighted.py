@@ -45,12 +45,11 @@ class WeightedSum(Reward):
     def name(self) -> str:
         return self._name
 
-    @property
-    def apart(self) -> bool:
-        return all(reward.apart for reward in self.rewards)
+    def apart_for(self, count: int) -> bool:
+        return all(reward.apart_for(count) for reward in self.rewards)
 
     def __call__(self, samples: Any, conditions: Sequence[str]) -> Tensor:
-        scores = torch.stack([score(reward, samples, conditions) for reward in self.rewards])
+        scores = torch.stack([score(reward, samples, conditions, shared=True) for reward in self.rewards])
         if self.normalise:
             scores = within_conditions(scores, conditions)
         return (torch.tensor(self.weights)[:, None] * scores).sum(0)
