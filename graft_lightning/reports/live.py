@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from graft_lightning.allocator import freed_at_once
+
 
 class LiveBytes(TorchDispatchMode):
     """Counts the bytes of tensors that are made and not yet given back, at most at any moment.
@@ -57,6 +59,6 @@ def live_bytes(work: Callable[[], Any]) -> int:
         torch.cuda.reset_peak_memory_stats()
         work()
         return torch.cuda.max_memory_allocated() - before
-    with LiveBytes() as counted:
+    with freed_at_once(), LiveBytes() as counted:
         work()
     return counted.most

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from graft_lightning.allocator import give_back_freed_memory
+from graft_lightning.allocator import freed_at_once, give_back_freed_memory
 from graft_lightning.modules.denoising import DenoisingModule
 from graft_lightning.processes.process import Shape
 from graft_lightning.rejection.reference import Views, adapter_layers
@@ -151,7 +151,8 @@ def activation_bytes(work: Callable[[int], Any], own: Sequence[Tensor], batch_si
         Bytes of ``batch_size`` examples, and of each further one.
     """
     give_back_freed_memory()
-    one, two = (saved_bytes(lambda: work(1), own), saved_bytes(lambda: work(2), own))
+    with freed_at_once():
+        one, two = (saved_bytes(lambda: work(1), own), saved_bytes(lambda: work(2), own))
     each = max(two - one, 0)
     return one + each * (batch_size - 1), each
 
