@@ -34,12 +34,13 @@ def _set(*settings: tuple[int, int]) -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError, TypeError):  # another C library, or none that can be asked
         return False
-    return all([mallopt(parameter, value) == 1 for parameter, value in settings])
+    done = [mallopt(parameter, value) for parameter, value in settings]
+    return all(result == 1 for result in done)
 
 
 @contextlib.contextmanager
 def freed_at_once() -> Iterator[None]:
-    """Inside, large tensors leave nothing behind, so that what is tried afterwards finds memory as if they had not been.
+    """Inside, large tensors leave nothing behind: what is tried afterwards finds memory as if they had not been.
 
     Among the blocks of what was tried before, of which small ones are still in use, a training step takes up to a third
     more memory than in a run.

@@ -74,7 +74,7 @@ def chosen(cases: list, number: int) -> list:
 
 def test_every_mistake_is_told_with_its_key(tmp_path, built_only):
     wrong = []
-    for original, mutation in chosen(list(every_mutation()), 300):
+    for original, mutation in chosen(list(every_mutation()), 200):
         file = tmp_path / "config.yaml"
         file.write_text(yaml.safe_dump(mutation.config, sort_keys=False))
         found, said = outcome(mutation.path, f"--config={file}")
@@ -85,7 +85,7 @@ def test_every_mistake_is_told_with_its_key(tmp_path, built_only):
 
 def test_every_mistake_on_the_command_line_is_told_with_its_key(built_only):
     wrong = []
-    for file, mutation in chosen([case for case in every_mutation() if case[1].key], 150):
+    for file, mutation in chosen([case for case in every_mutation() if case[1].key], 100):
         value = "null" if mutation.value is None else str(mutation.value)
         found, said = outcome(mutation.path, f"--config={file}", f"--{mutation.key}={value}")
         if count("mistaken command lines", found) != "clear":
