@@ -2,11 +2,12 @@
 
 import math
 import time
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-from torch import nn
+from torch import Tensor, nn
 from torchmetrics import Metric
 from tqdm import tqdm
 
@@ -36,6 +37,7 @@ from graft_lightning.callbacks.watching import watch
 from graft_lightning.identity import describe, digest_of
 from graft_lightning.modules.sampled import SampledModule
 from graft_lightning.processes.noise import Noise, trajectory_seeds
+from graft_lightning.rejection.judging import asked
 from graft_lightning.rejection.reward import Reward, RewardError, score
 from graft_lightning.runs import (
     ALARMS,
@@ -94,6 +96,7 @@ class Evaluate(L.Callback):
         self._first: tuple[Draws, Any] | None = None
         self._base_first: Any = None
         self._rows: list[tuple[str, int, list[float]]] = []
+        self._asked: tuple[Draws, list[Future[Tensor]], dict[int, Any]] | None = None
         self._shown: list[Shown] = []
         self._base_shown: list[Shown] = []
         self._began = time.monotonic()
@@ -245,6 +248,7 @@ class Evaluate(L.Callback):
             if number and few:
                 break
             self._take(module, draws, module.decoder.decode(module.sample_base(draws)))
+        self._settle()
 
     def _test_base(self, trainer: L.Trainer, module: SampledModule) -> None:
         """Records the base on the draws of a test, from what another run of these draws has found where there is one.
@@ -282,7 +286,7 @@ class Evaluate(L.Callback):
 
     def _reset(self, module: L.LightningModule) -> None:
         self._identify()
-        self._rows, self._shown, self._facts, self._first = [], [], [], None
+        self._rows, self._shown, self._facts, self._first, self._asked = [], [], [], None, None
         self._began = time.monotonic()
         for reward in self.rewards:
             reward.to(module.device)
@@ -301,18 +305,27 @@ class Evaluate(L.Callback):
                     take(samples, slice(0)), []
                 )  # its states get their shapes, without which none can be gathered
             return
-        scores = [score(reward, samples, draws.conditions, shared=True).tolist() for reward in self.rewards]
-        rows = zip(draws.conditions, draws.draw.tolist(), *scores, strict=True)
-        self._rows += [(text, number, list(values)) for text, number, *values in rows]
+        scores = asked(self.rewards, samples, draws.conditions, module.device)
+        self._settle()
+        shown = draws.draw == 0 if any(draws.conditions) else draws.draw >= 0  # one a condition, where there is any
+        rows = shown.nonzero().squeeze(1).tolist()[: SAMPLES_SHOWN - len(self._shown)]
+        self._asked = draws, scores, {i: on_device(take(samples, slice(i, i + 1)), "cpu") for i in rows}
         for metric in self.metrics:
             metric.update(samples, draws.conditions)
         if self.alarms.on:
             self._facts += facts_of(module.decoder, samples, draws.conditions, draws.draw.tolist(), self.features)
-        shown = draws.draw == 0 if any(draws.conditions) else draws.draw >= 0  # one a condition, where there is any
-        for i in shown.nonzero().squeeze(1).tolist():
-            if len(self._shown) < SAMPLES_SHOWN:
-                one = on_device(take(samples, slice(i, i + 1)), "cpu")
-                self._shown.append(Shown(draws.conditions[i], one, [values[i] for values in scores]))
+        if not any(reward.apart_for(len(draws.conditions)) for reward in self.rewards):
+            self._settle()
+
+    def _settle(self) -> None:
+        """Takes over the scores of the batch that was asked about last, once they are there."""
+        if self._asked is None:
+            return
+        (draws, found, shown), self._asked = self._asked, None
+        scores = [one.result().tolist() for one in found]
+        rows = zip(draws.conditions, draws.draw.tolist(), *scores, strict=True)
+        self._rows += [(text, number, list(values)) for text, number, *values in rows]
+        self._shown += [Shown(draws.conditions[i], one, [values[i] for values in scores]) for i, one in shown.items()]
 
     def _finish(
         self, trainer: L.Trainer, module: SampledModule, stage: str, method: str, before: bool = False
@@ -322,6 +335,7 @@ class Evaluate(L.Callback):
         Returns:
             On process 0 the record, and what was watched; None on the others.
         """
+        self._settle()
         seconds = time.monotonic() - self._began
         if stage == "validate" and not before:
             self._due.done(trainer)

@@ -19,6 +19,9 @@ from graft_lightning.types import on_device
 
 log = logging.getLogger(__name__)
 
+THREAD = "judging"
+"""Name of the thread that asks."""
+
 FAREWELL = 3.0
 """Seconds that who is interrupted waits for a call: one that computes here is soon done, a server may never be."""
 
@@ -37,15 +40,34 @@ class _Job(NamedTuple):
 
     Attributes:
         reward: is called, in a thread where its work is done elsewhere.
-        samples: its own, which it may change.
+        samples: what it is asked about.
         texts: the conditions.
         scores: once they are there.
+        shared: the samples are not its own, so that it gets a copy.
     """
 
     reward: Reward
     samples: Any
     texts: Sequence[str]
     scores: "Future[Tensor]"
+    shared: bool = False
+
+
+def asked(rewards: Sequence[Reward], samples: Any, texts: Sequence[str], device: Any) -> "list[Future[Tensor]]":
+    """Has rewards score one batch: here and now, or where their work is done elsewhere, beside what is done meanwhile.
+
+    Args:
+        rewards: each gets a copy of the samples.
+        samples: a batch, decoded.
+        texts: the conditions.
+        device: where they are.
+
+    Returns:
+        The scores of each, once they are there; what it raises is raised by who asks for them.
+    """
+    jobs = [_Job(reward, samples, texts, Future(), shared=True) for reward in rewards]
+    _begin(jobs, device)
+    return [job.scores for job in jobs]
 
 
 class _Asked(NamedTuple):
@@ -107,7 +129,7 @@ class Judging:
             if error is None:
                 self._settle()
         finally:
-            if self._thread is not None:
+            if self._thread is not None and self._thread.is_alive():
                 self._thread.join(FAREWELL)
             if self._thread is None or not self._thread.is_alive():  # else one of them is at work where it is
                 for reward in self._moved:
@@ -134,7 +156,7 @@ class Judging:
                 return
             is_last = low + self._batch_size >= len(rows)
             self._asked = _Asked(shard, part, is_last, [(job.reward, job.scores) for job in jobs])
-            self._thread = _begun(jobs, self._device)
+            self._thread = _begin(jobs, self._device)
 
     def _samples(self, index: np.ndarray) -> Any:
         return self._reference.decode(on_device(self._opened.read(index, ["x_0"])["x_0"], self._device))
@@ -168,7 +190,7 @@ class Judging:
             self._opened.write_rewards(reward.name, shard, values, known)
 
 
-def _begun(jobs: list[_Job], device: Any) -> threading.Thread:
+def _begin(jobs: list[_Job], device: Any) -> threading.Thread:
     """Has samples judged: those of jobs that are done elsewhere by a thread that holds up no end of the process."""
     apart = [job for job in jobs if job.reward.apart_for(len(job.texts))]
     for job in jobs:
@@ -183,18 +205,19 @@ def _begun(jobs: list[_Job], device: Any) -> threading.Thread:
         while apart:
             _do(apart.pop(0))  # and its samples are given back
 
-    thread = threading.Thread(target=ask, name="judging", daemon=True)
-    thread.start()
+    thread = threading.Thread(target=ask, name=THREAD, daemon=True)
+    if apart:
+        thread.start()
     return thread
 
 
 def _do(job: _Job) -> None:
     try:
-        job.scores.set_result(score(job.reward, job.samples, job.texts))
+        job.scores.set_result(score(job.reward, job.samples, job.texts, job.shared))
     except BaseException as error:  # it belongs to whoever waits
         job.scores.set_exception(error)
 
 
 def at_work() -> bool:
     """Whether a call of a reward goes on that somebody has left to itself."""
-    return any(thread.name == "judging" for thread in threading.enumerate())
+    return any(thread.name == THREAD for thread in threading.enumerate())

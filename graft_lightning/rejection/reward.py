@@ -26,8 +26,8 @@ class Reward(ABC):
     Attributes:
         groupwise: True if a sample's score depends on the other samples of its condition; such a reward is given whole
             groups.
-        apart: True if its work is done elsewhere: on another device or machine, in other processes. Collections then
-            call it in a thread, one call at a time, while they draw and decode the next samples.
+        apart: True if its work is done elsewhere: on another device or machine, in other processes. Collections and
+            evaluations then call it in a thread, one call at a time, while they draw and decode the next samples.
     """
 
     groupwise: bool = False

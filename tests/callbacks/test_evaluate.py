@@ -1,5 +1,6 @@
 import json
 import math
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -7,11 +8,13 @@ import torch
 
 from graft_lightning.callbacks.base_scores import base_key
 from graft_lightning.callbacks.collect import Collect
+from graft_lightning.callbacks.evaluate import Evaluate
 from graft_lightning.callbacks.score_rows import summarise, table
 from graft_lightning.callbacks.trained_reward import trained_reward
 from graft_lightning.datamodules.evaluation import draws_of
 from graft_lightning.domains.base import Texts
 from graft_lightning.domains.base.diversity import Diversity
+from graft_lightning.domains.digits import DigitReference
 from graft_lightning.modules.graft import PGraft
 from graft_lightning.rejection.codec import Codec
 from graft_lightning.runs import read_records, retire_records
@@ -246,3 +249,51 @@ def test_a_test_leaves_the_curves_of_validation_alone(tmp_path):
     assert [step for step, _ in after["7_watched_of_test/blank"]] == [10]
     assert images_after["6_samples/test"] == [10]
     assert {tag: images_after[tag] for tag in images} == images
+
+
+class Apart(Ink):
+    """Judged elsewhere; the first batch of an evaluation only when the next one has been decoded."""
+
+    apart = True
+    waits = False
+    decoded = threading.Semaphore(0)
+
+    def __call__(self, samples, conditions):
+        if self.waits:
+            type(self).waits = False
+            for _ in range(2):  # this one, and the next
+                assert self.decoded.acquire(timeout=20), "nothing was decoded while this was waited for"
+        return super().__call__(samples, conditions)
+
+
+def test_the_next_batch_is_sampled_while_one_is_judged_elsewhere(tmp_path, monkeypatch):
+    """And what is recorded, and shown, is the same."""
+    few = {"data.eval_batch_size": 2, "evaluate.metrics": []}
+    decode = DigitReference.decode
+    monkeypatch.setattr(DigitReference, "decode", lambda self, x_0: (Apart.decoded.release(), decode(self, x_0))[1])
+    found = []
+    for path in ("tests.runs.Ink", "tests.callbacks.test_evaluate.Apart"):
+        folder = tmp_path / path
+        monkeypatch.setattr(Apart, "waits", True)
+        monkeypatch.setattr(Apart, "decoded", threading.Semaphore(0))
+        cli = launch("test", folder, {**few, "evaluate.rewards": [{"class_path": path}], "collect.reward": None})
+        evaluate = next(callback for callback in cli.trainer.callbacks if isinstance(callback, Evaluate))
+        (record,) = read_records(folder / "run")
+        found.append((list(record["scores"].values()), [(shown.text, shown.scores) for shown in evaluate._shown]))
+    assert not Apart.waits
+    assert found[0] == found[1]
+
+
+def test_what_fails_elsewhere_is_told(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        launch("test", tmp_path, {"evaluate.rewards": [{"class_path": "tests.callbacks.test_evaluate.Gone"}]})
+    assert "the line is dead" in capsys.readouterr().err
+
+
+class Gone(Ink):
+    apart = True
+
+    def __call__(self, samples, conditions):
+        if threading.current_thread() is not threading.main_thread():
+            raise ConnectionError("the line is dead")
+        return super().__call__(samples, conditions)
