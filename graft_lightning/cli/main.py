@@ -3,9 +3,11 @@
 import difflib
 import importlib
 import os
+import signal
 import sys
+import traceback
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from graft_lightning import __version__
 from graft_lightning.cli.pages import page
@@ -13,9 +15,6 @@ from graft_lightning.cli.pipes import while_read
 
 LIGHTNING = "graft_lightning.cli.lightning:run_lightning"
 """Takes the command's own name too; the others take what follows it."""
-
-INTERRUPTED = 130
-"""Exit code of what a user has interrupted, as shells have it."""
 
 
 class Command(NamedTuple):
@@ -110,7 +109,8 @@ def main(args: Sequence[str] | None = None) -> None:
 
     Raises:
         SystemExit: 2 if there is no such command, or on bad input; 1 if something else goes wrong; 141 if nobody reads
-            its output any more; 130 if it is interrupted.
+            its output any more.
+        KeyboardInterrupt: if it is interrupted.
     """
     if args is not None:
         with while_read():
@@ -121,33 +121,45 @@ def main(args: Sequence[str] | None = None) -> None:
             _run(args)
         leave_group()
     except KeyboardInterrupt:
-        if importlib.import_module("graft_lightning.cli.telling").debugging():
-            raise
-        sys.stderr.write("\ninterrupted\n")
-        leave_calls(INTERRUPTED)
-        raise SystemExit(INTERRUPTED) from None
-    except SystemExit as end:
-        leave_calls(end.code)
+        _interrupted()
+    except SystemExit as leave:
+        if isinstance(leave.__context__, KeyboardInterrupt):  # which Lightning turns into an exit
+            _interrupted()
+        leave_calls(leave.code if isinstance(leave.code, int) else int(leave.code is not None))
         raise
     leave_calls(0)
 
 
-def leave_calls(code: Any) -> None:
+def _interrupted() -> NoReturn:
+    """Ends a process as its interruption does, so that a loop of a shell ends too; in one line, without a traceback."""
+    if importlib.import_module("graft_lightning.cli.telling").debugging():
+        traceback.print_exc()
+    else:
+        sys.stderr.write("\ninterrupted\n")
+    leave_calls(None)
+    sys.excepthook = lambda *error: None  # it is told
+    raise KeyboardInterrupt
+
+
+def leave_calls(code: int | None) -> None:
     """Ends a process in which a reward is still at work for a collection that has ended otherwise.
 
     Its thread would end the process by SIGABRT as soon as it came back from PyTorch to an interpreter that is gone.
 
     Args:
-        code: of the exit, as `SystemExit` has it.
+        code: of its exit; None where it was interrupted.
     """
     judging: Any = sys.modules.get("graft_lightning.rejection.judging")
     if judging is None or not judging.at_work():
         return
-    if isinstance(code, str):
-        sys.stderr.write(f"{code}\n")
+    for process in importlib.import_module("multiprocessing").active_children():
+        process.terminate()  # those of a reward, which would outlive this one
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code if isinstance(code, int) else int(code is not None))
+    if code is not None:
+        os._exit(code)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 def leave_group() -> None:

@@ -12,6 +12,7 @@ from jsonargparse import get_loader, set_loader
 from lightning.pytorch.cli import LightningArgumentParser
 
 from graft_lightning.cli.mistakes import mistakes
+from graft_lightning.cli.secrets import note_text
 from graft_lightning.cli.sentences import sentence
 from graft_lightning.cli.words import configurations
 from graft_lightning.cli.written import merged, overridden, overrides, read_yaml, require_keys_once
@@ -20,6 +21,9 @@ from graft_lightning.refusals import SettingsError
 REFERS = ("${", "???")
 """What OmegaConf understands in a text."""
 
+SHOWN = 80
+"""Letters of a text that an error shows."""
+
 
 def load(text: str) -> Any:
     """What a value stands for; texts that refer to something are left to OmegaConf, whose loader takes a while.
@@ -27,15 +31,25 @@ def load(text: str) -> Any:
     Raises:
         yaml.YAMLError: if it is no YAML, or has a key twice in one place.
     """
+    note_text(text)
     found = get_loader("yaml")(text)
     if isinstance(found, dict | list):
-        require_keys_once(text)
+        try:
+            require_keys_once(text)
+        except yaml.constructor.ConstructorError as error:
+            Parser.twice = f"{error.problem}, of {_shown(text)}"
+            raise
     if not isinstance(found, dict | list) or not any(mark in text for mark in REFERS):
         return found
     from omegaconf import OmegaConf
 
     resolved = OmegaConf.to_object(OmegaConf.load(io.StringIO(text)))
     return found if resolved == {text: None} else resolved
+
+
+def _shown(text: str) -> str:
+    first = text.strip().partition("\n")[0]
+    return first if first == text.strip() and len(first) < SHOWN else f"{first[:SHOWN]} ..."
 
 
 set_loader("omegaconf", load, (yaml.YAMLError,))
@@ -49,8 +63,10 @@ class Parser(LightningArgumentParser):
         words: of the command line.
         sections: by key of a configuration, the class whose arguments stand below it.
         declared: by key, the type of what else stands there.
+        twice: what is wrong with a text, if one has a key twice in one place; the parser takes it for a name.
     """
 
+    twice: ClassVar[str] = ""
     sources: ClassVar[list[Any]] = []
     words: ClassVar[Sequence[str]] = ()
     sections: ClassVar[Mapping[str, Any]] = {}
@@ -70,7 +86,11 @@ class Parser(LightningArgumentParser):
         """Prints the message, without the usage text, and exits with 2."""
         if kwargs.get("ex") is not None or args:
             message = message or str(args[0] if args else kwargs["ex"])
-        raise Mistaken(self._of_a_setting(message) or self._of_the_parser(message))
+        told = self._of_a_setting(message) or self._of_the_parser(message)
+        if Parser.twice:
+            key = re.match(r"[\w.\[\]]+(?=[=:])", told)
+            told = f"{key[0]}: {Parser.twice}" if key else Parser.twice
+        raise Mistaken(told)
 
     def _of_a_setting(self, message: str) -> str | None:
         """What is wrong with the first setting that cannot be meant; None where there is none, or one is lacking."""
@@ -116,7 +136,7 @@ def read_sources(args: Sequence[str]) -> None:
     Raises:
         SettingsError: if a file cannot be read as text, is none of YAML, or describes many runs; says what that is for.
     """
-    Parser.sources, Parser.words = [], list(args)
+    Parser.sources, Parser.words, Parser.twice = [], list(args), ""
     for file in configurations(args):
         found = read_yaml(file)
         if isinstance(found, dict) and {"cells", "chains"} <= found.keys():

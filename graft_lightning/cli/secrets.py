@@ -22,11 +22,17 @@ def note_secrets(args: Sequence[str]) -> None:
     """
     _written.clear()
     for text in with_files(args):
-        for found in FROM_ENVIRONMENT.finditer(text):
-            value = os.environ.get(found[1])
-            if value:
-                _written[value] = found[0]
+        note_text(text)
     hide(_written)
+
+
+def note_text(text: str) -> None:
+    """The same of one text, as of a file that is found while a configuration is parsed."""
+    for found in FROM_ENVIRONMENT.finditer(text):
+        value = os.environ.get(found[1])
+        if value:
+            _written[value] = found[0]
+            hide(_written)
 
 
 def unresolved(value: Any) -> Any:

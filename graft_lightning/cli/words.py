@@ -1,6 +1,7 @@
 """Command lines as words: the configurations that they name are looked up, and read for what these name."""
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -42,11 +43,12 @@ def with_files(words: Sequence[str]) -> list[str]:
 
 
 def _named(texts: Sequence[str], folder: Path) -> Iterator[Path]:
-    """The YAML files that texts name, seen from here or from a folder."""
+    """The YAML files that texts name, seen from here or from a folder; one path each, however it is written."""
     for text in texts:
-        for name in re.findall(r"[^\s=\"']+\.ya?ml", text):
-            for place in (Path(), folder):
-                if (file := _file(str(place / name))) is not None:
+        for word in re.split(r"[\s=\"']+", text):
+            ends = [word.rfind(suffix) + len(suffix) for suffix in (".yaml", ".yml") if suffix in word]
+            for place in (Path(), folder) if ends else ():
+                if (file := _file(os.path.normpath(place / word[: max(ends)]))) is not None:
                     yield file
 
 
@@ -56,6 +58,8 @@ def _parted(words: Sequence[str]) -> Iterator[tuple[str, str, bool]]:
         option, is_set, value = word.partition("=")
         if is_set and option.startswith("-"):
             yield f"{option}=", value, option in CONFIG
+        elif re.match("-c[^-]", word):  # as argparse takes it too
+            yield "-c", word[2:], True
         else:
             yield "", word, before in CONFIG
 

@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from types import TracebackType
@@ -28,6 +29,24 @@ FAREWELL = 3.0
 WRITTEN_EVERY = 5.0
 """Seconds between two commits of a shard's scores: those of a slow reward are not lost, those of a fast one not held up
 by the disk."""
+
+
+_calls: dict[int, threading.Thread] = {}
+"""By the identity of a reward object, the thread that called it last: as long as it lives, it holds the object."""
+
+_left: "weakref.WeakSet[threading.Thread]" = weakref.WeakSet()
+"""Threads that somebody who was interrupted has left to themselves."""
+
+
+def wait_for(rewards: Iterable[Reward]) -> None:
+    """Waits until no thread calls any of these rewards: each is called by one at a time, also after an interruption."""
+    for reward in rewards:
+        thread = _calls.get(id(reward))
+        if thread is None or not thread.is_alive():
+            continue
+        if thread in _left:
+            log.warning(f"{reward.name}: waiting for a call that goes on since its collection was left")
+        thread.join()
 
 
 def judged_beside(rewards: Iterable[Reward], batch_size: int) -> list[Reward]:
@@ -65,6 +84,7 @@ def asked(rewards: Sequence[Reward], samples: Any, texts: Sequence[str], device:
     Returns:
         The scores of each, once they are there; what it raises is raised by who asks for them.
     """
+    wait_for(rewards)
     jobs = [_Job(reward, samples, texts, Future(), shared=True) for reward in rewards]
     _begin(jobs, device)
     return [job.scores for job in jobs]
@@ -119,6 +139,7 @@ class Judging:
         self._written = time.monotonic()
 
     def __enter__(self) -> "Judging":
+        wait_for(self._rewards)
         for reward in self._rewards:
             reward.to(self._device)
         self._moved = list(self._rewards)
@@ -130,6 +151,7 @@ class Judging:
                 self._settle()
         finally:
             if self._thread is not None and self._thread.is_alive():
+                _left.add(self._thread)
                 self._thread.join(FAREWELL)
             if self._thread is None or not self._thread.is_alive():  # else one of them is at work where it is
                 for reward in self._moved:
@@ -148,18 +170,16 @@ class Judging:
             part = rows[low : low + self._batch_size]
             index = self._opened.indices(shard)[part]
             texts = [self._opened.conditions[i] for i in (index // self._opened.draws).tolist()]
-            jobs = [_Job(reward, self._samples(index), texts, Future()) for reward in self._rewards]
+            samples = self._reference.decode(on_device(self._opened.read(index, ["x_0"])["x_0"], self._device))
             self._settle()
-            left = {id(reward) for reward in self._rewards}
-            jobs = [job for job in jobs if id(job.reward) in left]
-            if not jobs:
+            if not self._rewards:
                 return
+            shared = len(self._rewards) > 1
+            jobs = [_Job(reward, samples, texts, Future(), shared) for reward in self._rewards]
+            del samples  # which are given back when the last of them has scored
             is_last = low + self._batch_size >= len(rows)
             self._asked = _Asked(shard, part, is_last, [(job.reward, job.scores) for job in jobs])
             self._thread = _begin(jobs, self._device)
-
-    def _samples(self, index: np.ndarray) -> Any:
-        return self._reference.decode(on_device(self._opened.read(index, ["x_0"])["x_0"], self._device))
 
     def _settle(self) -> None:
         """Gathers what was asked last, once it is judged, and commits the scores of a whole shard."""
@@ -206,6 +226,8 @@ def _begin(jobs: list[_Job], device: Any) -> threading.Thread:
             _do(apart.pop(0))  # and its samples are given back
 
     thread = threading.Thread(target=ask, name=THREAD, daemon=True)
+    for job in apart:
+        _calls[id(job.reward)] = thread
     if apart:
         thread.start()
     return thread

@@ -1,8 +1,6 @@
 """Rewards: what a sample is worth."""
 
 import copy
-import os
-import threading
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -65,19 +63,6 @@ class Reward(ABC):
         return type(self).__name__
 
 
-_one_at_a_time = threading.RLock()
-"""Held by whoever calls a reward, also by a thread of a collection that was interrupted; again by what has parts."""
-
-
-def _renew() -> None:
-    global _one_at_a_time
-    _one_at_a_time = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew)  # the thread that holds it is not there
-
-
 class RewardError(SettingsError):
     """A reward that fails, or returns something else than one real number a sample; the message names it."""
 
@@ -95,7 +80,7 @@ def score(reward: Reward, samples: Any, conditions: Sequence[str], shared: bool 
         RewardError: if the result is not one real number a sample, or the reward itself raises, or leaves the program.
     """
     try:
-        with _one_at_a_time, torch.no_grad():
+        with torch.no_grad():
             found = reward(_copied(samples) if shared else samples, conditions)
     except Refusal:
         raise

@@ -10,7 +10,7 @@ from torch import Tensor
 from graft_lightning.identity import describe
 from graft_lightning.processes.noise import Noise
 from graft_lightning.rejection.filling import open_for_filling, work_through
-from graft_lightning.rejection.judging import Judging, judged_beside
+from graft_lightning.rejection.judging import Judging, judged_beside, wait_for
 from graft_lightning.rejection.pool import PoolMismatch, Round, Shard, TrajectoryPool
 from graft_lightning.rejection.ranks import ALONE, Ranks
 from graft_lightning.rejection.reference import Reference
@@ -127,6 +127,7 @@ def try_rewards(rewards: Sequence[Reward], reference: Reference, opened: Round, 
     """
     if not rewards:
         return
+    wait_for(rewards)
     few = opened.draws if any(reward.groupwise for reward in rewards) else min(2, opened.draws)
     texts = opened.conditions[:1] * few
     noise = Noise(torch.arange(few), device)

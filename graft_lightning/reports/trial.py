@@ -70,7 +70,7 @@ def seconds_of_reward(
     if held is not None:
         held.append(_held(decoding, growth))
     reward = reward.to(module.device)
-    return fastest(lambda: score(reward, made[0], texts), held) / size
+    return fastest(lambda: score(reward, made[0], texts, shared=True), held) / size
 
 
 def seconds_of_training(module: DenoisingModule, conditions: Sequence[str], size: int, held: list[int]) -> float:

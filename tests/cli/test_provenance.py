@@ -162,18 +162,22 @@ def keyed(samples, conditions, key):
     return samples.flatten(1).mean(1)
 
 
-@pytest.mark.parametrize("suffix", ["yaml", "conf"])
-def test_a_run_that_takes_a_key_from_the_environment_goes_on(tmp_path, monkeypatch, capfd, suffix):
+@pytest.mark.parametrize("where", ["layer.yaml", "layer.conf", "a part.json"])
+def test_a_run_that_takes_a_key_from_the_environment_goes_on(tmp_path, monkeypatch, capfd, where):
     """What is written down refers to it; the run of the same settings is found all the same, and nothing shows it."""
     monkeypatch.setenv("KEY_OF_A_JUDGE", "sekret-123")
     own = {"function": "tests.cli.test_provenance.keyed", "arguments": {"key": "${oc.env:KEY_OF_A_JUDGE}"}}
     reward = {"class_path": "FunctionReward", "init_args": own}
     config = tiny_config(tmp_path, {"collect.reward": reward, "trainer.max_steps": 1})
-    layer = tmp_path / f"layer.{suffix}"
+    layer, words = tmp_path / where, []
+    if layer.suffix == ".json":  # of the reward alone
+        del config["collect"]["reward"]
+        layer.write_text(json.dumps(reward))
+        layer, words = tmp_path / "layer.yaml", ["--collect.reward", str(layer)]
     layer.write_text(yaml.safe_dump(config))
 
     def run(command, *more):
-        return run_lightning([command, f"-c={layer}", *more])
+        return run_lightning([command, f"-c={layer}", *words, *more])
 
     run("fit")
     written = (tmp_path / "run" / CONFIG).read_text()

@@ -12,6 +12,7 @@ import yaml
 
 from graft_lightning.callbacks import Collect, Evaluate
 from graft_lightning.cli.lightning import GraftCLI, run_lightning
+from graft_lightning.cli.words import with_files
 from graft_lightning.cli.written import of_text, read_yaml
 from tests.faults.counting import count
 from tests.faults.mutations import mutations
@@ -119,6 +120,7 @@ def test_a_file_that_is_no_configuration(tmp_path, built_only, content, words, c
 
 
 TWICE = "seed_everything: 3\nbest: {on: false}\nseed_everything: 7\n"
+RULES = "'init_args' stands there twice, first in line 2, of class_path: TopK ..."
 STANDS = "'seed_everything' stands there twice"
 RULE = "class_path: TopK\ninit_args: {k: 2}\ninit_args: {k: 3}\n"
 
@@ -132,9 +134,12 @@ RULE = "class_path: TopK\ninit_args: {k: 2}\ninit_args: {k: 3}\n"
             ["--config={}", "--config={{seed_everything: 3, seed_everything: 4}}"],
             "'seed_everything' stands there twice",
         ),
-        (["--config={}", "--data.acceptance={{class_path: TopK, init_args: {{k: 2, k: 3}}}}"], "data.acceptance"),
-        (["--config={}", "--data.acceptance=rule.yaml"], "data.acceptance"),
-        (["--config={}", "--config=names.yaml"], "data.acceptance"),
+        (
+            ["--config={}", "--data.acceptance={{class_path: TopK, init_args: {{k: 2, k: 3}}}}"],
+            "data.acceptance: 'k' stands there twice, first in line 1, of {class_path: TopK, init_args: {k: 2, k: 3}}",
+        ),
+        (["--config={}", "--data.acceptance=rule.yaml"], f"data.acceptance: {RULES}"),
+        (["--config={}", "--config=names.yaml"], f"data.acceptance: {RULES}"),
     ],
 )
 def test_a_key_that_stands_twice_is_refused_wherever_it_stands(tmp_path, built_only, words, told, capfd, monkeypatch):
@@ -161,3 +166,13 @@ def test_what_an_anchor_brings_may_be_set_otherwise():
 
 def test_a_number_and_its_text_are_two_keys():
     assert of_text("{1: a, '1': b}") == {1: "a", "1": "b"}
+
+
+def test_files_that_name_each_other_are_read_once(tmp_path, monkeypatch):
+    """However the paths are written that lead from one to the next."""
+    monkeypatch.chdir(tmp_path)
+    for name in "abc":
+        Path(name).mkdir()
+        Path(name, "x.yaml").write_text("# compare ../a/x.yaml with ../b/x.yaml, and ../c/x.yaml\n")
+    texts = with_files(["fit", "--config=a/x.yaml"])
+    assert len(texts) <= 2 + 2 * 3  # seen from here, and from the folder of each

@@ -1,27 +1,23 @@
 """Rewards whose work is done elsewhere: judged while the next is drawn and decoded, and the pool is the same."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
-from graft_lightning.identity import describe
 from graft_lightning.processes.denoiser import Denoiser
 from graft_lightning.processes.samplers import DDPM
 from graft_lightning.rejection import judging
 from graft_lightning.rejection.collection import Collection
-from graft_lightning.rejection.ranks import Ranks
 from graft_lightning.rejection.reference import FrozenDenoiser
-from graft_lightning.rejection.reward import Reward, RewardError
+from graft_lightning.rejection.reward import Reward, RewardError, score
 from graft_lightning.rejection.rewards import (
-    CachedReward,
-    FunctionReward,
-    Lexicographic,
     ParallelReward,
-    RemoteReward,
     WeightedSum,
 )
 from graft_lightning.rejection.rewards.function import CallableReward
@@ -330,7 +326,7 @@ def test_a_call_that_was_left_to_itself_is_waited_for_by_the_next(tmp_path, monk
 
 LEFT = """
 import sys, threading, time, torch
-from graft_lightning.cli.main import main
+from graft_lightning.cli import main
 from graft_lightning.rejection import judging
 
 def work():
@@ -338,93 +334,60 @@ def work():
     while True:
         a @ a
 
-threading.Thread(target=work, name="judging", daemon=True).start()
 def interrupted(args):
     raise KeyboardInterrupt
-sys.argv[1:] = {line}
-if {line} == ["plan"]:
-    import graft_lightning.cli.main
-    graft_lightning.cli.main._run = interrupted
-main()
+
+def interrupted_in_lightning(args):
+    try:
+        raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        sys.exit(1)
+
+if "left" in sys.argv:
+    threading.Thread(target=work, name=judging.THREAD, daemon=True).start()
+how = sys.argv.pop()
+if how != "runs":
+    main._run = globals()[how]
+main.main()
 """
 
 
+@pytest.mark.parametrize("debug", ["", "1"])
+@pytest.mark.parametrize("left", [True, False])
 @pytest.mark.parametrize(
-    ("line", "code", "said"),
-    [(["--version"], 0, ""), (["plam"], 2, "error: there is no command 'plam'"), (["plan"], 130, "interrupted")],
+    ("line", "how", "code", "said"),
+    [
+        (["--version"], "runs", 0, ""),
+        (["plam"], "runs", 2, "error: there is no command 'plam'"),
+        (["plan"], "interrupted", -signal.SIGINT, "interrupted"),
+        (["fit"], "interrupted_in_lightning", -signal.SIGINT, "interrupted"),
+    ],
 )
-def test_a_call_that_goes_on_does_not_spoil_the_end_of_a_process(line, code, said):
-    """It would come back from PyTorch to an interpreter that is gone: SIGABRT, whatever the command had done."""
-    done = subprocess.run([sys.executable, "-c", LEFT.format(line=line)], capture_output=True, text=True, timeout=60)
+def test_a_call_that_goes_on_does_not_spoil_the_end_of_a_process(line, how, code, said, left, debug):
+    """It would come back from PyTorch to an interpreter that is gone: SIGABRT, whatever the command had done.
+
+    Who is interrupted dies of it, so that the loop of a shell ends too.
+    """
+    if debug and how != "interrupted":
+        return
+    words = [sys.executable, "-c", LEFT, *line, *(["left"] if left else []), how]
+    environment = {**os.environ, "GRAFT_DEBUG": debug}
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, env=environment)
     assert done.returncode == code, done.stderr
-    assert said in done.stderr
-    assert "Traceback" not in done.stderr
+    assert "terminate called" not in done.stderr
+    if debug:
+        assert "in interrupted" in done.stderr
+    else:
+        assert said in done.stderr
+        assert "Traceback" not in done.stderr
 
 
-def test_groups_are_judged_when_they_are_whole(tmp_path):
-    """Its condition's draws lie in two shards of four: they are asked for together, when all are drawn."""
-
-    class Ranked(First):
-        groupwise = True
-        sizes: tuple = ()
-
+def test_a_reward_may_call_others_in_threads_of_its_own():
+    class Panel(Reward):
         def __call__(self, samples, conditions):
-            self.sizes += (len(conditions),)
-            return samples[:, 0].argsort().argsort().float()
+            with ThreadPoolExecutor(2) as threads:
+                parts = list(threads.map(lambda part: score(part, samples, conditions), [First(), LinearReward()]))
+            return torch.stack(parts).mean(0)
 
-    reward = Ranked()
-    opened = Setup(tmp_path, [reward]).fill().round
-    assert set(reward.sizes) <= {DRAWS, 2 * DRAWS}
-    assert len(opened.rewards("Ranked")) == len(CONDITIONS)
-
-
-def test_two_processes_judge_what_they_draw(tmp_path):
-    alone, shared = tmp_path / "one", tmp_path / "two"
-    Setup(alone, [First()]).fill()
-    for rank in (1, 0):
-        setup = Setup(shared, [First()])
-        _, opened = setup.collection.open({})
-        setup.collection.fill_round(opened, setup, "cpu", Ranks(rank, 2))
-    assert files(alone) == files(shared)
-
-
-def test_more_draws_are_judged_beside_those_that_were(tmp_path):
-    Setup(tmp_path / "grown", [First()], draws=2).fill()
-    grown = Setup(tmp_path / "grown", [First()]).fill().round
-    at_once = Setup(tmp_path / "once", [CallableReward(first)]).fill().round
-    torch.testing.assert_close(grown.rewards("First"), at_once.rewards("first"))
-
-
-def test_who_works_elsewhere():
-    def apart(*rewards):
-        return [reward.apart_for(4) for reward in rewards]
-
-    here, remote = LinearReward(), RemoteReward("http://127.0.0.1:1")
-    assert apart(here, remote) == [False, True]
-    assert apart(*(ParallelReward(here, at_least=count) for count in (5, 4))) == [False, True]
-    assert apart(*(CachedReward(one, "x") for one in (here, remote))) == [False, True]
-    for several in (WeightedSum, Lexicographic):
-        assert apart(*(several(parts) for parts in ([remote, here], [remote, remote]))) == [False, True]
-    assert apart(*(FunctionReward("math.sqrt", apart=said) for said in (False, True))) == [False, True]
-    assert apart(*(CallableReward(first, apart=said) for said in (False, True))) == [False, True]
-
-
-def test_what_somebody_else_calls_apart_may_be_anything(tmp_path):
-    class Distance(LinearReward):
-        def __init__(self, apart):
-            self.apart = apart
-
-    class Method(LinearReward):
-        def apart(self):
-            return True
-
-    rewards = [Distance(0.5), Distance(1), Method()]
-    assert not any(reward.apart_for(1) for reward in rewards)
-    assert describe(rewards[0]) != describe(rewards[1]), "an argument is a part of what a reward is"
-    assert Distance(True).apart_for(1)
-
-
-def test_where_a_reward_works_is_no_part_of_what_it_is():
-    """A pool that it has scored is its own, wherever it works."""
-    for make in (lambda **own: FunctionReward("math.sqrt", **own), lambda **own: CallableReward(first, **own)):
-        assert describe(make()) == describe(make(apart=True))
+    x = torch.randn(4, 2)
+    torch.testing.assert_close(score(Panel(), x, [""] * 4), x[:, 0])
