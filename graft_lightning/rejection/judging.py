@@ -176,10 +176,10 @@ class Judging:
                 return
             shared = len(self._rewards) > 1
             jobs = [_Job(reward, samples, texts, Future(), shared) for reward in self._rewards]
-            del samples  # which are given back when the last of them has scored
             is_last = low + self._batch_size >= len(rows)
             self._asked = _Asked(shard, part, is_last, [(job.reward, job.scores) for job in jobs])
             self._thread = _begin(jobs, self._device)
+            del jobs, samples  # which are given back when the last of them has scored
 
     def _settle(self) -> None:
         """Gathers what was asked last, once it is judged, and commits the scores of a whole shard."""
@@ -212,11 +212,12 @@ class Judging:
 
 def _begin(jobs: list[_Job], device: Any) -> threading.Thread:
     """Has samples judged: those of jobs that are done elsewhere by a thread that holds up no end of the process."""
-    apart = [job for job in jobs if job.reward.apart_for(len(job.texts))]
+    apart = []
     for job in jobs:
-        if job not in apart:
+        if job.reward.apart_for(len(job.texts)):
+            apart.append(job)
+        else:
             _do(job)
-
     gpu = torch.cuda.current_device() if torch.device(device).type == "cuda" else None
 
     def ask() -> None:
