@@ -114,6 +114,7 @@ class GraftCLI(LightningCLI):
         if any(word.partition("=")[0].endswith("help") for word in words):
             domains.load_all()  # a page that lists classes lists all
         domains.load_named(with_files(words))
+        Parser.twice = ""
         try:
             try:
                 super().__init__(**given)

@@ -87,7 +87,7 @@ class Parser(LightningArgumentParser):
         if kwargs.get("ex") is not None or args:
             message = message or str(args[0] if args else kwargs["ex"])
         told = self._of_a_setting(message) or self._of_the_parser(message)
-        if Parser.twice:
+        if Parser.twice and ("there is no" in told or "twice" in told):  # not of a text that only looks like YAML
             key = re.match(r"[\w.\[\]]+(?=[=:])", told)
             told = f"{key[0]}: {Parser.twice}" if key else Parser.twice
         raise Mistaken(told)
