@@ -106,3 +106,26 @@ def test_the_table_of_steps_is_what_the_bench_has_written():
         for text, figure in zip(said, [*figures, case["training"]["lightning"]], strict=True):
             places = len(text.partition(".")[2])
             assert text == f"{figure:.{places}f}", (state, text)
+
+
+def test_the_throughput_of_pipelines_is_what_the_bench_has_written():
+    found = json.loads((ROOT / "experiments/bench.json").read_text(encoding="utf-8"))["pipelines"].values()
+    said = (ROOT / "experiments/text_to_image/README.md").read_text(encoding="utf-8")
+    assert f"runs at {min(found):.2f} to {max(found):.2f} times the" in said
+
+
+def test_what_is_said_of_the_digits_network_is_what_the_bench_has_written():
+    found = json.loads((ROOT / "experiments/bench.json").read_text(encoding="utf-8"))
+    digits, around = found["digits"], found["around"]
+    said = " ".join(README.split("## What a step costs")[1].split())
+    above = digits["training_ms_ours"] - digits["training_ms_bare"]
+    assert f"sampling has {digits['sampling']:.2f} of a bare loop's throughput" in said
+    assert f"training {digits['training']:.2f} (goal 0.95)" in said
+    assert f"Of the {above:.1f} ms" in said
+    assert f"a bare one of {digits['training_ms_bare']:.1f} ms" in said
+    assert (
+        f"read in {digits['pool_read_ms']:.1f}, levels and noise are drawn in {digits['levels_and_noise_ms']:.1f}"
+        in said
+    )
+    assert f"{around['overlap']:.2f} seconds of decoding and judging" in said
+    assert f"at {around['efficiency']:.2f} of twice one's rate" in said

@@ -136,7 +136,7 @@ def read_sources(args: Sequence[str]) -> None:
     Raises:
         SettingsError: if a file cannot be read as text, is none of YAML, or describes many runs; says what that is for.
     """
-    Parser.sources, Parser.words, Parser.twice = [], list(args), ""
+    Parser.sources, Parser.words = [], list(args)
     for file in configurations(args):
         found = read_yaml(file)
         if isinstance(found, dict) and {"cells", "chains"} <= found.keys():

@@ -23,7 +23,6 @@ def note_secrets(args: Sequence[str]) -> None:
     _written.clear()
     for text in with_files(args):
         note_text(text)
-    hide(_written)
 
 
 def note_text(text: str) -> None:
