@@ -1,4 +1,4 @@
-"""What thousands of commands in one process need not do each: wait for a disk, draw letters, make the same parser."""
+"""What thousands of commands in one process need not do each: wait for a disk, draw letters, ask the same parser."""
 
 import os
 import sys
@@ -58,4 +58,7 @@ def made_affordable() -> None:
     if "graft_lightning.callbacks.figures" in sys.modules:
         with_blank_figures()
     if "graft_lightning.cli.lightning" in sys.modules:
+        from tests.remembering import with_memory
+
         with_shared_parsers()
+        with_memory()

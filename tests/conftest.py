@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,6 +54,25 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(where, name, value)
     for name in ("figure.dpi", "savefig.dpi"):
         monkeypatch.setitem(matplotlib.rcParams, name, matplotlib.rcParamsDefault[name])
+
+
+@pytest.fixture(scope="session")
+def warm_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ``python`` that has torch, Lightning and diffusers already; what is tested it imports like any other."""
+    if sys.platform != "linux":
+        return Path(sys.executable)
+    owner = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
+    client = Path(__file__).parent / "warm" / "client.py"
+    script = tmp_path_factory.mktemp("warm") / "python"
+    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -IS "{client}" {owner} "$@"\n')
+    script.chmod(0o755)
+    return script
+
+
+@pytest.fixture
+def warm(warm_python: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes that are started by ``sys.executable`` need not import the large libraries, which takes seconds."""
+    monkeypatch.setattr(sys, "executable", str(warm_python))
 
 
 @pytest.fixture(scope="session")

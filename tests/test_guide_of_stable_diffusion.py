@@ -52,6 +52,7 @@ def run(block, place, names):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm")
 def test_the_guide_is_walked_from_prompts_to_an_image_of_plain_diffusers(
     folder,  # noqa: F811
     pipeline_folder,  # noqa: F811

@@ -156,6 +156,7 @@ def test_every_command_runs_on_a_domain_from_outside(outside, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm")
 def test_the_domain_need_not_be_on_the_path(outside):
     """`python -m` from the folder where the files lie, as its author would run it."""
     done = subprocess.run(

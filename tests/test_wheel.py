@@ -162,7 +162,7 @@ run("plan", "--config", "experiment.yaml")
 
 
 @pytest.mark.slow
-def test_an_installed_wheel_works_from_an_empty_folder(wheel, tmp_path):
+def test_an_installed_wheel_works_from_an_empty_folder(wheel, warm_python, tmp_path):
     target, empty = tmp_path / "target", tmp_path / "empty"
     empty.mkdir()
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(target), wheel]
@@ -170,7 +170,7 @@ def test_an_installed_wheel_works_from_an_empty_folder(wheel, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(target)}
 
     def run(*words):
-        line = [sys.executable, *words]
+        line = [str(warm_python), *words]
         done = subprocess.run(line, cwd=empty, env=environment, capture_output=True, text=True, timeout=280)
         assert done.returncode == 0, done.stderr
         return done

@@ -166,6 +166,7 @@ assert loaded() == {"digits", "molecules"}, loaded()
 """
 
 
+@pytest.mark.usefixtures("warm")
 def test_a_domain_is_imported_where_it_is_named(tmp_path):
     """By its class's bare name, in the files and in those that are merged with them."""
     fit = arguments("fit", tmp_path, tiny_config(tmp_path))[1].partition("=")[2]

@@ -84,6 +84,7 @@ def test_the_rewards_are_what_they_say(tmp_path):
     assert of_molecules.score(molecules, ["n=3", "n=2"]).tolist() == [1.0, 0.0]
 
 
+@pytest.mark.usefixtures("warm")
 def test_what_is_written_runs(tmp_path):
     """As a reader would do it: from the folder, in processes of their own."""
     main(["new", str(tmp_path / "mine")])

@@ -220,6 +220,7 @@ def test_a_job_whose_time_is_up_is_queued_again_and_goes_on_from_a_checkpoint_of
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)  # at their end agents wait up to 300 s for each other
+@pytest.mark.usefixtures("warm")
 def test_two_agents_of_torchrun_do_what_one_process_does(tmp_path):
     """By the script that ships, on loopback."""
     changes = {**SGD, "trainer.callbacks": CHECKPOINT}
@@ -227,7 +228,7 @@ def test_two_agents_of_torchrun_do_what_one_process_does(tmp_path):
     prepared(tmp_path / "two")
     config = tiny_config(tmp_path / "two", {**changes, **NODES})
     line = [str(ROOT / "experiments/clusters/torchrun.sh"), *arguments("fit", tmp_path / "two", config)]
-    own = {"NODES": "2", "GPUS": "1", "HEAD": f"127.0.0.1:{free_port()}", "PYTHON": sys.executable}
+    own = {"NODES": "2", "GPUS": "1", "HEAD": f"127.0.0.1:{free_port()}", "PYTHON": sys.executable, "PYTHON_EXEC": sys.executable}
     own["PYTHONPATH"] = str(ROOT)
     said = [open(tmp_path / f"agent-{number}.txt", "w+") for number in range(2)]  # noqa: SIM115 - closed below
     agents = [subprocess.Popen(line, env={**os.environ, **own}, cwd=ROOT, stdout=log, stderr=log) for log in said]

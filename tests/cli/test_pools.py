@@ -114,6 +114,7 @@ def test_rescore_scores_a_pool_and_the_pool_of_a_run(own, capsys):
     assert len(names) == 4
 
 
+@pytest.mark.usefixtures("warm")
 def test_rescore_takes_a_function_by_its_path_and_says_nothing_of_its_own_workings(own):
     (own / "taste.py").write_text("def dark(samples, conditions):\n    return 1 - samples.flatten(1).mean(1)\n")
     line = [sys.executable, "-m", "graft_lightning", "rescore", "pool", "--reward", "taste.dark", *CPU]

@@ -337,6 +337,7 @@ def test_a_killed_sweep_takes_its_cells_along_and_the_next_one_waits_for_them(pl
 
 @pytest.mark.slow
 @pytest.mark.parametrize("parallel", [{}, {"trainer.devices": 2, "trainer.strategy": "ddp"}], ids=["one", "two"])
+@pytest.mark.usefixtures("warm")
 def test_a_real_cell_is_fitted_and_tested(tmp_path, monkeypatch, parallel):
     """Two processes are started by the command line of the first one, for each command anew."""
     monkeypatch.chdir(tmp_path)

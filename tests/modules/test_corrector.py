@@ -168,6 +168,7 @@ def test_a_corrector_of_another_flow_is_refused(tmp_path, capsys, kind, other):
 
 
 @pytest.mark.parametrize("kind", ["neural", "gaussian"])
+@pytest.mark.usefixtures("warm")
 def test_predict_in_a_fresh_process_gives_the_same_pictures(tmp_path, kind):
     changes = gaussian(tmp_path) if kind == "gaussian" else {}
     checkpoint = f"--ckpt_path={tmp_path}/run/checkpoints/last.ckpt"

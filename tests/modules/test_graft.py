@@ -235,6 +235,7 @@ for name, path in zip(sys.argv[1::2], sys.argv[2::2]):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm")
 def test_every_module_is_loaded_from_its_checkpoint_in_a_fresh_process(tmp_path):
     from graft_lightning.identity import digest
     from graft_lightning.types import Draws

@@ -1,11 +1,14 @@
 """Philox4x64-10 against the published answers, and against NumPy's."""
 
+import ctypes
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from graft_lightning.processes.philox import philox, rows_of_words
-from graft_lightning.processes.philox_numpy import parts_of_words
+from graft_lightning.processes.philox_numpy import Generator, parts_of_words, within
 from graft_lightning.processes.splitmix import mixed, shifted_right, signed
 
 ONES = 0xFFFFFFFFFFFFFFFF
@@ -38,6 +41,30 @@ def test_all_sources_are_the_same_stream(rows, words):
     assert torch.equal(torch.from_numpy(found.view(np.int64)), expected)
     numpys = np.random.Philox(counter=[0, 3, 1, 0], key=[2**62 + 12345, 0]).random_raw(words)
     assert expected[2].tolist() == numpys.view(np.int64).tolist()
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 5, 130])
+@pytest.mark.parametrize("first", [0, 8])
+def test_a_generator_is_set_from_within_or_as_numpy_offers(first, count):
+    keys = np.array([0, 2**63 + 5, 2**64 - 1, 5], np.uint64)
+    quick, plain = Generator(), Generator()
+    assert quick._within is not None, "draws of few numbers take twice as long"
+    plain._within = None
+    for _ in range(2):  # nothing is left over from the first time
+        assert (quick.words(keys, 1, 7, first, count) == plain.words(keys, 1, 7, first, count)).all()
+
+
+@pytest.mark.parametrize("change", [lambda place: 1, lambda place: place + 8], ids=["out of it", "elsewhere in it"])
+def test_a_state_that_is_kept_otherwise_is_left_alone(change):
+    class Other(np.random.Philox):
+        @property
+        def ctypes(self):
+            there = (ctypes.c_uint64 * 2).from_address(super().ctypes.state_address)
+            self.told = (ctypes.c_uint64 * 2)(*map(change, there))
+            return SimpleNamespace(state_address=ctypes.addressof(self.told))
+
+    assert within(Other(key=3)) is None
+    assert within(np.random.Philox(key=3)) is not None
 
 
 def test_the_finaliser_of_splitmix64():

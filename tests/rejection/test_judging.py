@@ -363,6 +363,7 @@ main.main()
         (["fit"], "interrupted_in_lightning", -signal.SIGINT, "interrupted", ""),
     ],
 )
+@pytest.mark.usefixtures("warm")
 def test_a_call_that_goes_on_does_not_spoil_the_end_of_a_process(line, how, code, said, debug, left):
     """It would come back from PyTorch to an interpreter that is gone: SIGABRT, whatever the command had done.
 

@@ -58,6 +58,7 @@ def test_an_absent_file_is_named_with_the_command_that_makes_it(tmp_path: Path) 
     assert REMAKE in str(error.value)
 
 
+@pytest.mark.usefixtures("warm")
 def test_it_loads_from_any_working_directory(tmp_path: Path) -> None:
     root = CLASSIFIER_FILE.parents[2]
     code = "from graft_lightning.domains.digits.classifier import load_classifier; load_classifier()"

@@ -41,6 +41,7 @@ def ended(capfd, program, *arguments, **options):
     return status or 0, capfd.readouterr().out
 
 
+@pytest.mark.usefixtures("warm")
 def test_an_export_is_verified(tuned_of, draws, tmp_path, capfd):
     export(tuned_of("sd2"), draws, tmp_path)
     status, printed = verify(tmp_path, capfd)
@@ -64,6 +65,7 @@ def test_the_merged_pipeline_is_verified_too(tuned_of, draws, tmp_path, verify_h
     assert "pipeline/" in printed
 
 
+@pytest.mark.usefixtures("warm")
 def test_an_adapter_without_effect_fails(tuned_of, draws, tmp_path, capfd):
     export(tuned_of("sd15", moved=0.0), draws, tmp_path)
     status, printed = verify(tmp_path, capfd)

@@ -27,6 +27,7 @@ def at_the_root(monkeypatch):
     ],
     ids=["sd2", "sdxl-absorbed", "sd3-full", "sd15-graft-full"],
 )
+@pytest.mark.usefixtures("warm")
 def test_a_run_is_exported_and_verified(pipeline_folder, model_folder, tmp_path, capfd, name, file, changes):
     layer = tmp_path / "changes.yaml"
     layer.write_text(yaml.safe_dump(changes))

@@ -1,0 +1,172 @@
+"""A parser of configurations that remembers: of keys, arguments and classes it asks the same thousands of times.
+
+What is remembered is what the functions themselves have answered, so that commands mean the same in half the time.
+Processes that tests start look everything up.
+"""
+
+import sys
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import jsonargparse
+from jsonargparse import Namespace, _actions, _common, _namespace, _subcommands, _util
+
+Actions = list[Any]
+
+
+class Known:
+    """What is known of the arguments of one parser, as long as they are the same.
+
+    Args:
+        actions: the arguments.
+    """
+
+    def __init__(self, actions: Actions) -> None:
+        self.actions, self.as_they_were = actions, [*actions]
+        self.parsing = _filter(actions)
+        self.found: dict[Any, Any] = {}
+        self.branches: dict[str, bool] = {}
+
+
+_known: dict[int, Known] = {}
+
+
+def known(actions: Actions) -> Known:
+    """What is known of arguments; nothing where one has come or gone."""
+    found = _known.get(id(actions))
+    if found is None or found.actions is not actions or found.as_they_were != actions:
+        found = _known[id(actions)] = Known(actions)
+    return found
+
+
+_filter = _actions.filter_non_parsing_actions
+_find = _subcommands.find_action_and_subcommand
+_is_branch = _subcommands.is_branch_key
+_path = _util.get_import_path
+_parse = Namespace._parse_key
+_copy = _namespace.recreate_branches
+
+
+def filtered(actions: Any) -> Any:
+    """The arguments that are parsed."""
+    return known(actions).parsing if isinstance(actions, list) else _filter(actions)
+
+
+def found(parser: Any, dest: str, exclude: Any = None) -> Any:
+    """The argument of a key, and the command that it belongs to; those of a command are its own parser's matter."""
+    answers = known(parser._actions).found
+    if (dest, exclude) not in answers:
+        answer = _find(parser, dest, exclude)
+        if answer[1] is not None:
+            return answer
+        answers[dest, exclude] = answer
+    return answers[dest, exclude]
+
+
+def is_branch(parser: Any, key: str) -> bool:
+    """Whether arguments stand below a key."""
+    answers = known(parser._actions).branches
+    if key not in answers:
+        answers[key] = _is_branch(parser, key)
+    return answers[key]
+
+
+_path_of_class = cache(_path)
+
+
+def path(value: Any) -> str | None:
+    """The path by which something is imported."""
+    return _path_of_class(value) if isinstance(value, type) else _path(value)
+
+
+@cache
+def _parts(key: str) -> tuple[str, list[str], str] | None:
+    """The last name of a key, those before it, and the key that they make; None of a key that is refused."""
+    if " " in key or not all(key.split(".")):
+        return None
+    *names, leaf = [_namespace.add_clash_mark(name) for name in key.split(".")]
+    return leaf, names, ".".join(names)
+
+
+def parsed(self: Namespace, key: Any) -> tuple[str, Any, str]:
+    """The last name of a key, what it stands in, and the key of that."""
+    parts = _parts(key) if isinstance(key, str) else None
+    if parts is None:
+        return _parse(self, key)
+    leaf, names, parent = parts
+    at: Any = self
+    for name in names:
+        values = at if isinstance(at, dict) else vars(at)
+        if name not in values:
+            return leaf, None, parent
+        at = values[name]
+        if at is None:
+            return _parse(self, key)
+        if not isinstance(at, Namespace | dict):
+            return leaf, None, parent
+    return leaf, at, parent
+
+
+def copied(data: Any, skip_keys: Any = None) -> Any:
+    """The same settings, whose mappings and lists are others."""
+    kind = type(data)
+    if kind is Namespace:
+        new = Namespace()
+        vars(new).update(_copied_values(vars(data), skip_keys))
+        return new
+    if kind is dict:
+        return _copied_values(data, skip_keys)
+    return _copy(data, skip_keys)
+
+
+def _copied_values(values: dict[str, Any], skip_keys: Any) -> dict[str, Any]:
+    return {
+        key: copied(value, skip_keys) if isinstance(value, Namespace | dict | list) else value
+        for key, value in values.items()
+        if skip_keys is None or key not in skip_keys
+    }
+
+
+class Context:
+    """Values of context variables for the time of a block, without a generator.
+
+    Args:
+        values: by the variables' names.
+    """
+
+    __slots__ = ("tokens", "values")
+
+    def __init__(self, **values: Any) -> None:
+        self.values = values
+
+    def __enter__(self) -> None:
+        variables = _common.parser_context_vars
+        self.tokens = [(variables[name], variables[name].set(value)) for name, value in self.values.items()]
+
+    def __exit__(self, *error: Any) -> None:
+        for variable, token in self.tokens:
+            variable.reset(token)
+
+
+def with_memory() -> None:
+    """Puts all of it in the place of what it asks."""
+    for old, new in (
+        (_filter, filtered),
+        (_find, found),
+        (_is_branch, is_branch),
+        (_path, path),
+        (_copy, copied),
+        (_common.parser_context, Context),
+    ):
+        _put(old, new)
+    Namespace._parse_key = parsed  # type: ignore[method-assign]
+
+
+def _put(old: Callable[..., Any], new: Callable[..., Any]) -> None:
+    """Wherever in the library a function is known."""
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] == jsonargparse.__name__:
+            for attribute, value in list(vars(module).items()):
+                if value is old:
+                    setattr(module, attribute, new)
