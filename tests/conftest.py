@@ -1,6 +1,7 @@
 """What every test gets: one thread, no network, a fixed seed, and a process that nothing before it has changed."""
 
 import gc
+import multiprocessing.spawn
 import os
 import sys
 from collections.abc import Iterator
@@ -73,6 +74,7 @@ def warm_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def warm(warm_python: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Processes that are started by ``sys.executable`` need not import the large libraries, which takes seconds."""
     monkeypatch.setattr(sys, "executable", str(warm_python))
+    monkeypatch.setattr(multiprocessing.spawn, "_python_exe", os.fsencode(warm_python))
 
 
 @pytest.fixture(scope="session")

@@ -151,12 +151,12 @@ def run(*words):
     sys.argv[1:] = words
     main()
 
-run(*json.loads(sys.argv[1]))
+run(*json.loads(sys.argv[1]), "--measure=false")
 run("new", "mine")
 run("plan", "--config", "experiments/mnist/pgraft.yaml")
 os.chdir("mine")
 sys.path.insert(0, "")
-run("plan", "--config", "experiment.yaml")
+run("plan", "--config", "experiment.yaml", "--measure=false")
 """
 """Several commands of an installed copy, in one process: what most of a short one's time is spent on is importing."""
 

@@ -106,7 +106,7 @@ def run(words: list[str]) -> None:
     """
     first, *more = words
     alone = False
-    while first in ("-I", "-B"):
+    while first in ("-I", "-B", "-u"):  # the last two change nothing that is looked at
         alone, (first, *more) = alone or first == "-I", more
     sys.path[:1] = [] if alone else [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     if first == "-m":

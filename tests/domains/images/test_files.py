@@ -34,6 +34,7 @@ def read_all(files, names):
 
 
 @pytest.mark.parametrize(("method", "processes"), [("fork", 2), ("spawn", 1)])
+@pytest.mark.usefixtures("warm")
 def test_readers_go_to_other_processes(folder, archive, database, method, processes):
     sources = [open_files(str(path)) for path in (folder, archive, database)]
     here = [read_all(files, files.names) for files in sources]  # opened before the fork

@@ -45,6 +45,7 @@ def test_scores_are_the_same_in_the_same_order():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm")
 def test_large_batches_leave_this_process():
     parallel = ParallelReward(Process(), workers=1, at_least=4)
     assert parallel(torch.zeros(3), [""] * 3).tolist() == [os.getpid()] * 3
