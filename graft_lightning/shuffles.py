@@ -3,7 +3,10 @@
 from collections.abc import Iterable
 from functools import lru_cache
 
-from graft_lightning.processes.noise import hashed_seed, shuffled
+from graft_lightning.processes.noise import hashed_seed, shuffles_of
+
+TOGETHER = 64
+"""Elements of short shuffles that are made at once: one by one they would take most of the time of reading a batch."""
 
 
 class Shuffles:
@@ -22,17 +25,26 @@ class Shuffles:
         if length < 1:
             raise ValueError(f"length={length}; at least 1 element is needed, to be shuffled")
         self.length, self.seed, self.purpose = length, seed, purpose
+        self._together = max(1, TOGETHER // length)
         self._recent: dict[int, list[int]] = {}  # lists: an element of a tensor costs a microsecond
 
     def __getitem__(self, index: int) -> int:
-        number, offset = divmod(index, self.length)
-        order = self._recent.get(number)  # held here: another thread may drop it meanwhile
-        if order is None:
-            order = shuffled(self.length, hashed_seed(self.purpose, self.seed, number)).tolist()
+        first, last = self._made_with(index // self.length)
+        orders = self._recent.get(first)  # held here: another thread may drop it meanwhile
+        if orders is None:
+            seeds = [hashed_seed(self.purpose, self.seed, number) for number in range(first, last + 1)]
+            orders = shuffles_of(self.length, seeds).flatten().tolist()
             if len(self._recent) > 1:  # a batch touches two neighbours at most
                 self._recent.pop(min(self._recent), None)
-            self._recent[number] = order
-        return order[offset]
+            self._recent[first] = orders
+        return orders[index - first * self.length]
+
+    def _made_with(self, number: int) -> tuple[int, int]:
+        """First and last of the shuffles that are made at once; the very first alone, for often it is the only one."""
+        if number == 0:
+            return 0, 0
+        first = number - (number - 1) % self._together
+        return first, first + self._together - 1
 
     def at(self, positions: Iterable[int]) -> list[int]:
         """The elements at several places."""

@@ -22,6 +22,13 @@ def test_a_shuffle_is_that_of_the_seed_of_purpose_run_and_turn():
     assert Shuffles(7, 3, "molecules").at(range(14, 21)) == expected
 
 
+@pytest.mark.parametrize("length", [1, 2, 7, 60, 64, 65, 200])
+def test_how_many_are_made_at_once_changes_nothing(length):
+    numbers = range(150 if length < 10 else 4)
+    expected = [value for n in numbers for value in shuffled(length, hashed_seed("shuffle", 5, n)).tolist()]
+    assert Shuffles(length, 5).at(range(len(expected))) == expected
+
+
 @pytest.mark.parametrize("other", [(7, 4, "molecules"), (7, 3, "images"), (8, 3, "molecules")])
 def test_seed_purpose_and_length_have_shuffles_of_their_own(other):
     places = range(7 * 8)

@@ -77,7 +77,13 @@ def shuffled(length: int, seed: int) -> Tensor:
 
     Not `torch.randperm`: the Mersenne Twister behind it looks at the low 32 bits of a seed alone.
     """
-    return torch.from_numpy(combined(np.full(length, signed(seed)), np.arange(length)).argsort())
+    return shuffles_of(length, [seed])[0]
+
+
+def shuffles_of(length: int, seeds: Sequence[int]) -> Tensor:
+    """`shuffled` by each of some seeds, int64 ``(len(seeds), length)``; of short ones many take the time of one."""
+    each = np.array([signed(seed) for seed in seeds], np.int64)[:, None]
+    return torch.from_numpy(combined(each, np.arange(length)).argsort(-1))
 
 
 @lru_cache(maxsize=2**16)
