@@ -1,8 +1,10 @@
 """A stream of batches whose place can be saved: what comes next is a function of a position and nothing else."""
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -16,6 +18,9 @@ Positions = Sequence[int]
 QUICK = 0.002
 """Seconds. What is read in less is not worth a thread: to hand a batch over, and to share the interpreter, costs a good
 part of them."""
+IN_A_ROW = 8
+"""Quick batches that are read one after the other: after a step of a network each takes twice as long by itself, for
+little of what it needs is left in the processor's caches."""
 FEWEST, MOST = 8, 64
 """Batches that the thread reads before it is tried again how long one takes by itself, with nothing beside it."""
 
@@ -25,7 +30,8 @@ class StreamLoader:
 
     While a step runs, a thread reads the batch of the next one, of the same epoch and no further: what an epoch begins
     with (a round of the pool) is in place before anything of it is read. The thread lives as long as the iteration. An
-    error of reading is raised where its batch is asked for. Batches that take no time are not read ahead.
+    error of reading is raised where its batch is asked for. Batches that take no time are read without the thread, some
+    in a row.
 
     Global batch j holds the positions ``j batch_size world .. (j + 1) batch_size world - 1``, of which each process
     takes its contiguous part: two processes with half the batch see the examples of one.
@@ -60,16 +66,30 @@ class StreamLoader:
         done, self._into_epoch = self._into_epoch, 0
         with ThreadPoolExecutor(1, "next batch") as reader:
             ahead: Future[Batch] | None = None
+            there: deque[Batch] = deque()
             for step in range(done, self.steps_per_epoch):
-                batch = self._timed() if ahead is None else ahead.result()
-                ahead = self._ahead(reader) if step + 1 < self.steps_per_epoch else None
+                if ahead is not None:
+                    batch = ahead.result()
+                else:
+                    there = there or self._in_a_row(self.steps_per_epoch - step)
+                    batch = there.popleft()
+                more = step + 1 < self.steps_per_epoch and not there
+                ahead = self._ahead(reader) if more else None
                 self.steps_done += 1  # before the yield: a checkpoint after this step must not repeat it
                 yield batch
 
-    def _timed(self) -> Batch:
-        """The next batch, read here; of a thread the time would be that of the step beside it too."""
+    def _in_a_row(self, left: int) -> deque[Batch]:
+        """The next batch, and of the ``left`` some that follow, up to one that takes time or cannot be read."""
+        found = deque([self._timed(0)])
+        with suppress(Exception):  # which is raised where the batch is asked for
+            while not self._by_thread and len(found) < min(IN_A_ROW, left):
+                found.append(self._timed(len(found)))
+        return found
+
+    def _timed(self, ahead: int) -> Batch:
+        """A batch, read here; of a thread the time would be that of the step beside it too."""
         begin = time.perf_counter()
-        batch = self._read(self._positions(0))
+        batch = self._read(self._positions(ahead))
         if time.perf_counter() - begin < QUICK:
             self._row = 0
         else:
