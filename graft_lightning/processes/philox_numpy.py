@@ -7,6 +7,7 @@ import ctypes
 import sys
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -106,7 +107,8 @@ def within(philox: np.random.Philox) -> tuple[ctypes.Array, ctypes.Array] | None
         found.append((ctypes.c_uint64 * words).from_address(place))
     counter, key = found
     told = {"counter": np.arange(11, 15, dtype=np.uint64), "key": np.arange(21, 23, dtype=np.uint64)}
-    philox.state = philox.state | {"state": told}
+    state: Any = {**philox.state, "state": told}
+    philox.state = state
     return (counter, key) if [*counter] == [11, 12, 13, 14] and [*key] == [21, 22] else None
 
 

@@ -228,7 +228,13 @@ def test_two_agents_of_torchrun_do_what_one_process_does(tmp_path):
     prepared(tmp_path / "two")
     config = tiny_config(tmp_path / "two", {**changes, **NODES})
     line = [str(ROOT / "experiments/clusters/torchrun.sh"), *arguments("fit", tmp_path / "two", config)]
-    own = {"NODES": "2", "GPUS": "1", "HEAD": f"127.0.0.1:{free_port()}", "PYTHON": sys.executable, "PYTHON_EXEC": sys.executable}
+    own = {
+        "NODES": "2",
+        "GPUS": "1",
+        "HEAD": f"127.0.0.1:{free_port()}",
+        "PYTHON": sys.executable,
+        "PYTHON_EXEC": sys.executable,
+    }
     own["PYTHONPATH"] = str(ROOT)
     said = [open(tmp_path / f"agent-{number}.txt", "w+") for number in range(2)]  # noqa: SIM115 - closed below
     agents = [subprocess.Popen(line, env={**os.environ, **own}, cwd=ROOT, stdout=log, stderr=log) for log in said]

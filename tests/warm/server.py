@@ -21,7 +21,6 @@ from pathlib import Path
 import jsonargparse  # noqa: F401
 import lightning.pytorch.cli  # noqa: F401
 import matplotlib.figure  # noqa: F401
-import numpy as np
 import omegaconf  # noqa: F401
 import torch.utils.tensorboard  # noqa: F401
 from diffusers import StableDiffusion3Pipeline, StableDiffusionPipeline, StableDiffusionXLPipeline  # noqa: F401
@@ -94,7 +93,6 @@ def become(files: Sequence[int], folder: str, numbers: str, count: str, *rest: s
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(pair.split("=", 1) for pair in rest[int(count) :])
-    np.random.seed()
     return list(rest[: int(count)])
 
 
