@@ -11,6 +11,8 @@ from graft_lightning.rejection.rewards.parallel import _part
 
 FIRST = slice(0, 2)
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 
 class Length(Reward):
     """The length of the condition, plus the sample: every row is told from every other."""
@@ -45,7 +47,6 @@ def test_scores_are_the_same_in_the_same_order():
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("warm")
 def test_large_batches_leave_this_process():
     parallel = ParallelReward(Process(), workers=1, at_least=4)
     assert parallel(torch.zeros(3), [""] * 3).tolist() == [os.getpid()] * 3
