@@ -3,8 +3,9 @@
 import copy
 import inspect
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from graft_lightning.cli.settings import class_at
@@ -20,16 +21,21 @@ class Mutation:
     Attributes:
         path: of the key, by which a refusal must call it.
         what: is wrong, in a word.
-        config: the whole configuration, with the mistake.
+        make: the whole configuration, with the mistake.
         key: for the command line, where the mistake can be made there too; below a list it cannot.
         value: that it has there.
     """
 
     path: str
     what: str
-    config: dict[str, Any]
+    make: Callable[[], dict[str, Any]]
     key: str = ""
     value: Any = None
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The whole configuration, with the mistake; of most mistakes nobody asks for it."""
+        return self.make()
 
 
 def mutations(config: dict[str, Any], kinds: dict[str, Any]) -> Iterator[Mutation]:
@@ -41,19 +47,20 @@ def mutations(config: dict[str, Any], kinds: dict[str, Any]) -> Iterator[Mutatio
     """
     for keys, path, annotation, value in settings(config, kinds):
         for what, wrong in mistakes(annotation, value):
-            yield Mutation(path, what, _with(config, keys, wrong), _written(keys), wrong)
+            yield Mutation(path, what, partial(_with, config, keys, wrong), _written(keys), wrong)
         if isinstance(value, dict) and "class_path" in value:
             named = (*keys, "class_path")
             for what, wrong in (("class", "NoSuchClass"), ("module", "no_such_module.NoSuchClass")):
-                yield Mutation(path, f"no such {what}", _with(config, named, wrong), _written(keys), wrong)
+                yield Mutation(path, f"no such {what}", partial(_with, config, named, wrong), _written(keys), wrong)
             unknown = (*keys, "init_args", "no_such_argument")
-            yield Mutation(f"{path}.no_such_argument", "unknown key", _with(config, unknown, 1), _written(unknown), 1)
+            with_it = partial(_with, config, unknown, 1)
+            yield Mutation(f"{path}.no_such_argument", "unknown key", with_it, _written(unknown), 1)
             yield from (
-                Mutation(f"{path}.{name}", "left out", _without(config, (*keys, "init_args"), name))
+                Mutation(f"{path}.{name}", "left out", partial(_without, config, (*keys, "init_args"), name))
                 for name in needed(_class(value["class_path"]), value.get("init_args") or {})
             )
         if keys and isinstance(value, dict) and len(keys) == 1:
-            yield Mutation(path, "empty section", _with(config, keys, 3))
+            yield Mutation(path, "empty section", partial(_with, config, keys, 3))
 
 
 def settings(config: dict[str, Any], kinds: dict[str, Any]) -> Iterator[tuple[tuple[Any, ...], str, Any, Any]]:
