@@ -22,6 +22,7 @@ demo: $(READY) ## GRAFT and P-GRAFT on handwritten digits, with a report, in min
 	@echo "Report: runs/demo/report.md (figures beside it).  Dashboards: make tensorboard"
 
 test: $(READY) ## Every test, slow ones too
+	@$(PY) -m compileall -q graft_lightning  # once, where Python is told to keep nothing
 	$(PY) -m pytest -q -n $(WORKERS) --dist worksteal
 
 test-faults: $(READY) ## Kills, damaged files, full disks, mistaken configurations, failing processes; prints its counts
