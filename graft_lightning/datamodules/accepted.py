@@ -6,8 +6,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from graft_lightning.datamodules.evaluation import HeldOutConditions
-from graft_lightning.datamodules.stream import Positions, StreamLoader
+from graft_lightning.datamodules.stream import Positions
+from graft_lightning.datamodules.streamed import StreamedExamples
 from graft_lightning.domains.base import Conditions
 from graft_lightning.rejection.acceptance import Acceptance
 from graft_lightning.rejection.accepted import AcceptedStream
@@ -19,7 +19,7 @@ from graft_lightning.rejection.selection import Selection
 from graft_lightning.types import Batch
 
 
-class AcceptedTrajectories(HeldOutConditions):
+class AcceptedTrajectories(StreamedExamples):
     """Streams x_s (or x_0) of accepted trajectories: first a condition, then one of its accepted trajectories.
 
     Args:
@@ -135,6 +135,3 @@ class AcceptedTrajectories(HeldOutConditions):
         if self._stream is None:
             raise RuntimeError("no round has been collected yet: the callback `collect` fills the pool")
         return self._stream.read(positions)
-
-    def train_dataloader(self) -> StreamLoader:
-        return StreamLoader(self.read, self.batch_size, self.steps_per_epoch, *self.place)

@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from graft_lightning.datamodules.evaluation import HeldOutConditions
-from graft_lightning.datamodules.stream import Positions, StreamLoader, noise_seeds
+from graft_lightning.datamodules.stream import Positions, noise_seeds
+from graft_lightning.datamodules.streamed import StreamedExamples
 from graft_lightning.domains.base import Examples
 from graft_lightning.processes.noise import hashed_seed
 from graft_lightning.rejection.pool import Round
@@ -14,7 +14,7 @@ from graft_lightning.shuffles import Shuffles
 from graft_lightning.types import Batch, SettingsError
 
 
-class InverseNoise(HeldOutConditions):
+class InverseNoise(StreamedExamples):
     """Streams the inverse noise of the samples that converged, and of no others.
 
     Args:
@@ -107,6 +107,3 @@ class InverseNoise(HeldOutConditions):
         if self._round is None or self.converged is None:
             raise RuntimeError("nothing is inverted yet: the callback Invert fills the pool when a fit starts")
         return self._round, self.converged
-
-    def train_dataloader(self) -> StreamLoader:
-        return StreamLoader(self.read, self.batch_size, self.steps_per_epoch, *self.place)

@@ -4,14 +4,14 @@ from typing import Any
 
 import torch
 
-from graft_lightning.datamodules.evaluation import HeldOutConditions
-from graft_lightning.datamodules.stream import Positions, StreamLoader, noise_seeds
+from graft_lightning.datamodules.stream import Positions, noise_seeds
+from graft_lightning.datamodules.streamed import StreamedExamples
 from graft_lightning.domains.base import Examples
 from graft_lightning.ranges import Natural
 from graft_lightning.types import Batch
 
 
-class PretrainingExamples(HeldOutConditions):
+class PretrainingExamples(StreamedExamples):
     """Streams training examples of a domain.
 
     Args:
@@ -41,6 +41,3 @@ class PretrainingExamples(HeldOutConditions):
         """The examples at positions of the stream."""
         x, texts = self.examples.batch([self.start + position for position in positions], self.examples_seed)
         return Batch(x, texts, noise_seeds(self.seed, positions), torch.ones(len(texts)))
-
-    def train_dataloader(self) -> StreamLoader:
-        return StreamLoader(self.read, self.batch_size, self.steps_per_epoch, *self.place)

@@ -45,16 +45,25 @@ class StreamLoader:
         steps_per_epoch: steps that Lightning calls an epoch.
         rank: of this process.
         world: number of processes.
+        epoch: asked when an epoch begins or goes on: how many of its batches are over, and how many it has, where
+            somebody else counts them; None where nobody does.
     """
 
     def __init__(
-        self, read: Callable[[Positions], Batch], batch_size: int, steps_per_epoch: int, rank: int = 0, world: int = 1
+        self,
+        read: Callable[[Positions], Batch],
+        batch_size: int,
+        steps_per_epoch: int,
+        rank: int = 0,
+        world: int = 1,
+        epoch: Callable[[], tuple[int, int] | None] = lambda: None,
     ) -> None:
         self.read = read
         self.prepare: Callable[[Sequence[str]], None] | None = None
         self.batch_size = batch_size
         self.steps_per_epoch = steps_per_epoch
         self.rank, self.world = rank, world
+        self.epoch = epoch
         self.steps_done = 0
         self._into_epoch = 0
         self._by_thread = self._row = 0
@@ -63,17 +72,18 @@ class StreamLoader:
         return self.steps_per_epoch
 
     def __iter__(self) -> Iterator[Batch]:
-        done, self._into_epoch = self._into_epoch, 0
+        done, length = self.epoch() or (self._into_epoch, self.steps_per_epoch)
+        self._into_epoch = 0
         with ThreadPoolExecutor(1, "next batch") as reader:
             ahead: Future[Batch] | None = None
             there: deque[Batch] = deque()
-            for step in range(done, self.steps_per_epoch):
+            for step in range(done, length):
                 if ahead is not None:
                     batch = ahead.result()
                 else:
-                    there = there or self._in_a_row(self.steps_per_epoch - step)
+                    there = there or self._in_a_row(length - step)
                     batch = there.popleft()
-                more = step + 1 < self.steps_per_epoch and not there
+                more = step + 1 < length and not there
                 ahead = self._ahead(reader) if more else None
                 self.steps_done += 1  # before the yield: a checkpoint after this step must not repeat it
                 yield batch

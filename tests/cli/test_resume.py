@@ -105,6 +105,35 @@ def test_a_run_that_was_killed_while_training(tmp_path, whole, step):
     assert records(unbroken) == records(tmp_path / "parts")
 
 
+AT_EPOCHS = [{"class_path": "ModelCheckpoint", "init_args": {"save_last": True, "enable_version_counter": False}}]
+EPOCHS = {
+    "epochs alone": {"trainer.max_steps": ..., "trainer.max_epochs": 3},
+    "epochs alone, in one": {"trainer.max_steps": ..., "trainer.max_epochs": 3, "trainer.callbacks": CHECKPOINT},
+    "epochs alone, cut short": {"trainer.max_steps": ..., "trainer.max_epochs": 5, "trainer.limit_train_batches": 3},
+    "steps in short epochs": {"trainer.max_steps": 14, "trainer.limit_train_batches": 3},
+    "rounds in short epochs": {
+        "trainer.max_steps": 14,
+        "trainer.limit_train_batches": 3,
+        "collect.rounds": 3,
+        "collect.epochs_per_round": 2,
+    },
+    "loaders made anew": {"trainer.max_steps": 14, "trainer.reload_dataloaders_every_n_epochs": 1},
+}
+
+
+@pytest.mark.parametrize("kind", EPOCHS)
+def test_a_run_goes_on_however_its_end_and_its_epochs_are_counted(tmp_path, kind):
+    settings = {"trainer.callbacks": AT_EPOCHS, **EPOCHS[kind]}
+    run(tmp_path / "whole", "full", **settings)
+    kill = {"class_path": "tests.runs.KillAtStep", "init_args": {"step": 8}}
+    killed(lambda: run(tmp_path / "parts", "full", **{**settings, "trainer.callbacks": [kill, *AT_EPOCHS]}))
+    run(tmp_path / "parts", "full", "--ckpt_path=last", **settings)
+    assert_same_end(tmp_path / "whole", tmp_path / "parts")
+    one, two = last(tmp_path / "whole"), last(tmp_path / "parts")
+    assert one["epoch"] == two["epoch"]
+    assert one["AcceptedTrajectories"] == {"steps_done": one["global_step"]} == two["AcceptedTrajectories"]
+
+
 @pytest.mark.parametrize("when", ["before a shard is there", "after one", "while scoring"])
 def test_a_run_that_was_killed_while_collecting(tmp_path, whole, monkeypatch, when):
     method = "write_rewards" if when == "while scoring" else "write"

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from graft_lightning.domains.text_to_image import DiffusersReference
+from graft_lightning.domains.text_to_image.source import Source
 from graft_lightning.processes.samplers import DDIM
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -26,6 +27,7 @@ def cached(folder: Path, cache: Path, owner_and_name: str) -> None:
         link.symlink_to(blob)
 
 
+@pytest.mark.slow
 def test_an_id_is_the_same_model_as_its_folder(pipeline_folder, tmp_path, monkeypatch):
     cached(pipeline_folder("sdxl"), tmp_path / "hub", "owner/tiny")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
@@ -39,3 +41,20 @@ def test_an_id_is_the_same_model_as_its_folder(pipeline_folder, tmp_path, monkey
         text = float(reference.encode(["a cup"], "cpu")["prompt"].sum())
         found.append((*reference.size, weights, image, text))
     assert found[0] == pytest.approx(found[1], rel=1e-6)
+
+
+def test_variants_of_what_was_fetched(pipeline_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    folder = shutil.copytree(pipeline_folder("sd15"), tmp_path / "copy")
+    for file in folder.rglob("*.safetensors"):
+        file.unlink()
+    cached(folder, tmp_path, "owner/configs")
+    assert Source("owner/configs", variant="fp16").variant_of("unet") == "fp16", "it is fetched, or the hub says no"
+    folder = shutil.copytree(pipeline_folder("sd15"), tmp_path / "other")
+    file = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    shutil.copyfile(file, file.with_suffix(".fp16.safetensors"))
+    cached(folder, tmp_path, "owner/both")
+    source, usual = Source("owner/both", variant="fp16"), Source("owner/both")
+    assert (source.variant_of("unet"), source.variant_of("vae"), usual.variant_of("unet")) == ("fp16", None, None)
+    assert source.fingerprint("unet") != usual.fingerprint("unet")
+    assert source.fingerprint("vae") == usual.fingerprint("vae")
