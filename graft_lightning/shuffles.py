@@ -25,10 +25,12 @@ class Shuffles:
         if length < 1:
             raise ValueError(f"length={length}; at least 1 element is needed, to be shuffled")
         self.length, self.seed, self.purpose = length, seed, purpose
-        self._together = max(1, TOGETHER // length)
+        self._together = 1 << max(TOGETHER // length, 1).bit_length() - 1
         self._recent: dict[int, list[int]] = {}  # lists: an element of a tensor costs a microsecond
 
     def __getitem__(self, index: int) -> int:
+        if self.length == 1:
+            return 0
         first, last = self._made_with(index // self.length)
         orders = self._recent.get(first)  # held here: another thread may drop it meanwhile
         if orders is None:
@@ -40,11 +42,12 @@ class Shuffles:
         return orders[index - first * self.length]
 
     def _made_with(self, number: int) -> tuple[int, int]:
-        """First and last of the shuffles that are made at once; the very first alone, for often it is the only one."""
-        if number == 0:
-            return 0, 0
-        first = number - (number - 1) % self._together
-        return first, first + self._together - 1
+        """First and last of the shuffles that are made at once: at first few, for often no more are asked for."""
+        if number >= self._together:
+            first = number - number % self._together
+            return first, first + self._together - 1
+        first = 1 << number.bit_length() >> 1
+        return first, max(2 * first - 1, 0)
 
     def at(self, positions: Iterable[int]) -> list[int]:
         """The elements at several places."""

@@ -25,6 +25,8 @@ class Known:
     def __init__(self, actions: Actions) -> None:
         self.actions, self.as_they_were = actions, [*actions]
         self.parsing = _filter(actions)
+        # whose own parsers may still be added to
+        self.commands = any(isinstance(action, _subcommands.ActionSubCommands) for action in actions)
         self.found: dict[Any, Any] = {}
         self.branches: dict[str, bool] = {}
 
@@ -54,19 +56,22 @@ def filtered(actions: Any) -> Any:
 
 
 def found(parser: Any, dest: str, exclude: Any = None) -> Any:
-    """The argument of a key, and the command that it belongs to; those of a command are its own parser's matter."""
-    answers = known(parser._actions).found
+    """The argument of a key, and the command that it belongs to."""
+    about = known(parser._actions)
+    if about.commands:
+        return _find(parser, dest, exclude)
+    answers = about.found
     if (dest, exclude) not in answers:
-        answer = _find(parser, dest, exclude)
-        if answer[1] is not None:
-            return answer
-        answers[dest, exclude] = answer
+        answers[dest, exclude] = _find(parser, dest, exclude)
     return answers[dest, exclude]
 
 
 def is_branch(parser: Any, key: str) -> bool:
     """Whether arguments stand below a key."""
-    answers = known(parser._actions).branches
+    about = known(parser._actions)
+    if about.commands:
+        return _is_branch(parser, key)
+    answers = about.branches
     if key not in answers:
         answers[key] = _is_branch(parser, key)
     return answers[key]

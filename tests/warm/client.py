@@ -2,7 +2,7 @@
 
 ``python -IS client.py OWNER ...`` stands for ``python ...``: a module (``-m``), a text (``-c``) or a file. Directory,
 environment and open files are this process's own, signals go on to the other one, which dies with it. The first client
-starts the server, which ends with its owner, a process.
+starts the server, which ends with its owner, a process; where none can be started it is ``python`` that does it.
 """
 
 import fcntl
@@ -24,26 +24,41 @@ def connected(owner: int) -> socket.socket:
     """A connection to the owner's server, which is started where there is none.
 
     Raises:
-        TimeoutError: if it does not answer.
+        ConnectionError: if it does not start.
     """
     folder = Path(tempfile.gettempdir()) / f"warm-{os.getuid()}-{owner}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    address, end = folder / "socket", time.monotonic() + PATIENCE
+    within = os.open(folder, os.O_RDONLY)
+    short = f"/proc/self/fd/{within}/socket"  # an address has 107 letters at most
     with (folder / "lock").open("w") as lock, (folder / "log").open("a") as log:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not address.exists():
-            line = [sys.executable, str(Path(__file__).with_name("server.py")), str(owner), str(address)]
-            plain = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-            subprocess.Popen(
-                line, env=plain, cwd="/", start_new_session=True, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
-        while time.monotonic() < end:
-            connection = socket.socket(socket.AF_UNIX)
-            with suppress(OSError):
-                connection.connect(str(address))
-                return connection
+        found, server, end = answering(short), None, time.monotonic() + PATIENCE
+        while found is None and time.monotonic() < end:
+            if server is None:
+                (folder / "socket").unlink(missing_ok=True)  # of a server that is gone
+                line = [sys.executable, str(Path(__file__).with_name("server.py")), str(owner), str(folder)]
+                server = subprocess.Popen(
+                    line, cwd="/", start_new_session=True, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                )
+            elif server.poll() is not None:
+                break
             time.sleep(0.02)
-    raise TimeoutError(f"the server of {address} does not answer; its log lies beside it")
+            found = answering(short)
+    os.close(within)
+    if found is None:
+        raise ConnectionError(f"no server of {folder}")
+    return found
+
+
+def answering(address: str) -> socket.socket | None:
+    """A connection, where somebody answers."""
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.connect(address)
+    except OSError:
+        connection.close()
+        return None
+    return connection
 
 
 def number(connection: socket.socket) -> int:
@@ -75,10 +90,14 @@ def main() -> None:
     parts = [os.getcwd(), " ".join(map(str, files)), str(len(words)), *words]
     parts += [f"{name}={value}" for name, value in os.environ.items()]
     told = "\0".join(parts).encode(errors="surrogateescape")
-    with connected(int(owner)) as connection:
+    try:
+        connection = connected(int(owner))
         socket.send_fds(connection, [len(told).to_bytes(8, "big")], files)
         connection.sendall(told)
         program = number(connection)
+    except (OSError, EOFError):
+        os.execv(sys.executable, [sys.executable, *words])
+    with connection:
         for passed_on in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
             signal.signal(passed_on, lambda given, _: os.kill(program, given))
         status = number(connection)

@@ -30,15 +30,24 @@ OUT_OF_THE_WAY = 500
 """No caller has a descriptor of this number."""
 
 
-def program(owner: int, address: Path) -> list[str]:
+def python_path() -> list[str]:
+    """The folders that the environment adds."""
+    return [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+
+
+PATH = sys.path[1 + len(python_path()) :]
+"""Without the folder of this file, and without what the environment of the first client has added."""
+
+
+def program(owner: int, folder: Path) -> list[str]:
     """Serves as long as the owner lives; returns in processes that are to be a program, with its words."""
     living = os.pidfd_open(owner)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(socket.AF_UNIX) as listener:
-        new = address.with_suffix(".new")
-        listener.bind(str(new))
+        os.chdir(folder)  # an address has 107 letters at most
+        listener.bind("new")
         listener.listen(64)
-        new.rename(address)
+        os.rename("new", "socket")
         gc.freeze()
         while True:
             ready, _, _ = select.select([listener, living], [], [])
@@ -50,7 +59,7 @@ def program(owner: int, address: Path) -> list[str]:
                     os.close(living)
                     listener.close()
                     return attended(connection)
-    shutil.rmtree(address.parent, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
     os._exit(0)
 
 
@@ -106,7 +115,9 @@ def run(words: list[str]) -> None:
     alone = False
     while first in ("-I", "-B", "-u"):  # the last two change nothing that is looked at
         alone, (first, *more) = alone or first == "-I", more
-    sys.path[:1] = [] if alone else [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    sys.path[:] = PATH
+    if not alone:
+        sys.path[:0] = python_path()
     if first == "-m":
         sys.path.insert(0, os.getcwd())
         sys.argv[:] = more
