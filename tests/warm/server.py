@@ -137,4 +137,8 @@ def run(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    # the first client may be a process that waits for none: multiprocessing starts its tracker so
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     run(program(int(sys.argv[1]), Path(sys.argv[2])))
