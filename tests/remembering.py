@@ -4,13 +4,15 @@ What is remembered is what the functions themselves have answered, so that comma
 Processes that tests start look everything up.
 """
 
+import os
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import cache
 from typing import Any
 
 import jsonargparse
-from jsonargparse import Namespace, _actions, _common, _namespace, _subcommands, _util
+from jsonargparse import Namespace, _actions, _common, _namespace, _subcommands, _typehints, _util
 
 Actions = list[Any]
 
@@ -48,6 +50,7 @@ _is_branch = _subcommands.is_branch_key
 _path = _util.get_import_path
 _parse = Namespace._parse_key
 _copy = _namespace.recreate_branches
+_adapt = _typehints.adapt_class_type
 
 
 def filtered(actions: Any) -> Any:
@@ -133,6 +136,92 @@ def _copied_values(values: dict[str, Any], skip_keys: Any) -> dict[str, Any]:
     }
 
 
+class NotPlain(Exception):
+    """Something whose meaning may be another the next time."""
+
+
+NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
+_MAY_BE_READ = re.compile(r"[./](?!.*\.safetensors$)")
+LASTING = {"diffusers", "experiments", "graft_lightning", "lightning", "peft", "torch", "torchmetrics", "transformers"}
+"""Packages whose classes stay what they are; tests write modules of their own, several of one name."""
+
+
+def plain(value: Any, key: str = "") -> Hashable:
+    """What settings say, and in which order; classes that they name are themselves, whatever is called so.
+
+    Raises:
+        NotPlain: if they speak of files, of the environment, of what tests define, or have anything but plain values.
+    """
+    kind = type(value)
+    if kind is str:
+        if "$" in value or (_MAY_BE_READ.search(value) and os.path.isfile(value)):
+            raise NotPlain
+        if key == "class_path" or NAME.fullmatch(value):
+            if value.partition(".")[0] not in LASTING or "." not in value:
+                raise NotPlain
+            return value, _util.import_object(value)
+        return value
+    if value is None or kind in (bool, int, float):
+        return kind, value
+    if kind is Namespace or kind is dict:
+        values = vars(value) if kind is Namespace else value
+        return kind, *((name, plain(values[name], name)) for name in values)
+    if kind is list or kind is tuple:
+        return kind, *(plain(one) for one in value)
+    raise NotPlain
+
+
+CONTEXT = (
+    _common.lenient_check,
+    _common.load_value_mode,
+    _common.nested_links,
+    _common.parsing_defaults,
+    _common.path_dump_preserve_relative,
+    _common.validating_defaults,
+    _typehints.allow_default_instance,
+    _typehints.dump_kwargs,
+    _typehints.sub_defaults,
+)
+_adapted: dict[Hashable, Any] = {}
+
+
+def adapted(
+    value: Any,
+    serialize: bool,
+    instantiate_classes: bool,
+    sub_add_kwargs: dict[str, Any],
+    prev_val: Any = None,
+    partial_skip_args: Any = None,
+    typehint: Any = None,
+) -> Any:
+    """Settings of a class, held against its arguments: of the same ones the library asks eight times in a command."""
+    given = serialize, instantiate_classes, sub_add_kwargs, prev_val, partial_skip_args, typehint
+    if instantiate_classes:
+        return _adapt(value, *given)
+    try:
+        key = (
+            plain(value),
+            plain(prev_val),
+            serialize,
+            typehint,
+            type(_common.parent_parser.get()),
+            *(_typehints.freeze(one) for one in (sub_add_kwargs, partial_skip_args, *(v.get() for v in CONTEXT))),
+        )
+        known = key in _adapted
+    except (NotPlain, ImportError, AttributeError, TypeError):
+        return _adapt(value, *given)
+    before = prev_val.get("init_args") if isinstance(prev_val, Namespace) else None
+    if not known:
+        answer = copied(_adapt(value, *given))
+        _adapted[key] = answer, copied(before)
+        return copied(answer)
+    answer, left = _adapted[key]
+    if isinstance(before, Namespace):  # what another class does not know was taken out of it
+        vars(before).clear()
+        vars(before).update(vars(copied(left)))
+    return copied(answer)
+
+
 class Context:
     """Values of context variables for the time of a block, without a generator.
 
@@ -163,6 +252,7 @@ def with_memory() -> None:
         (_path, path),
         (_copy, copied),
         (_common.parser_context, Context),
+        (_adapt, adapted),
     ):
         _put(old, new)
     Namespace._parse_key = parsed  # type: ignore[method-assign]
