@@ -35,18 +35,6 @@ def with_blank_figures() -> None:
         matplotlib.rcParams[name] = DOTS
 
 
-def with_quick_pictures() -> None:
-    """PNGs are compressed as little as can be, for the same pixels."""
-    from PIL import Image
-
-    save = Image.Image.save
-
-    def quickly(self: Any, where: Any, *given: Any, **settings: Any) -> None:
-        save(self, where, *given, **{"compress_level": 1, **settings})
-
-    Image.Image.save = quickly  # type: ignore[method-assign]
-
-
 def with_shared_parsers() -> None:
     """Commands of one kind and trainer share a parser, which is the same each time."""
     from graft_lightning.cli.lightning import GraftCLI
@@ -69,7 +57,6 @@ def made_affordable() -> None:
     without_waiting()
     if "graft_lightning.callbacks.figures" in sys.modules:
         with_blank_figures()
-        with_quick_pictures()
     if "graft_lightning.cli.lightning" in sys.modules:
         from tests.remembering import with_memory
 

@@ -81,6 +81,7 @@ def test_after_the_block_of_the_readme_everything_agrees(tmp_path, monkeypatch, 
     for line in block():
         command = line[0]
         more = [] if command == "report" else ["--config=few.yaml"]
+        more += ["--states=16", "--continuations=2"] if command == "diagnose" else []
         place = line.index("--config") + 2 if more else 0
         if command == "import":
             own = {"TABLE": str(table_of(runs / "pgraft/samples")), "COLUMN": "taste"}
