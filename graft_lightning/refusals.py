@@ -28,6 +28,7 @@ def damaged(path: object, what: str, remedy: str) -> DamagedFile:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, on one line; its class where it says nothing."""
+    """What an error says, on one line: its first, with the next where that ends in a colon; its class for nothing."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    said = 1 + next((place for place, line in enumerate(lines) if not line.endswith(":")), len(lines))
+    return " ".join(lines[:said]) or type(error).__name__

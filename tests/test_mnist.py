@@ -1,12 +1,16 @@
 """The worked example of a model of one's own: its network against known answers, its rewards on real digits."""
 
+import re
+
 import pytest
+import safetensors.torch
 import torch
 
 from experiments.mnist import rewards
 from experiments.mnist.model import Network, Pictures
 from graft_lightning.rejection.reference import open_views
 from graft_lightning.rejection.sampling import sample
+from graft_lightning.types import SettingsError
 
 KNOWN = {
     "mnist": {0: (58.555, 0.84956), 500: (58.431, 0.10352), 999: (62.689, 0.34596)},
@@ -63,6 +67,21 @@ def test_absent_files_are_named_with_where_they_come_from(tmp_path):
         Pictures(str(tmp_path / "absent.safetensors")).build()
     with pytest.raises(FileNotFoundError, match=r"digits=.*README"):
         rewards.IsOneOf(digits=str(tmp_path / "absent.npz"))(torch.zeros(1, 1, 28, 28), [""])
+
+
+def test_weights_of_another_network_are_refused_by_name(tmp_path):
+    own = Network().state_dict()
+    file = tmp_path / "weights.safetensors"
+    for tensors, told in (
+        ({f"module.{name}": value for name, value in own.items()}, r"weights=.*module\."),
+        ({name: value * float("nan") for name, value in own.items()}, r"weights=.*not finite|weights=.*nan"),
+    ):
+        safetensors.torch.save_file(tensors, file)
+        with pytest.raises(SettingsError, match=told):
+            Pictures(str(file)).build()
+    torch.save(own, file)
+    with pytest.raises(SettingsError, match=re.escape(str(file))):
+        Pictures(str(file)).build()
 
 
 def test_halves_of_the_digits_never_meet_and_classifiers_read_the_other(path):

@@ -18,6 +18,7 @@ from graft_lightning.processes.paths import GaussianPath
 from graft_lightning.processes.process import Process, Shape
 from graft_lightning.processes.samplers import DDIM, Sampler
 from graft_lightning.processes.schedules import Linear
+from graft_lightning.tensors import load_into, read_tensors
 
 WEIGHTS = "data/ddpm_mnist.safetensors"
 LEVELS, TIME = 1000, 100
@@ -117,9 +118,8 @@ class Pictures(ImageReference):
         if pretrained:
             if not self.weights_file.is_file():
                 raise FileNotFoundError(f"weights={self.weights}: absent; experiments/mnist/README.md says where it is")
-            from safetensors.torch import load_file
-
-            network.load_state_dict(load_file(self.weights_file))
+            tensors, _ = read_tensors(self.weights_file)
+            load_into(network, tensors, f"weights={self.weights}")
         return network
 
     def denoise(self, network: nn.Module, x_t: Tensor, t: Tensor, condition: Any) -> Tensor:

@@ -45,7 +45,11 @@ def image_in(content: bytes, where: object) -> "Image":
 
 
 def as_shown(image: "Image") -> "Image":
-    """The image in RGB: turned as its EXIF data ask, and laid on white where it is transparent."""
+    """The image in RGB: turned as its EXIF data ask, and laid on white where it is transparent.
+
+    Its numbers stay as they are: a colour profile is not applied, as it is not where published networks and statistics
+    come from.
+    """
     from PIL import Image, ImageOps
 
     try:

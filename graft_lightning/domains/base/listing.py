@@ -1,6 +1,7 @@
 """What counts as a file of a data set: one rule for the folders and archives of every domain.
 
-Folders that are linked to are followed, each real folder once, so that a loop of links ends. Hidden files and folders
+Folders that are linked to are followed, each real folder once, so that a loop of links ends; a link to a file that is
+there itself, under a name of the same kind, is no second one. Hidden files and folders
 and what macOS packs beside files (``__MACOSX``, ``._name``) are passed by; what is of another kind is counted, by
 suffix, and told.
 """
@@ -33,7 +34,7 @@ def files_below(folder: Path) -> list[str]:
     def refuse(error: OSError) -> None:
         raise SettingsError(f"the folder {error.filename} cannot be listed ({error.strerror}); make it readable")
 
-    names = []
+    names, links = [], []
     seen = {_identity(folder)}
     for here, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
         place = Path(here)
@@ -45,7 +46,13 @@ def files_below(folder: Path) -> list[str]:
                 seen.add(identity)
                 kept.append(name)
         folders[:] = kept
-        names += [(place / name).relative_to(folder).as_posix() for name in files if not hidden(name)]
+        for name in files:
+            if not hidden(name):
+                found = names if not os.path.islink(place / name) else links
+                found.append((place / name).relative_to(folder).as_posix())
+    real = os.path.realpath(folder)
+    there = {(_suffix(name), os.path.join(real, name)) for name in names} if links else set()
+    names += [name for name in links if (_suffix(name), os.path.realpath(folder / name)) not in there]
     return sorted(names, key=natural_path)
 
 

@@ -109,12 +109,20 @@ class ImageFiles(Examples):
         return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
+LONGEST = 8
+"""Times its shorter side that an image may be long before its ends go: whole, a strip of 1 x 4000 takes gigabytes."""
+
+
 def square(image: "Image.Image", size: int) -> "Image.Image":
     """The middle of an image, its shorter side resized to ``size``."""
     from PIL import Image
 
     width, height = image.size
     short = min(width, height)
+    across, down = (max(0, side - LONGEST * short) // 2 for side in (width, height))  # as much at either end
+    if across or down:
+        image = image.crop((across, down, width - across, height - down))
+        width, height = image.size
     if short != size:
         scaled = (max(size, round(width * size / short)), max(size, round(height * size / short)))
         image = image.resize(scaled, Image.Resampling.LANCZOS, reducing_gap=3.0)

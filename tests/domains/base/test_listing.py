@@ -42,6 +42,23 @@ def test_a_link_to_nothing_is_not_overlooked(tmp_path):
     assert files_below(tmp_path) == ["gone.xyz"]
 
 
+def test_a_picture_and_a_link_to_it_are_one(tmp_path):
+    """But where the file itself has a name of another kind, as in a store of contents, the link is what is meant."""
+    touch(tmp_path, "9.png", "sub/8.png", "contents/f00d", "elsewhere.png")
+    data = tmp_path / "data"
+    for name in ("9.png", "sub/8.png", "contents/f00d"):
+        touch(data, name)
+    for link, to in {
+        "link.png": data / "9.png",
+        "sub/relative.PNG": "8.png",
+        "again.png": data / "link.png",
+        "named.png": data / "contents/f00d",
+        "other.png": tmp_path / "elsewhere.png",
+    }.items():
+        (data / link).symlink_to(to)
+    assert files_below(data) == ["9.png", "contents/f00d", "named.png", "other.png", "sub/8.png"]
+
+
 @pytest.mark.parametrize("name", [".a.xyz", "._a.xyz", ".git/a.xyz", "a/.b/c.xyz", "__MACOSX/a.xyz", "b/__MACOSX/._a"])
 def test_hidden(tmp_path, name):
     assert hidden(name)

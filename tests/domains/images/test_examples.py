@@ -74,6 +74,25 @@ def test_the_middle_of_a_resized_picture():
     assert np.asarray(square(Image.new("RGB", (30, 50)), 30)).shape == (30, 30, 3)
 
 
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("length", [4000, 4001])
+def test_a_strip_is_not_made_large_before_it_is_cut(monkeypatch, length, turned):
+    strip = np.repeat((np.arange(length) % 251).astype(np.uint8)[None, :, None], 3, 2)
+    left = (length - 31) // 2
+    middle = strip[:, left : length - left]
+    whole, part = (np.swapaxes(one, 0, 1) if turned else one for one in (strip, middle))
+    expected = np.asarray(square(Image.fromarray(np.ascontiguousarray(part)), 64))
+    sizes, resize = [], Image.Image.resize
+
+    def watched(image, size, *given, **settings):
+        sizes.append(size)
+        return resize(image, size, *given, **settings)
+
+    monkeypatch.setattr(Image.Image, "resize", watched)
+    assert np.array_equal(np.asarray(square(Image.fromarray(np.ascontiguousarray(whole)), 64)), expected)
+    assert max(sizes[0]) <= 64 * 9
+
+
 def test_a_damaged_picture_is_named(tmp_path, images):
     (tmp_path / "good.png").write_bytes(images["000.png"])
     (tmp_path / "half.png").write_bytes(images["001.png"][:60])
