@@ -15,7 +15,12 @@ FOLDER = "base"
 
 
 def base_key(
-    module: Any, data: Any, rewards: Sequence[Reward], metrics: Sequence[Any], features: Any = None
+    module: Any,
+    data: Any,
+    rewards: Sequence[Reward],
+    metrics: Sequence[Any],
+    features: Any = None,
+    batches: int | None = None,
 ) -> str | None:
     """A digest of all that the base's scores in a test depend on; None where the reference cannot be told.
 
@@ -25,6 +30,7 @@ def base_key(
         rewards: the scores.
         metrics: of all samples together.
         features: the network by whose features drift is told; none by default.
+        batches: how many of the test's are looked at, where these are not all.
     """
     fingerprint = getattr(module, "reference_fingerprint", None)
     if fingerprint is None:
@@ -32,7 +38,10 @@ def base_key(
     scores = [describe(reward, evidence=True) for reward in rewards]
     sets = [describe(metric, evidence=True) for metric in metrics]
     seen = [] if features is None else [describe(features, evidence=True)]
-    return digest_of([fingerprint(), data.test.texts(), data.eval_draws, data.seed, scores, sets, *seen])
+    drawn = [] if module.drawn_in is None else [{"precision": module.drawn_in}]
+    few = [] if batches is None else [{"batches": batches, "of": data.eval_batch_size}]
+    asked = [data.test.texts(), data.eval_draws, data.seed]
+    return digest_of([fingerprint(), *asked, scores, sets, *seen, *drawn, *few])
 
 
 def kept_base(pool: Path, key: str | None, features: Path | None = None) -> dict[str, Any] | None:

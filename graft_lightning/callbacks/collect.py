@@ -253,6 +253,8 @@ class Collect(L.Callback):
             self.batch_size,
             self.keep_as,
             data.rescore,
+            module.in_precision,
+            module.drawn_in,
         )
 
     def collect(

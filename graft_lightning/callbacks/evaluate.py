@@ -3,6 +3,7 @@
 import math
 import time
 from concurrent.futures import Future
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +182,7 @@ class Evaluate(L.Callback):
         if trainer.ckpt_path is None and trainer.is_global_zero and not told:
             retire_records(folder)
         trainer.strategy.barrier("old records retired")
-        loader = trainer.datamodule.val_dataloader()  # type: ignore[attr-defined]
+        loader = limited(trainer.datamodule.val_dataloader(), trainer.limit_val_batches)  # type: ignore[attr-defined]
         if not (getattr(pl_module, "has_base", False) and (self.rewards or self.metrics)):
             return
         if not (self.baseline and loader):
@@ -247,7 +248,9 @@ class Evaluate(L.Callback):
         for number, draws in enumerate(tqdm(loader, "Base", disable=quiet, leave=False)):
             if number and few:
                 break
-            self._take(module, draws, module.decoder.decode(module.sample_base(draws)))
+            with module.in_precision():
+                samples = module.decoder.decode(module.sample_base(draws))
+            self._take(module, draws, samples)
         self._settle()
 
     def _test_base(self, trainer: L.Trainer, module: SampledModule) -> None:
@@ -257,11 +260,13 @@ class Evaluate(L.Callback):
         """
         asked = self.baseline and (self.rewards or self.metrics) and module.has_base and (self.method != "base")
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        loader = data.test_dataloader()
+        whole = data.test_dataloader()
+        loader = limited(whole, trainer.limit_test_batches)
         other = self._steps(trainer, module) or trainer.ckpt_path or getattr(module, "steering", None)
         if not (asked and loader and other) or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        key = base_key(module, data, self.rewards, self.metrics, self.features)
+        part = len(loader) if len(loader) < len(whole) else None
+        key = base_key(module, data, self.rewards, self.metrics, self.features, part)
         folder, kept = run_folder(trainer), Path(data.pool) if getattr(data, "pool", None) else None
         seen = folder / FILE.format("test") if self.features is not None and self.alarms.on else None
         found: Any = kept_base(kept, key, seen) if kept and trainer.is_global_zero else None
@@ -418,7 +423,8 @@ class Evaluate(L.Callback):
         draws, samples = self._first
         base = self._base_first if stage == "validate" else None
         if base is None:
-            base = module.decoder.decode(module.sample_base(draws))
+            with module.in_precision():
+                base = module.decoder.decode(module.sample_base(draws))
         return change(module.decoder, samples, base)
 
     @staticmethod
@@ -438,6 +444,15 @@ class Evaluate(L.Callback):
             write_sheet(both, file.with_name("base_and_now.png"))
             card = base_and_now(module.decoder, pairs, self.names, step)
             log_sheet(trainer, f"{stage}/base_and_now", both if card is None else card, None, step)
+
+
+def limited(loader: Any, limit: float | int) -> Any:
+    """The batches of a loader that Lightning's loop will look at: so many, or that share of them."""
+    if not loader:
+        return loader
+    share = isinstance(limit, float)
+    count = int(limit * len(loader)) if share else min(limit, len(loader))
+    return loader if count == len(loader) else list(islice(loader, count))
 
 
 def _of_run(module: L.LightningModule) -> dict[str, str]:

@@ -88,6 +88,12 @@ class KeepBest(L.Callback):
             for path in (folder / KEPT, best_checkpoint(folder)):
                 path.unlink(missing_ok=True)
 
+    def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """What another run kept, from whose checkpoint this one goes on, was never compared with this one's base."""
+        came_from = getattr(pl_module, "came_from", None)
+        if came_from is not None and came_from != getattr(pl_module, "run", came_from):
+            self.kept, self.step, self.falling = {}, 0, 0
+
     def on_validation_batch_start(
         self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
@@ -109,7 +115,11 @@ class KeepBest(L.Callback):
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Puts the best weights, or the base's, into the module and into ``best.ckpt``."""
-        if not self._applies(trainer, pl_module) or trainer.fast_dev_run or not self._judged(trainer):  # type: ignore[attr-defined]
+        if not self._applies(trainer, pl_module) or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        if not self._judged(trainer):
+            if trainer.is_global_zero and any(validations(self._run(trainer))):
+                _say(UNJUDGED, warn=True)
             return
         if self.kept:
             for name, parameter in trained(pl_module):
@@ -232,6 +242,12 @@ class KeepBest(L.Callback):
             )
         write_text(folder / KEPT, json.dumps(record, indent=1))
         _say(record["line"], warn=not self.kept)
+
+
+UNJUDGED = (
+    "best: nothing is kept, the last weights are returned: no evaluation could be compared with one of the base on the "
+    "same draws (evaluate.baseline, data.validation)"
+)
 
 
 def interval_of(trainer: L.Trainer, data: Any) -> int | None:

@@ -94,18 +94,19 @@ class RoundKL:
         seeds = place_seeds("kl", hashed_seed("kl", index), range(len(texts)))
         training, together = module.training, self._batch_size
         module.eval()
-        parts = [
-            bound(
-                denoiser,
-                reference.process,
-                take(_plain(x_0), slice(first, first + together)),
-                reference.encode(texts[first : first + together], module.device),
-                seeds[first : first + together],
-                levels,
-                module.device,
-            )
-            for first in range(0, len(texts), together)
-        ]
+        with module.in_precision():
+            parts = [
+                bound(
+                    denoiser,
+                    reference.process,
+                    take(_plain(x_0), slice(first, first + together)),
+                    reference.encode(texts[first : first + together], module.device),
+                    seeds[first : first + together],
+                    levels,
+                    module.device,
+                )
+                for first in range(0, len(texts), together)
+            ]
         module.train(training)
         return torch.cat(parts)
 

@@ -102,6 +102,11 @@ class Provenance(SaveConfigCallback):
         asked = self.config.get("ckpt_path")
         return begin_run(folder, decision=decision, **({} if asked in (None, "last") else {"from": str(asked)}))
 
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """A checkpoint of another run, from which this one goes on, says otherwise; records are written from now on."""
+        if trainer.state.fn == "fit":
+            pl_module.run = self._run
+
     def on_fit_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Refuses to go on by another reward or rule than the run was begun with.
 
@@ -114,10 +119,10 @@ class Provenance(SaveConfigCallback):
                 + "\n  ".join(edited)
                 + "\nA run goes on as it was begun: name another folder for a fresh one, or delete this one"
             )
-        pl_module.run = self._run  # a checkpoint of another run, from which this one goes on, has said otherwise
+        pl_module.run = self._run
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
-        pl_module.run = self._run
+        pl_module.run = self._run  # weights alone may have been loaded, of which no callback is told
 
 
 def decision_of(trainer: L.Trainer) -> dict[str, str]:

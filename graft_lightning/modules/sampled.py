@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import lightning as L
@@ -51,6 +52,17 @@ class SampledModule(L.LightningModule):
     def sample(self, draws: Draws) -> StateLike:
         """Finished states of the draws' own seeds, ``(batch, *shape)``."""
 
+    @property
+    def drawn_in(self) -> str | None:
+        """The trainer's precision, under which every sample is drawn; None for full precision, or without a trainer."""
+        found = None if self._trainer is None else str(getattr(self._trainer, "precision", "32-true"))
+        return None if found == "32-true" else found
+
+    def in_precision(self) -> AbstractContextManager[Any]:
+        """What is drawn inside is drawn as the trainer's own steps draw it: what compares samples compares models."""
+        plugin = getattr(self._trainer, "precision_plugin", None)
+        return nullcontext() if plugin is None or self.drawn_in is None else plugin.forward_context()
+
     def sample_base(self, draws: Draws) -> StateLike:
         """What the model to compare with makes of the same draws.
 
@@ -91,7 +103,7 @@ class SampledModule(L.LightningModule):
             del checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.run = checkpoint.get("run")
+        self.run = self.came_from = checkpoint.get("run")
         self.spent = checkpoint.get("spent")
         self.trained_steps = int(checkpoint.get("kept_step", checkpoint["global_step"]))
 

@@ -4,7 +4,8 @@ Which shard a trajectory belongs to, and which batch of it, depends on what was 
 processes makes the same pool.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,8 @@ class Collection:
         batch_size: trajectories sampled at a time, and stored together.
         keep_as: "float16" or "bfloat16" rounds the kept states on disk, and halves them; None keeps them as they are.
         rescore: where a reward has changed since it scored the pool, put the old scores aside and score anew.
+        under: makes the context in which networks are called, as that of a reduced precision; rewards are outside.
+        precision: its name, which a round's samples depend on; None for full precision.
 
     Raises:
         ValueError: if two rewards have the same name.
@@ -76,7 +79,10 @@ class Collection:
         batch_size: int = 256,
         keep_as: str | None = None,
         rescore: bool = False,
+        under: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        precision: str | None = None,
     ) -> None:
+        self.under, self.precision = under, precision
         self.reference, self.rewards = reference, by_name(rewards)
         self.folder, self.conditions = Path(folder).expanduser(), list(conditions)
         self.draws, self.keep, self.seed, self.batch_size = draws, tuple(keep), seed, batch_size
@@ -155,7 +161,7 @@ class Collection:
             if existing.index == index:  # what is derived from t may have been rounded otherwise
                 same = {n: level for n, level in existing.kept_levels.items() if n in kept and level.t == kept[n].t}
                 kept |= same
-        fingerprint = {"model": model}
+        fingerprint = {"model": model, **({} if self.precision is None else {"precision": self.precision})}
         return pool, pool.start_round(index, self.conditions, self.draws, kept, size, fingerprint, self.keep_as)
 
     def fill_round(
@@ -237,18 +243,19 @@ class Collection:
     ) -> TensorDict:
         reference = self.reference
         seeds = trajectory_seeds(self.seed, index, texts, draws)
-        trajectory = reference.sampler.sample(
-            denoiser,
-            reference.process,
-            reference.encode(texts, device),
-            Noise(seeds, device),
-            reference.shape(texts),
-            keep=list(keep.values()),
-            static=reference.static_fields(texts, device),
-        )
         # A decoder may cost as much as a step of the sampler: it is not run for a reference that has no keys.
         keyed = type(reference).keys is not Reference.keys
-        keys = reference.keys(reference.decode(trajectory.x_0)) if keyed else None
+        with self.under():
+            trajectory = reference.sampler.sample(
+                denoiser,
+                reference.process,
+                reference.encode(texts, device),
+                Noise(seeds, device),
+                reference.shape(texts),
+                keep=list(keep.values()),
+                static=reference.static_fields(texts, device),
+            )
+            keys = reference.keys(reference.decode(trajectory.x_0)) if keyed else None
         data = {
             "seed": seeds,
             "key": torch.full((len(texts),), -1) if keys is None else keys.cpu(),
