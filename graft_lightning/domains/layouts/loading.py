@@ -34,7 +34,7 @@ def load_files(
     Raises:
         FileNotFoundError: if a path is absent.
         SettingsError: if a file is broken or none is of a readable kind, or there is no such pre-processing or
-            vocabulary.
+            vocabulary, or the one that is guessed lacks most labels.
         ValueError: if nothing is left.
     """
     kept = named(preprocessing, max_elements)
@@ -69,6 +69,8 @@ def load_files(
                     yield rounded
                 else:
                     inspection.fault(EMPTY, f"{layout.source} ({layout.name}), once its edges are rounded")
+        if vocabulary is None:
+            inspection.refuse_wrong_guess()
         inspection.tell()
         left_out.update(inspection.counts)
 

@@ -3,6 +3,7 @@
 import gzip
 import json
 import math
+import shutil
 import tarfile
 import zipfile
 
@@ -17,6 +18,7 @@ from graft_lightning.domains.layouts.layout import Layout
 from graft_lightning.domains.layouts.lines import line_of, write_lines
 from graft_lightning.domains.layouts.loading import load_files
 from graft_lightning.domains.layouts.pages import Pages
+from graft_lightning.domains.layouts.score import score
 from graft_lightning.domains.layouts.vocabularies import MAGAZINE, PUBLAYNET, RICO13, RICO25, VOCABULARIES
 from graft_lightning.types import SettingsError
 
@@ -379,3 +381,69 @@ def test_vocabularies():
         Inspection(PUBLAYNET, max_elements=0)
     with pytest.raises(SettingsError, match="off_page='keep'"):
         Inspection(PUBLAYNET, off_page="keep")
+
+
+README = "The data of a paper.\n\nText may be copied. See the paper: pages 1 2 3 4\n"
+
+
+@pytest.mark.parametrize("where", ["folder", "tar"])
+def test_texts_of_other_things_are_passed_over_and_have_no_vote(test_data, tmp_path, caplog, where):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "README.txt").write_text(README)
+    (tmp_path / "in" / "a.xml").write_text("<metadata/>")
+    shutil.copy(test_data / "publaynet_sample" / "samples.json", tmp_path / "in" / "val.json")
+    path = tmp_path / "in"
+    if where == "tar":
+        path = tmp_path / "in.tar"
+        with tarfile.open(path, "w") as archive:
+            for name in ("README.txt", "val.json"):
+                archive.add(tmp_path / "in" / name, name)
+    assert guessed_vocabulary(path) == "publaynet"
+    (tmp_path / "in" / "a.xml").unlink()
+    found, faults = read(path)
+    alone, alike = read(test_data / "publaynet_sample" / "samples.json")
+    assert (len(found), faults) == (len(alone), alike)
+    assert "passed over 1 file" in caplog.text
+    with pytest.raises(SettingsError, match=r"no file of a readable kind \(1 \.txt\).*a \.txt counts where a line is"):
+        read(tmp_path / "in" / "README.txt")
+
+
+@pytest.mark.parametrize("known", VOCABULARIES.values(), ids=VOCABULARIES)
+@pytest.mark.parametrize("first", ["categories", "images"])
+def test_the_vocabulary_of_coco_is_that_of_its_categories(coco_file, monkeypatch, known, first):
+    monkeypatch.setattr(files, "LOOKED_AT", 4000)
+    categories = [{"id": k, "name": name.upper()} for k, name in enumerate(known.labels)]
+    image = {"id": 7, "width": 100, "height": 200, "file_name": "a.jpg", "categories": [3]}
+    whole = a_coco([image], [annotation(k, 7, [1, 1, 5, 5], k % len(known)) for k in range(2000)], categories)
+    path = coco_file({first: whole[first], **whole})
+    assert guessed_vocabulary(path) == known.name
+
+
+def test_a_guess_that_lacks_most_labels_is_refused(coco_file, tmp_path):
+    names = ["Text", "Page-header", "Formula", "Picture"]
+    categories = [{"id": k, "name": name} for k, name in enumerate(names)]
+    path = coco_file(a_coco(annotations=[annotation(k, 7, [1, 1, 5, 5], k) for k in range(4)], categories=categories))
+    said = r"a\.json.*guessed to be 'publaynet'.* lacks 3 of 4 labels.*'Page-header'.*; set vocabulary to .*rico25"
+    with pytest.raises(SettingsError, match=said):
+        load_files(path, cache=tmp_path / "cache", progress=False)
+    with pytest.raises(SettingsError, match=said):
+        score(path, fid_steps=0)
+    assert len(load_files(path, vocabulary="publaynet", cache=tmp_path / "cache", progress=False)) == 1
+
+
+@pytest.mark.parametrize("small", [1 << 25, 100])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be", "utf-32"])
+def test_any_encoding_of_unicode_is_read(tmp_path, monkeypatch, encoding, small):
+    monkeypatch.setattr(files, "SMALL", small)
+    image = {"id": 7, "width": 100, "height": 200, "file_name": "ä😀.jpg"}
+    categories = [{"id": k, "name": name} for k, name in enumerate(RICO13.labels)]
+    texts = {
+        "a.json": json.dumps(a_coco([image], [GOOD], categories), ensure_ascii=False),
+        "a.jsonl": json.dumps({"vocabulary": "rico13", "name": "ä😀.jpg", "labels": [2], "boxes": [[0.5] * 4]}) + "\n",
+        "a.txt": "Text 0 0 9 9\n",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_bytes(text.encode(encoding))
+        assert guessed_vocabulary(tmp_path / name) == ("rico25" if name == "a.txt" else "rico13")
+        ((layout,), faults) = read(tmp_path / name, RICO13)
+        assert (layout.name, layout.labels.tolist(), faults) == ("" if name == "a.txt" else "ä😀.jpg", [2], {})
