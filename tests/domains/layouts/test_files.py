@@ -175,6 +175,34 @@ def test_lists_may_come_in_any_order_and_categories_with_any_ids(coco_file):
         assert (found[0].labels.tolist(), faults) == ([4], {})
 
 
+@pytest.mark.parametrize("kind", [str, float])
+def test_ids_may_be_written_as_texts_or_with_a_point(coco_file, kind):
+    whole = a_coco(annotations=[GOOD, annotation(2**60 + 1, 7, [0, 0, 50, 50], 5)])
+    for entry in whole["categories"] + whole["images"] + whole["annotations"]:
+        entry.update({name: kind(entry[name]) for name in ("id", "image_id", "category_id") if name in entry})
+    found, faults = read(coco_file(whole))
+    assert ([layout.labels.tolist() for layout in found], faults) == ([[1, 4]], {})
+
+
+def test_ids_of_annotations_may_be_large_be_texts_or_be_absent(coco_file):
+    ids = [None, None, "u1", "u2", 2**60 + 1, 2**60 + 2, "u2", 1.5]
+    elements = [annotation(number, 7, [1, 1, 5 + k, 5]) for k, number in enumerate(ids)]
+    inspection = Inspection(PUBLAYNET)
+    (found,) = read_layouts(coco_file(a_coco(annotations=elements)), inspection)
+    assert (len(found), inspection.counts) == (7, {"duplicate id": 1})
+    assert inspection.first["duplicate id"].endswith("a.json: an annotation of image 7, whose id is a text")
+
+
+def test_texts_as_ids_of_images_are_refused_and_told(coco_file):
+    images = [{"id": "p1", "width": 100, "height": 200}]
+    path = coco_file(a_coco(images, [annotation(1, "p1", [1, 1, 5, 5])]))
+    with pytest.raises(SettingsError, match=r"a\.json: the id of an image is 'p1'; .* should be integers"):
+        read(path, strict=True)
+    inspection = Inspection(PUBLAYNET)
+    assert len(list(read_layouts(coco_file(a_coco([*a_coco()["images"], *images], [GOOD])), inspection))) == 1
+    assert inspection.first["broken entry"].endswith("whose id should be an integer")
+
+
 def test_numbers_that_are_none_are_seen_across_chunks_and_left_alone_in_texts(coco_file, monkeypatch):
     image = {"id": 7, "width": 100, "height": 200, "file_name": "NaN: Infinity, and more.jpg"}
     text = json.dumps(a_coco([image], [GOOD, annotation(2, 7, [10, math.nan, -math.inf, 5])]))
@@ -352,7 +380,9 @@ def test_a_stored_set_of_files(tmp_path, caplog):
     assert whole.manifest["left_out"] == {"too many elements": 40 - len(few)}
     assert "too many elements: left out" in caplog.text
     assert [one.labels.tolist() for one in whole.layouts()] == [page.labels.tolist() for page in few]
+    told = list(caplog.messages)
     assert load_files(tmp_path / "a.jsonl", max_elements=5, cache=tmp_path / "cache").folder == whole.folder
+    assert caplog.messages == told * 2
     parts = [
         LayoutFiles([str(tmp_path / "a.jsonl")], cache=str(tmp_path / "cache"), part=part)
         for part in ("train", "valid")
