@@ -39,6 +39,9 @@ OF_TEXTS = -(2**62)
 NO_NUMBER = re.compile(rb"(?<=[\[,:\s])[-+]?(?:NaN|Infinity|nan|inf)(?=[\],}\s])")
 """What Python and JavaScript write for numbers that are none, and JSON does not know."""
 
+QUOTED_OR_NO_NUMBER = re.compile(rb'("[^"\\]*(?:\\.[^"\\]*)*"?)|' + NO_NUMBER.pattern, re.DOTALL)
+"""The first group is what stands in quotes, as far as it goes."""
+
 
 def read_coco(stream: IO[bytes], path: object, inspection: Inspection) -> Iterator[Layout]:
     """The pages of a COCO file, in the order of their ids.
@@ -103,16 +106,35 @@ class _Sink:
 
 
 def _without_no_numbers(stream: IO[bytes]) -> Iterator[bytes]:
-    """The pieces of a JSON text with null for NaN and infinity, which parsers refuse together with the whole file."""
-    held = b""
+    """The pieces of a JSON text with null for NaN and infinity, which parsers refuse together with the whole file.
+
+    What stands in quotes is left as it is.
+    """
+    held, quoted = b"", False
     while piece := stream.read(CHUNK):
-        piece = held + piece
-        if b"N" in piece or b"Inf" in piece or b"nan" in piece or b"inf" in piece:
-            piece = NO_NUMBER.sub(b"null", piece)
-        piece, held = piece[:-HELD], piece[-HELD:]
+        piece = _with_null(held + piece, quoted)
+        cut = max(len(piece) - HELD, 0)
+        cut = len(piece[:cut].rstrip(b"\\"))  # a backslash stays with what it stands before
+        piece, held = piece[:cut], piece[cut:]
+        quoted ^= piece.replace(b"\\\\", b"").replace(b'\\"', b"").count(b'"') % 2 == 1
         if piece:
             yield piece
-    yield NO_NUMBER.sub(b"null", held)
+    yield held
+
+
+def _with_null(piece: bytes, quoted: bool) -> bytes:
+    """A piece of a JSON text with null for numbers that are none.
+
+    Args:
+        piece: of the text.
+        quoted: whether it begins within quotes.
+    """
+    # Words are looked for first, for that is fast, and quotes only where one seems to stand for a number.
+    if not any(word in piece for word in (b"NaN", b"Inf", b"nan", b"inf")) or NO_NUMBER.search(piece) is None:
+        return piece
+    whole = b'"' + piece if quoted else piece
+    found = QUOTED_OR_NO_NUMBER.sub(lambda match: b"null" if match[1] is None else match[1], whole)
+    return found[1:] if quoted else found
 
 
 def _identifier(value: Any) -> int:

@@ -213,6 +213,24 @@ def test_numbers_that_are_none_are_seen_across_chunks_and_left_alone_in_texts(co
         assert found[0].name.endswith("more.jpg")
 
 
+def test_what_stands_in_quotes_is_left_as_it_is(coco_file, monkeypatch):
+    names = [
+        "scan nan 1.jpg",
+        "[NaN] nan, Infinity ",
+        r'a "b" \\" , nan ,' + "\\\\",
+        "nan , \\" * 9,
+        "\\" * 70,
+        ' inf \\n" nan ',
+    ]
+    images = [{"id": k, "width": 100, "height": 200, "file_name": name} for k, name in enumerate(names)]
+    boxes = [annotation(k, k, [1, 1, 5, 5]) for k in range(len(names))]
+    text = json.dumps(a_coco(images, [*boxes, annotation(99, 0, [10, math.nan, -math.inf, 5])]))
+    for chunk in [*range(1, 60), 1 << 16]:
+        monkeypatch.setattr(coco, "CHUNK", chunk)
+        found, faults = read(coco_file(text))
+        assert ([layout.name for layout in found], faults) == (names, {"not finite": 1})
+
+
 TREE = {
     "bounds": [0, 0, 100, 200],
     "class": "screen",
