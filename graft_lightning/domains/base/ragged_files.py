@@ -92,7 +92,7 @@ def tell_left_out(counts: Mapping[str, int], first: Mapping[str, str]) -> None:
         return
     from lightning.pytorch.utilities import rank_zero_only  # it takes a second, and mostly nothing is left out
 
-    if rank_zero_only.rank:
+    if getattr(rank_zero_only, "rank", 0):
         return
     for reason, number in Counter(counts).most_common():
         where = f"; the first is {first[reason]}" if reason in first else ""

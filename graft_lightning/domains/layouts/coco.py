@@ -64,7 +64,7 @@ def read_coco(stream: IO[bytes], path: object, inspection: Inspection) -> Iterat
             return  # its elements are of a category that is unknown, and count as such
 
     _parsed(stream, path, {"images": pages.add, "annotations": boxes.add, "categories": category})
-    if pages.no_number is not None and not pages.found:
+    if pages.no_number and not pages.found:
         raise FormatError(
             path,
             f"the id of an image is {pages.no_number[:80]!r}; ids of images, and the annotations' image_id, should be "
@@ -167,25 +167,25 @@ class _Pages:
     Attributes:
         found: the pages that can be read.
         given: how many entries there are.
-        no_number: the first id that is a text and no number; None if there is none.
+        no_number: the first id that is a text and no number.
     """
 
     def __init__(self, path: object, inspection: Inspection) -> None:
         self.found: dict[int, tuple[float, float, str]] = {}
         self.given = 0
-        self.no_number: str | None = None
+        self.no_number = ""
         self._path, self._inspection = path, inspection
 
     def add(self, entry: Any) -> None:
         self.given += 1
+        wanted = ", whose id should be an integer"
         try:
             number = _identifier(entry["id"])
+            wanted = ""
             size = float(entry["width"]), float(entry["height"])
         except (KeyError, TypeError, ValueError, OverflowError):
-            number = entry.get("id") if isinstance(entry, dict) else None
-            if isinstance(number, str) and self.no_number is None:
-                self.no_number = number
-            wanted = ", whose id should be an integer" if isinstance(number, str) else ""
+            if wanted and isinstance(entry, dict) and isinstance(entry.get("id"), str):
+                self.no_number = self.no_number or entry["id"]
             self._inspection.fault(BROKEN_ENTRY, f"{self._path}: image {str(entry)[:80]}{wanted}")
             return
         if number in self.found:

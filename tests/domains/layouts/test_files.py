@@ -201,6 +201,8 @@ def test_texts_as_ids_of_images_are_refused_and_told(coco_file):
     inspection = Inspection(PUBLAYNET)
     assert len(list(read_layouts(coco_file(a_coco([*a_coco()["images"], *images], [GOOD])), inspection))) == 1
     assert inspection.first["broken entry"].endswith("whose id should be an integer")
+    with pytest.raises(ValueError, match="no layout is left"):
+        load_files(coco_file(a_coco([{"id": "7", "height": 9}])), cache=path.parent / "cache", progress=False)
 
 
 def test_numbers_that_are_none_are_seen_across_chunks_and_left_alone_in_texts(coco_file, monkeypatch):
