@@ -1,5 +1,6 @@
 """Every kind of file, and everything that can be wrong in one: found, counted by kind, never kept silently."""
 
+import copy
 import gzip
 import json
 import math
@@ -177,7 +178,7 @@ def test_lists_may_come_in_any_order_and_categories_with_any_ids(coco_file):
 
 @pytest.mark.parametrize("kind", [str, float])
 def test_ids_may_be_written_as_texts_or_with_a_point(coco_file, kind):
-    whole = a_coco(annotations=[GOOD, annotation(2**60 + 1, 7, [0, 0, 50, 50], 5)])
+    whole = copy.deepcopy(a_coco(annotations=[GOOD, annotation(2**60 + 1, 7, [0, 0, 50, 50], 5)]))
     for entry in whole["categories"] + whole["images"] + whole["annotations"]:
         entry.update({name: kind(entry[name]) for name in ("id", "image_id", "category_id") if name in entry})
     found, faults = read(coco_file(whole))
