@@ -4,6 +4,7 @@ The lists ``images``, ``annotations`` and ``categories`` may stand in any order.
 hold is parsed and forgotten: 1 GB of two million annotations took 280 MiB and a minute and a half of one CPU core.
 """
 
+import hashlib
 import re
 from array import array
 from collections.abc import Callable, Iterator
@@ -32,8 +33,14 @@ HELD = 16
 WITHOUT = -1
 """In place of the id of an annotation that has none."""
 
+OF_TEXTS = -(2**62)
+"""Below stand the ids of annotations that are texts."""
+
 NO_NUMBER = re.compile(rb"(?<=[\[,:\s])[-+]?(?:NaN|Infinity|nan|inf)(?=[\],}\s])")
 """What Python and JavaScript write for numbers that are none, and JSON does not know."""
+
+QUOTED_OR_NO_NUMBER = re.compile(rb'("[^"\\]*(?:\\.[^"\\]*)*"?)|' + NO_NUMBER.pattern, re.DOTALL)
+"""The first group is what stands in quotes, as far as it goes."""
 
 
 def read_coco(stream: IO[bytes], path: object, inspection: Inspection) -> Iterator[Layout]:
@@ -51,10 +58,18 @@ def read_coco(stream: IO[bytes], path: object, inspection: Inspection) -> Iterat
     categories: dict[int, str] = {}
 
     def category(entry: Any) -> None:
-        if isinstance(entry, dict) and isinstance(entry.get("id"), int):
-            categories[entry["id"]] = str(entry.get("name"))
+        try:
+            categories[_identifier(entry["id"])] = str(entry.get("name"))
+        except (KeyError, TypeError, ValueError, OverflowError):
+            return  # its elements are of a category that is unknown, and count as such
 
     _parsed(stream, path, {"images": pages.add, "annotations": boxes.add, "categories": category})
+    if pages.no_number and not pages.found:
+        raise FormatError(
+            path,
+            f"the id of an image is {pages.no_number[:80]!r}; ids of images, and the annotations' image_id, should be "
+            "integers",
+        )
     if not pages.given:
         raise FormatError(path, "no COCO file: it lists no 'images', with an id, a width and a height each")
     yield from boxes.layouts(pages.found, categories)
@@ -91,45 +106,87 @@ class _Sink:
 
 
 def _without_no_numbers(stream: IO[bytes]) -> Iterator[bytes]:
-    """The pieces of a JSON text with null for NaN and infinity, which parsers refuse together with the whole file."""
-    held = b""
+    """The pieces of a JSON text with null for NaN and infinity, which parsers refuse together with the whole file.
+
+    What stands in quotes is left as it is.
+    """
+    held, quoted = b"", False
     while piece := stream.read(CHUNK):
-        piece = held + piece
-        if b"N" in piece or b"Inf" in piece or b"nan" in piece or b"inf" in piece:
-            piece = NO_NUMBER.sub(b"null", piece)
-        piece, held = piece[:-HELD], piece[-HELD:]
+        piece = _with_null(held + piece, quoted)
+        cut = max(len(piece) - HELD, 0)
+        cut = len(piece[:cut].rstrip(b"\\"))  # a backslash stays with what it stands before
+        piece, held = piece[:cut], piece[cut:]
+        quoted ^= piece.replace(b"\\\\", b"").replace(b'\\"', b"").count(b'"') % 2 == 1
         if piece:
             yield piece
-    yield NO_NUMBER.sub(b"null", held)
+    yield held
+
+
+def _with_null(piece: bytes, quoted: bool) -> bytes:
+    """A piece of a JSON text with null for numbers that are none.
+
+    Args:
+        piece: of the text.
+        quoted: whether it begins within quotes.
+    """
+    # Words are looked for first, for that is fast, and quotes only where one seems to stand for a number.
+    if not any(word in piece for word in (b"NaN", b"Inf", b"nan", b"inf")) or NO_NUMBER.search(piece) is None:
+        return piece
+    whole = b'"' + piece if quoted else piece
+    found = QUOTED_OR_NO_NUMBER.sub(lambda match: b"null" if match[1] is None else match[1], whole)
+    return found[1:] if quoted else found
 
 
 def _identifier(value: Any) -> int:
-    """A whole number that eight bytes hold.
+    """A whole number that eight bytes hold, also where it is written 1.0 or "1".
 
     Raises:
         ValueError: if it is none; TypeError and OverflowError likewise.
     """
     number = int(value)
-    if number != float(value) or not -(2**63) <= number < 2**63:
+    if (isinstance(value, float) and number != value) or not -(2**63) <= number < 2**63:
         raise ValueError(f"{value!r} is no identifier")
     return number
 
 
+def _own_identifier(value: Any) -> int:
+    """What tells an annotation from others: its id, `WITHOUT` for none, a number below `OF_TEXTS` for a text."""
+    if value is None:
+        return WITHOUT
+    try:
+        return _identifier(value)
+    except (TypeError, ValueError, OverflowError):
+        # A digest, for millions of texts would fill the memory: two of these are alike in one of two million files.
+        digest = hashlib.blake2b(str(value).encode("utf-8", "replace"), digest_size=8).digest()
+        return OF_TEXTS - 1 - (int.from_bytes(digest, "little") >> 2)
+
+
 class _Pages:
-    """The entries of ``images``: id to width, height, name."""
+    """The entries of ``images``: id to width, height, name.
+
+    Attributes:
+        found: the pages that can be read.
+        given: how many entries there are.
+        no_number: the first id that is a text and no number.
+    """
 
     def __init__(self, path: object, inspection: Inspection) -> None:
         self.found: dict[int, tuple[float, float, str]] = {}
         self.given = 0
+        self.no_number = ""
         self._path, self._inspection = path, inspection
 
     def add(self, entry: Any) -> None:
         self.given += 1
+        wanted = ", whose id should be an integer"
         try:
             number = _identifier(entry["id"])
+            wanted = ""
             size = float(entry["width"]), float(entry["height"])
         except (KeyError, TypeError, ValueError, OverflowError):
-            self._inspection.fault(BROKEN_ENTRY, f"{self._path}: image {str(entry)[:80]}")
+            if wanted and isinstance(entry, dict) and isinstance(entry.get("id"), str):
+                self.no_number = self.no_number or entry["id"]
+            self._inspection.fault(BROKEN_ENTRY, f"{self._path}: image {str(entry)[:80]}{wanted}")
             return
         if number in self.found:
             self._inspection.fault(DUPLICATE_PAGE, f"{self._path}: image {number}")
@@ -148,7 +205,7 @@ class _Boxes:
     def add(self, entry: Any) -> None:
         try:
             page, category = _identifier(entry["image_id"]), _identifier(entry["category_id"])
-            number = _identifier(entry.get("id", WITHOUT))
+            number = _own_identifier(entry.get("id"))
             box = [float("nan") if side is None else float(side) for side in entry["bbox"]]
             left, top, width, height = box
         except (KeyError, TypeError, ValueError, OverflowError):
@@ -187,6 +244,9 @@ class _Boxes:
         known = np.isin(page, np.fromiter(pages, np.int64, len(pages)))
         for kind, wrong, what in ((DUPLICATE, ~first, ids), (NO_PAGE, first & ~known, page)):
             if wrong.any():
-                where = f"{self._path}: {'annotation' if kind == DUPLICATE else 'image'} {what[wrong.argmax()]}"
-                self._inspection.fault(kind, where, int(wrong.sum()))
+                place = wrong.argmax()
+                where = f"{'annotation' if kind == DUPLICATE else 'image'} {what[place]}"
+                if what is ids and ids[place] < OF_TEXTS:
+                    where = f"an annotation of image {page[place]}, whose id is a text"
+                self._inspection.fault(kind, f"{self._path}: {where}", int(wrong.sum()))
         return np.flatnonzero(first & known)

@@ -4,7 +4,6 @@ The name of a stored set holds the fingerprint of what it was made from: a chang
 the format makes another folder.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from graft_lightning.domains.base import ragged_files
 from graft_lightning.domains.base.ragged import RaggedSet
+from graft_lightning.domains.base.ragged_files import LeftOut
 from graft_lightning.domains.layouts.deduplication import layout_keys
 from graft_lightning.domains.layouts.layout import LAYOUTS, Layout, arrays, unpadded
 from graft_lightning.domains.layouts.vocabularies import Vocabulary, vocabulary
@@ -59,7 +59,11 @@ def _keys(layouts: LayoutSet) -> np.ndarray:
 
 
 def stored(
-    cache: Path, name: str, description: dict[str, object], make: Callable[[Counter[str]], Iterable[Layout]]
+    cache: Path,
+    name: str,
+    description: dict[str, object],
+    make: Callable[[LeftOut], Iterable[Layout]],
+    tell: bool = True,
 ) -> LayoutSet:
     """The set that ``description`` names: opened where it is stored, else made and stored.
 
@@ -68,13 +72,14 @@ def stored(
         name: first part of the folder's name.
         description: everything that decides the content, ``vocabulary`` among it; its hash is the second part.
         make: yields the layouts, and counts in its argument what it leaves out, by kind.
+        tell: whether to warn of what was left out, as `ragged_files.stored` does.
 
     Raises:
         ValueError: if nothing is left.
     """
 
-    def fields(left_out: Counter[str]) -> Iterator[dict[str, np.ndarray]]:
+    def fields(left_out: LeftOut) -> Iterator[dict[str, np.ndarray]]:
         for layout in make(left_out):
             yield arrays(layout)
 
-    return LayoutSet(ragged_files.stored(cache, name, {"format": FORMAT, **description}, LAYOUTS, fields))
+    return LayoutSet(ragged_files.stored(cache, name, {"format": FORMAT, **description}, LAYOUTS, fields, tell))

@@ -38,4 +38,4 @@ def load_embedded(
             drawn.pages(count), "drawing pages", count, disable=not progress, mininterval=1, delay=1, leave=False
         )
 
-    return stored(Path(cache), "embedded", description, make)
+    return stored(Path(cache), "embedded", description, make, tell=False)

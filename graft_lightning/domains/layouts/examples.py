@@ -41,13 +41,18 @@ class LayoutExamples(Examples):
         """The whole set, all parts of it."""
 
     @cached_property
+    def whole(self) -> LayoutSet:
+        """What `load` gives; loaded once, so that what was left out is told once."""
+        return self.load()
+
+    @cached_property
     def layouts(self) -> LayoutSet:
         """The layouts of the part; loaded when first asked for.
 
         Raises:
             SettingsError: if the part is empty, as parts of very small sets are.
         """
-        whole = self.load()
+        whole = self.whole
         part = whole if self.part == "all" else whole.subset(self.parts(whole)[self.part])
         if not len(part):
             raise SettingsError(f"part={self.part!r} has none of {len(whole)} layouts; give more, or part='all'")
@@ -60,7 +65,7 @@ class LayoutExamples(Examples):
     @cached_property
     def width(self) -> int:
         """Elements per row of a batch: those of the largest layout of all parts, so that all parts look alike."""
-        return self.load().width
+        return self.whole.width
 
     def __len__(self) -> int:
         return len(self.layouts)

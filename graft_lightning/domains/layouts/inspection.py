@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from graft_lightning.domains.layouts.layout import Layout
-from graft_lightning.domains.layouts.vocabularies import Vocabulary
+from graft_lightning.domains.layouts.vocabularies import VOCABULARIES, Vocabulary
 from graft_lightning.types import SettingsError
 
 logger = logging.getLogger(__name__)
@@ -46,6 +46,9 @@ TOLERANCE = 1e-6
 SHOWN = 80
 """Characters of what is quoted."""
 
+DISTINCT = 1000
+"""Labels at most that are remembered of those that the vocabulary lacks."""
+
 Element = tuple[str | None, Sequence[float]]
 """What it is called (None of a category that the file does not explain); left, top, right, bottom in any unit."""
 
@@ -63,6 +66,8 @@ class Inspection:
     Attributes:
         counts: faults by kind.
         first: where a kind was found first.
+        labels: elements by what they are called, as far as the vocabulary has it.
+        unknown: elements by what they are called that the vocabulary lacks.
 
     Raises:
         SettingsError: if an argument is out of its range.
@@ -83,6 +88,8 @@ class Inspection:
         self.portrait, self.off_page = portrait, off_page
         self.counts: Counter[str] = Counter()
         self.first: dict[str, str] = {}
+        self.labels: Counter[int] = Counter()
+        self.unknown: Counter[str] = Counter()
 
     def fault(self, kind: str, where: str, number: int = 1) -> None:
         """Counts a fault; remembers where its kind was found first."""
@@ -147,8 +154,11 @@ class Inspection:
         """Label, and centre and size as shares of the page's sides; None, counted, if it is left out."""
         index = None if label is None else self.vocabulary.index(label)
         if index is None:
+            if label is not None and (label[:SHOWN] in self.unknown or len(self.unknown) < DISTINCT):
+                self.unknown[label[:SHOWN]] += 1
             self.fault(UNKNOWN, f"{where}: {str(label)[:SHOWN]!r}")
             return None
+        self.labels[index] += 1
         if not all(math.isfinite(edge) for edge in ltrb):
             self.fault(NOT_FINITE, where)
             return None
@@ -163,6 +173,23 @@ class Inspection:
                 return None
             self.fault(CLIPPED, where)
         return index, [(left + right) / 2, (top + bottom) / 2, right - left, bottom - top]
+
+    def refuse_wrong_guess(self) -> None:
+        """Of a vocabulary that was guessed: refuses one that lacks most labels, or those of most elements.
+
+        Raises:
+            SettingsError: naming the first file, the labels that are unknown, and the vocabularies.
+        """
+        if len(self.unknown) <= len(self.labels) and self.unknown.total() <= self.labels.total():
+            return
+        names = ", ".join(repr(label) for label, _ in self.unknown.most_common(8))
+        more = f" and {len(self.unknown) - 8} more" if len(self.unknown) > 8 else ""
+        raise SettingsError(
+            f"{self.first[UNKNOWN]}: the vocabulary is guessed to be {self.vocabulary.name!r}, which lacks "
+            f"{len(self.unknown)} of {len(self.unknown) + len(self.labels)} labels, of {self.unknown.total()} elements "
+            f"of {self.unknown.total() + self.labels.total()}: {names}{more}; set vocabulary to the right one of "
+            f"{', '.join(VOCABULARIES)}, or rename the labels to those of one of them"
+        )
 
     def tell(self) -> None:
         """Warns of every kind of fault: how many, and where the first one is."""

@@ -1,9 +1,9 @@
 """The layouts of files as a stored set: parsed the first time, mapped into memory ever after."""
 
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from graft_lightning.domains.base.ragged_files import LeftOut
 from graft_lightning.domains.layouts.dataset import CACHE, LayoutSet, stored
 from graft_lightning.domains.layouts.files import Paths, guessed_vocabulary, read_layouts, source_files
 from graft_lightning.domains.layouts.inspection import EMPTY, Inspection
@@ -21,7 +21,7 @@ def load_files(
     cache: Path | str = CACHE,
     progress: bool = True,
 ) -> LayoutSet:
-    """The layouts of files, folders or archives. What is left out is told, and counted by kind in the manifest.
+    """The layouts of files, folders or archives. What is left out is told, each time, and counted in the manifest.
 
     Args:
         paths: what `files.read_layouts` reads.
@@ -34,7 +34,7 @@ def load_files(
     Raises:
         FileNotFoundError: if a path is absent.
         SettingsError: if a file is broken or none is of a readable kind, or there is no such pre-processing or
-            vocabulary.
+            vocabulary, or the one that is guessed lacks most labels.
         ValueError: if nothing is left.
     """
     kept = named(preprocessing, max_elements)
@@ -48,7 +48,7 @@ def load_files(
         "max_elements": kept.max_elements,
     }
 
-    def parse(left_out: Counter[str]) -> Iterator[Layout]:
+    def parse(left_out: LeftOut) -> Iterator[Layout]:
         from tqdm.auto import tqdm
 
         inspection = Inspection(known, kept.max_elements, kept.portrait)
@@ -69,7 +69,9 @@ def load_files(
                     yield rounded
                 else:
                     inspection.fault(EMPTY, f"{layout.source} ({layout.name}), once its edges are rounded")
-        inspection.tell()
+        if vocabulary is None:
+            inspection.refuse_wrong_guess()
         left_out.update(inspection.counts)
+        left_out.first |= inspection.first
 
     return stored(Path(cache), "files", description, parse)

@@ -65,6 +65,20 @@ def _bounds(element: Any) -> list[float] | None:
     return [left, top, right, bottom]
 
 
+def labels_of_line(line: str) -> list[str]:
+    """The labels of the elements in a line of text; none in a line of something else."""
+    found = [ELEMENT.fullmatch(text.strip()) for text in line.split("|")]
+    return [element[1] for element in found if element is not None and all(map(_is_number, element.groups()[1:]))]
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
 def read_text(lines: Iterable[str], path: object, inspection: Inspection) -> Iterator[Layout]:
     """The layouts of lines; blank ones are layouts without an element, and count as such."""
     for number, line in enumerate(lines, start=1):

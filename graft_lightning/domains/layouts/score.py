@@ -138,8 +138,8 @@ def score(
 
     Raises:
         FileNotFoundError: if a path is absent.
-        SettingsError: if no file is of a readable kind, if nothing can be judged, or a file of the training set is
-            broken.
+        SettingsError: if no file is of a readable kind, if nothing can be judged, if the vocabulary that is guessed
+            lacks most labels, or a file of the training set is broken.
     """
     if max_elements < 0 or fid_steps < 0:
         raise SettingsError(f"max_elements={max_elements}, fid_steps={fid_steps}; neither may be below 0")
@@ -160,6 +160,8 @@ def score(
             number += len(layouts)
             for metric in metrics.values():
                 metric.update(padded(layouts), [""] * len(layouts))
+        if vocabulary_name is None:
+            inspection.refuse_wrong_guess()
         inspection.tell()
         if not number:
             faults = "; ".join(

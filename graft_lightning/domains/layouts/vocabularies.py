@@ -5,6 +5,7 @@ References:
     LayoutFormer++ (arXiv 2208.08037), in its order. Magazine, ACM Trans. Graph. 38, 133 (2019).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -85,3 +86,16 @@ def vocabulary(name: str) -> Vocabulary:
         sizes = ", ".join(f"{known} ({len(labels)} labels)" for known, labels in VOCABULARIES.items())
         raise SettingsError(f"vocabulary={name!r}; it is one of {sizes}")
     return VOCABULARIES[name]
+
+
+def best_vocabulary(labels: Iterable[str], first: str | None = None) -> str | None:
+    """The name of the vocabulary that knows the most of some labels; None where none knows any.
+
+    Args:
+        labels: as they stand in a file.
+        first: the name of the one that is taken among equals; the one with the fewest labels by default.
+    """
+    distinct = set(map(plain, labels))
+    known = {name: sum(one.index(label) is not None for label in distinct) for name, one in VOCABULARIES.items()}
+    best = max(known, key=lambda name: (known[name], name == first, -len(VOCABULARIES[name])))
+    return best if known[best] else None

@@ -1,7 +1,8 @@
 """Where an xyz frame keeps elements and coordinates, and in which unit: extended xyz tells in the comment.
 
 Extended xyz has ``key=value`` in its comment, among them ``Properties=species:S:1:pos:R:3:...``, the columns in order:
-name, type (S, R, I or L) and number of each. A plain frame has the element first and then x y z, in Angstrom.
+name, type (S, R, I or L) and number of each. A plain frame has the element first and then x y z, in Angstrom. Of
+sentences only ``units: bohr`` and the like are understood; others that speak of bohr are told by `speaks_of_bohr`.
 """
 
 import re
@@ -14,6 +15,15 @@ _NUMBERS = ("z", "numbers", "number", "atomic_number", "atomic_numbers")
 _POSITIONS = ("pos", "position", "positions", "coord", "coords", "coordinates")
 
 _UNIT_KEY = re.compile(r"(?:(?:pos|position|positions|coord|coordinates|length|distance)_)?units?", re.IGNORECASE)
+
+_SAID = re.compile(r"""(?<![\w-])([A-Za-z_][\w-]*)\s*:\s*["'({]?([^\s"'(){},;]+)""")
+"""A word, a colon, and another word; one comment may have many of them."""
+
+_BOHR = re.compile(r"(?<![\w/])bohrs?(?!\w)", re.IGNORECASE)
+"""Not that of ``hartree/bohr``, of which forces are."""
+
+_OF_MUCH = ("au", "a.u.", "atomic", "a")
+"""Units that energies and forces have too, and words: in a sentence they are meant of lengths where it says so."""
 
 ANGSTROM = {
     **dict.fromkeys(("angstrom", "angstroms", "ang", "a", "\u00e5", "\u212b"), 1.0),
@@ -34,12 +44,12 @@ class Columns:
     Attributes:
         element: column of the symbol or atomic number, from 0.
         position: column of x; y and z follow.
-        unit: of the coordinates, in Angstrom.
+        unit: of the coordinates, in Angstrom; None where nothing tells of one, and it is Angstrom.
     """
 
     element: int = 0
     position: int = 1
-    unit: float = 1.0
+    unit: float | None = None
 
     @property
     def width(self) -> int:
@@ -55,11 +65,25 @@ def columns_of(comment: str) -> Columns:
     """
     pairs = {key.lower(): value.strip("\"'{}").strip() for key, value in _PAIR.findall(comment)}
     units = [value for key, value in pairs.items() if _UNIT_KEY.fullmatch(key) and value.lower() not in _ENERGY]
-    unit = length_unit(units[0]) if units else 1.0
+    unit = length_unit(units[0]) if units else _said_unit(comment)
     if "properties" not in pairs:
         return Columns(unit=unit)
     element, position = _parsed(pairs["properties"])
     return Columns(element, position, unit)
+
+
+def _said_unit(comment: str) -> float | None:
+    """The unit of length of ``units: bohr``; None where there is none, or it is a word that no unit is called."""
+    for key, word in _SAID.findall(comment):
+        unit = word.lower() if word.lower() in ANGSTROM else word.lower().rstrip(".")
+        if _UNIT_KEY.fullmatch(key) and unit in ANGSTROM and ("_" in key or unit not in _OF_MUCH):
+            return ANGSTROM[unit]
+    return None
+
+
+def speaks_of_bohr(comment: str) -> bool:
+    """Whether a comment has the word "bohr" in it, understood or not."""
+    return _BOHR.search(comment) is not None
 
 
 def length_unit(word: str) -> float:

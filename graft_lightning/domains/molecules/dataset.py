@@ -4,7 +4,6 @@ The name of a stored set holds the fingerprint of what it was made from: a chang
 makes another folder.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from graft_lightning.domains.base import ragged_files
 from graft_lightning.domains.base.ragged import RaggedSet
+from graft_lightning.domains.base.ragged_files import LeftOut
 from graft_lightning.domains.molecules.atoms import ATOMS, Molecule, arrays
 from graft_lightning.domains.molecules.files import read_molecules, source_files
 from graft_lightning.domains.molecules.oddities import told
@@ -28,6 +28,9 @@ FORMAT = 3
 
 CACHE = Path(".cache/molecules")
 """Where sets are kept by default, below the working directory."""
+
+SHOWN = 80
+"""Characters of a name that are quoted."""
 
 
 class MoleculeSet(RaggedSet):
@@ -74,7 +77,7 @@ def load_files(
 ) -> MoleculeSet:
     """The molecules of files, folders or archives; parsed the first time, mapped into memory ever after.
 
-    Molecules with elements outside `atoms.SYMBOLS` are left out; the manifest counts them by element.
+    Molecules with elements outside `atoms.SYMBOLS` are left out; they are told, and counted by element in the manifest.
 
     Args:
         paths: what `files.read_molecules` reads.
@@ -98,29 +101,31 @@ def load_files(
         "max_atoms": max_atoms,
     }
 
-    def parse(left_out: Counter[str]) -> Iterator[Molecule]:
+    def parse(left_out: LeftOut) -> Iterator[Molecule]:
         found = told(read_molecules(paths))
         if excluded is not None:
             found = _characterised(found, excluded, left_out)
         for molecule in found:
             if molecule.foreign:
-                left_out["elements " + " ".join(sorted(molecule.foreign))] += 1
+                left_out.add("elements " + " ".join(sorted(molecule.foreign)), _where(molecule))
             elif max_atoms is not None and len(molecule.symbols) > max_atoms:
-                left_out[f"more than {max_atoms} atoms"] += 1
+                left_out.add(f"more than {max_atoms} atoms", f"{_where(molecule)}: {len(molecule.symbols)}")
             else:
                 yield molecule
 
     return stored(Path(cache), "files", description, parse)
 
 
-def _characterised(
-    molecules: Iterable[Molecule], excluded: frozenset[int], left_out: Counter[str]
-) -> Iterator[Molecule]:
+def _where(molecule: Molecule) -> str:
+    return f"{molecule.source} ({molecule.name[:SHOWN]})" if molecule.name else molecule.source
+
+
+def _characterised(molecules: Iterable[Molecule], excluded: frozenset[int], left_out: LeftOut) -> Iterator[Molecule]:
     kept: dict[int, Molecule] = {}
     for molecule in molecules:
         number = identifier(molecule)
         if number in excluded:
-            left_out["uncharacterised"] += 1
+            left_out.add("uncharacterised", _where(molecule))
         elif number in kept:
             raise SettingsError(
                 f"{molecule.source}: {molecule.name} is also in {kept[number].source}; give every molecule of QM9 once"
@@ -132,7 +137,11 @@ def _characterised(
 
 
 def stored(
-    cache: Path, name: str, description: dict[str, object], make: Callable[[Counter[str]], Iterable[Molecule]]
+    cache: Path,
+    name: str,
+    description: dict[str, object],
+    make: Callable[[LeftOut], Iterable[Molecule]],
+    tell: bool = True,
 ) -> MoleculeSet:
     """The set that ``description`` names: opened where it is stored, else made and stored.
 
@@ -141,13 +150,14 @@ def stored(
         name: first part of the folder's name.
         description: everything that decides the content; its hash is the second part.
         make: yields the molecules, and counts in its argument what it leaves out and why.
+        tell: whether to warn of what was left out, as `ragged_files.stored` does.
 
     Raises:
         ValueError: if nothing is left.
     """
 
-    def fields(left_out: Counter[str]) -> Iterator[dict[str, np.ndarray]]:
+    def fields(left_out: LeftOut) -> Iterator[dict[str, np.ndarray]]:
         for molecule in make(left_out):
             yield arrays(molecule.positions - molecule.positions.mean(0), molecule.symbols)
 
-    return MoleculeSet(ragged_files.stored(cache, name, {"format": FORMAT, **description}, ATOMS, fields))
+    return MoleculeSet(ragged_files.stored(cache, name, {"format": FORMAT, **description}, ATOMS, fields, tell))

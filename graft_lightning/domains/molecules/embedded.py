@@ -47,7 +47,11 @@ def load_embedded(
     """
     description = {"max_heavy": max_heavy, "max_atoms": max_atoms, "rdkit": version("rdkit")}
     return stored(
-        Path(cache), "embedded", description, lambda left_out: build(max_heavy, max_atoms, left_out, progress)
+        Path(cache),
+        "embedded",
+        description,
+        lambda left_out: build(max_heavy, max_atoms, left_out, progress),
+        tell=False,
     )
 
 

@@ -36,13 +36,18 @@ class MoleculeExamples(Examples):
         """The whole set, all parts of it."""
 
     @cached_property
+    def whole(self) -> MoleculeSet:
+        """What `load` gives; loaded once, so that what was left out is told once."""
+        return self.load()
+
+    @cached_property
     def molecules(self) -> MoleculeSet:
         """The molecules of the part; loaded when first asked for.
 
         Raises:
             SettingsError: if the part is empty, as parts of very small sets are.
         """
-        whole = self.load()
+        whole = self.whole
         part = whole if self.part == "all" else whole.subset(edm_split(len(whole))[self.part])
         if not len(part):
             raise SettingsError(f"part={self.part!r} has none of {len(whole)} molecules; give more, or part='all'")
@@ -51,7 +56,7 @@ class MoleculeExamples(Examples):
     @cached_property
     def width(self) -> int:
         """Atoms per row of a batch: those of the largest molecule of all parts, so that all parts look alike."""
-        return self.load().width
+        return self.whole.width
 
     def batch(self, positions: Sequence[int], seed: int) -> tuple[Any, list[str]]:
         chosen = shuffles(len(self.molecules), seed, "molecules").at(positions)

@@ -8,6 +8,7 @@ of two InChI, unless somebody has cleaned all three away; its numbers may have e
 Kept by hand because RDKit reads one plain frame at a time, and neither QM9's own frames nor extended columns.
 """
 
+import logging
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,12 +17,14 @@ from pathlib import Path
 import numpy as np
 
 from graft_lightning.domains.molecules.atoms import Molecule
-from graft_lightning.domains.molecules.columns import ANGSTROM, Columns, columns_of, length_unit
+from graft_lightning.domains.molecules.columns import ANGSTROM, Columns, columns_of, length_unit, speaks_of_bohr
 from graft_lightning.domains.molecules.format_error import FormatError
 from graft_lightning.domains.molecules.numbered import NumberedLines
 from graft_lightning.domains.molecules.periodic_table import symbol_of
 from graft_lightning.domains.molecules.text import number
 from graft_lightning.durable import replacing
+
+logger = logging.getLogger(__name__)
 
 QM9_PROPERTIES = ("A", "B", "C", "mu", "alpha", "homo", "lumo", "gap", "r2", "zpve", "U0", "U", "H", "G", "Cv")
 """What the comment of a QM9 frame states after the identifier, in QM9's own units."""
@@ -53,16 +56,26 @@ def xyz_frames(lines: Iterable[str], path: object) -> Iterator[Molecule | Format
     """As `read_xyz`, but what is wrong with a frame stands in its place, and the next one is looked for.
 
     After a frame that cannot be read, the next one begins at the next line that is an integer and nothing else.
+    Warns at the end of the file of comments that speak of bohr, and are not understood.
     """
     source = NumberedLines(lines)
+    in_bohr: list[int] = []
     while source.skip_blank() is not None:
         try:
-            found: Molecule | FormatError = _frame(source, path)
+            found: Molecule | FormatError = _frame(source, path, in_bohr)
         except FormatError as error:
             found = error
             while (item := source.peek()) is not None and not COUNT.fullmatch(item[1]):
                 source.take()
         yield found
+    if in_bohr:
+        logger.warning(
+            "%s: %d x a comment speaks of bohr, and its coordinates are taken for angstroms; the first is line %d; "
+            "write units=bohr if they are in bohr, units=angstrom otherwise",
+            path,
+            len(in_bohr),
+            in_bohr[0],
+        )
 
 
 def write_xyz(path: Path | str, molecules: Iterable[Molecule]) -> None:
@@ -78,8 +91,14 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _frame(source: NumberedLines, path: object) -> Molecule:
-    """The frame that begins at the next line. Where it raises, the next frame is still to come."""
+def _frame(source: NumberedLines, path: object, in_bohr: list[int]) -> Molecule:
+    """The frame that begins at the next line. Where it raises, the next frame is still to come.
+
+    Args:
+        source: of the lines.
+        path: for messages.
+        in_bohr: takes the line of a comment that speaks of bohr, where no unit is understood.
+    """
     start, line = source.take()
     count, unit = _atom_count(line, path, start)
     at, comment = _next(source, path, start, f"the comment line of a frame of {count} atoms")
@@ -87,6 +106,9 @@ def _frame(source: NumberedLines, path: object) -> Molecule:
         columns = columns_of(comment)
     except ValueError as error:
         raise FormatError(path, at, str(error)) from None
+    if unit is None and columns.unit is None and speaks_of_bohr(comment):
+        in_bohr.append(at)
+    unit = unit or columns.unit or 1.0
     rows = _rows(source, count, columns, path, start)
     smiles = _after_atoms(source, columns, _is_qm9(comment), path, start)
     try:
@@ -95,7 +117,7 @@ def _frame(source: NumberedLines, path: object) -> Molecule:
     except FormatError as error:
         error.atoms = count
         raise
-    positions = np.array([position for _, position in atoms], dtype=np.float64) * (unit or columns.unit)
+    positions = np.array([position for _, position in atoms], dtype=np.float64) * unit
     return Molecule(tuple(symbol for symbol, _ in atoms), positions, name, smiles, properties, f"{path}:{start}")
 
 

@@ -6,6 +6,7 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 
 from graft_lightning.domains.base.elements import Elements, Field
 from graft_lightning.domains.base.ragged import RaggedSet
@@ -116,6 +117,23 @@ def test_what_is_left_out_is_counted(tmp_path):
 
     with pytest.raises(ValueError, match=r"no layout is left of .*'largest': 5.*; left out: \{'off the page': 3\}"):
         stored(tmp_path, "pages", {"largest": 5}, BOXES, nothing)
+
+
+def test_what_is_left_out_is_told_whenever_the_set_is_opened(tmp_path, caplog, monkeypatch):
+    def make(left_out):
+        left_out["off the page"] += 2
+        left_out.add("too large", "a.json")
+        yield layout(2, 0)
+
+    for _ in ("made", "there"):
+        stored(tmp_path, "pages", {}, BOXES, make)
+        assert caplog.messages == ["2 x off the page: left out", "1 x too large: left out; the first is a.json"]
+        caplog.clear()
+    stored(tmp_path, "pages", {}, BOXES, make, tell=False)
+    monkeypatch.setattr(rank_zero_only, "rank", 1)
+    stored(tmp_path, "pages", {}, BOXES, make)
+    stored(tmp_path, "others", {}, BOXES, make)
+    assert not caplog.messages
 
 
 def test_another_description_is_another_set_and_the_same_is_made_once(tmp_path):

@@ -1,8 +1,10 @@
 """Every kind of file, and everything that can be wrong in one: found, counted by kind, never kept silently."""
 
+import copy
 import gzip
 import json
 import math
+import shutil
 import tarfile
 import zipfile
 
@@ -17,6 +19,7 @@ from graft_lightning.domains.layouts.layout import Layout
 from graft_lightning.domains.layouts.lines import line_of, write_lines
 from graft_lightning.domains.layouts.loading import load_files
 from graft_lightning.domains.layouts.pages import Pages
+from graft_lightning.domains.layouts.score import score
 from graft_lightning.domains.layouts.vocabularies import MAGAZINE, PUBLAYNET, RICO13, RICO25, VOCABULARIES
 from graft_lightning.types import SettingsError
 
@@ -173,6 +176,36 @@ def test_lists_may_come_in_any_order_and_categories_with_any_ids(coco_file):
         assert (found[0].labels.tolist(), faults) == ([4], {})
 
 
+@pytest.mark.parametrize("kind", [str, float])
+def test_ids_may_be_written_as_texts_or_with_a_point(coco_file, kind):
+    whole = copy.deepcopy(a_coco(annotations=[GOOD, annotation(2**60 + 1, 7, [0, 0, 50, 50], 5)]))
+    for entry in whole["categories"] + whole["images"] + whole["annotations"]:
+        entry.update({name: kind(entry[name]) for name in ("id", "image_id", "category_id") if name in entry})
+    found, faults = read(coco_file(whole))
+    assert ([layout.labels.tolist() for layout in found], faults) == ([[1, 4]], {})
+
+
+def test_ids_of_annotations_may_be_large_be_texts_or_be_absent(coco_file):
+    ids = [None, None, "u1", "u2", 2**60 + 1, 2**60 + 2, "u2", 1.5]
+    elements = [annotation(number, 7, [1, 1, 5 + k, 5]) for k, number in enumerate(ids)]
+    inspection = Inspection(PUBLAYNET)
+    (found,) = read_layouts(coco_file(a_coco(annotations=elements)), inspection)
+    assert (len(found), inspection.counts) == (7, {"duplicate id": 1})
+    assert inspection.first["duplicate id"].endswith("a.json: an annotation of image 7, whose id is a text")
+
+
+def test_texts_as_ids_of_images_are_refused_and_told(coco_file):
+    images = [{"id": "p1", "width": 100, "height": 200}]
+    path = coco_file(a_coco(images, [annotation(1, "p1", [1, 1, 5, 5])]))
+    with pytest.raises(SettingsError, match=r"a\.json: the id of an image is 'p1'; .* should be integers"):
+        read(path, strict=True)
+    inspection = Inspection(PUBLAYNET)
+    assert len(list(read_layouts(coco_file(a_coco([*a_coco()["images"], *images], [GOOD])), inspection))) == 1
+    assert inspection.first["broken entry"].endswith("whose id should be an integer")
+    with pytest.raises(ValueError, match="no layout is left"):
+        load_files(coco_file(a_coco([{"id": "7", "height": 9}])), cache=path.parent / "cache", progress=False)
+
+
 def test_numbers_that_are_none_are_seen_across_chunks_and_left_alone_in_texts(coco_file, monkeypatch):
     image = {"id": 7, "width": 100, "height": 200, "file_name": "NaN: Infinity, and more.jpg"}
     text = json.dumps(a_coco([image], [GOOD, annotation(2, 7, [10, math.nan, -math.inf, 5])]))
@@ -181,6 +214,24 @@ def test_numbers_that_are_none_are_seen_across_chunks_and_left_alone_in_texts(co
         found, faults = read(coco_file(text))
         assert (len(found[0]), faults) == (1, {"not finite": 1})
         assert found[0].name.endswith("more.jpg")
+
+
+def test_what_stands_in_quotes_is_left_as_it_is(coco_file, monkeypatch):
+    names = [
+        "scan nan 1.jpg",
+        "[NaN] nan, Infinity ",
+        r'a "b" \\" , nan ,' + "\\\\",
+        "nan , \\" * 9,
+        "\\" * 70,
+        ' inf \\n" nan ',
+    ]
+    images = [{"id": k, "width": 100, "height": 200, "file_name": name} for k, name in enumerate(names)]
+    boxes = [annotation(k, k, [1, 1, 5, 5]) for k in range(len(names))]
+    text = json.dumps(a_coco(images, [*boxes, annotation(99, 0, [10, math.nan, -math.inf, 5])]))
+    for chunk in [*range(1, 60), 1 << 16]:
+        monkeypatch.setattr(coco, "CHUNK", chunk)
+        found, faults = read(coco_file(text))
+        assert ([layout.name for layout in found], faults) == (names, {"not finite": 1})
 
 
 TREE = {
@@ -350,7 +401,9 @@ def test_a_stored_set_of_files(tmp_path, caplog):
     assert whole.manifest["left_out"] == {"too many elements": 40 - len(few)}
     assert "too many elements: left out" in caplog.text
     assert [one.labels.tolist() for one in whole.layouts()] == [page.labels.tolist() for page in few]
+    told = list(caplog.messages)
     assert load_files(tmp_path / "a.jsonl", max_elements=5, cache=tmp_path / "cache").folder == whole.folder
+    assert caplog.messages == told * 2
     parts = [
         LayoutFiles([str(tmp_path / "a.jsonl")], cache=str(tmp_path / "cache"), part=part)
         for part in ("train", "valid")
@@ -379,3 +432,69 @@ def test_vocabularies():
         Inspection(PUBLAYNET, max_elements=0)
     with pytest.raises(SettingsError, match="off_page='keep'"):
         Inspection(PUBLAYNET, off_page="keep")
+
+
+README = "The data of a paper.\n\nText may be copied. See the paper: pages 1 2 3 4\n"
+
+
+@pytest.mark.parametrize("where", ["folder", "tar"])
+def test_texts_of_other_things_are_passed_over_and_have_no_vote(test_data, tmp_path, caplog, where):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "README.txt").write_text(README)
+    (tmp_path / "in" / "a.xml").write_text("<metadata/>")
+    shutil.copy(test_data / "publaynet_sample" / "samples.json", tmp_path / "in" / "val.json")
+    path = tmp_path / "in"
+    if where == "tar":
+        path = tmp_path / "in.tar"
+        with tarfile.open(path, "w") as archive:
+            for name in ("README.txt", "val.json"):
+                archive.add(tmp_path / "in" / name, name)
+    assert guessed_vocabulary(path) == "publaynet"
+    (tmp_path / "in" / "a.xml").unlink()
+    found, faults = read(path)
+    alone, alike = read(test_data / "publaynet_sample" / "samples.json")
+    assert (len(found), faults) == (len(alone), alike)
+    assert "passed over 1 file" in caplog.text
+    with pytest.raises(SettingsError, match=r"no file of a readable kind \(1 \.txt\).*a \.txt counts where a line is"):
+        read(tmp_path / "in" / "README.txt")
+
+
+@pytest.mark.parametrize("known", VOCABULARIES.values(), ids=VOCABULARIES)
+@pytest.mark.parametrize("first", ["categories", "images"])
+def test_the_vocabulary_of_coco_is_that_of_its_categories(coco_file, monkeypatch, known, first):
+    monkeypatch.setattr(files, "LOOKED_AT", 4000)
+    categories = [{"id": k, "name": name.upper()} for k, name in enumerate(known.labels)]
+    image = {"id": 7, "width": 100, "height": 200, "file_name": "a.jpg", "categories": [3]}
+    whole = a_coco([image], [annotation(k, 7, [1, 1, 5, 5], k % len(known)) for k in range(2000)], categories)
+    path = coco_file({first: whole[first], **whole})
+    assert guessed_vocabulary(path) == known.name
+
+
+def test_a_guess_that_lacks_most_labels_is_refused(coco_file, tmp_path):
+    names = ["Text", "Page-header", "Formula", "Picture"]
+    categories = [{"id": k, "name": name} for k, name in enumerate(names)]
+    path = coco_file(a_coco(annotations=[annotation(k, 7, [1, 1, 5, 5], k) for k in range(4)], categories=categories))
+    said = r"a\.json.*guessed to be 'publaynet'.* lacks 3 of 4 labels.*'Page-header'.*; set vocabulary to .*rico25"
+    with pytest.raises(SettingsError, match=said):
+        load_files(path, cache=tmp_path / "cache", progress=False)
+    with pytest.raises(SettingsError, match=said):
+        score(path, fid_steps=0)
+    assert len(load_files(path, vocabulary="publaynet", cache=tmp_path / "cache", progress=False)) == 1
+
+
+@pytest.mark.parametrize("small", [1 << 25, 100])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be", "utf-32"])
+def test_any_encoding_of_unicode_is_read(tmp_path, monkeypatch, encoding, small):
+    monkeypatch.setattr(files, "SMALL", small)
+    image = {"id": 7, "width": 100, "height": 200, "file_name": "ä😀.jpg"}
+    categories = [{"id": k, "name": name} for k, name in enumerate(RICO13.labels)]
+    texts = {
+        "a.json": json.dumps(a_coco([image], [GOOD], categories), ensure_ascii=False),
+        "a.jsonl": json.dumps({"vocabulary": "rico13", "name": "ä😀.jpg", "labels": [2], "boxes": [[0.5] * 4]}) + "\n",
+        "a.txt": "Text 0 0 9 9\n",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_bytes(text.encode(encoding))
+        assert guessed_vocabulary(tmp_path / name) == ("rico25" if name == "a.txt" else "rico13")
+        ((layout,), faults) = read(tmp_path / name, RICO13)
+        assert (layout.name, layout.labels.tolist(), faults) == ("" if name == "a.txt" else "ä😀.jpg", [2], {})

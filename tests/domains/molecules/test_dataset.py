@@ -10,6 +10,7 @@ import torch
 from graft_lightning.domains.molecules import dataset
 from graft_lightning.domains.molecules.atoms import SYMBOLS
 from graft_lightning.domains.molecules.dataset import MoleculeSet, known_keys, load_files, stored
+from graft_lightning.domains.molecules.examples import MoleculeFiles
 from graft_lightning.domains.molecules.files import read_molecules
 from graft_lightning.domains.molecules.format_error import FormatError
 from graft_lightning.domains.molecules.perception import UNPARSEABLE, perceive, smiles_key
@@ -100,12 +101,20 @@ def test_a_change_makes_another_set(load, folder, molecule, change):
     assert len(MoleculeSet(first.folder)) == 5
 
 
-def test_what_is_left_out_is_counted(folder, load):
+def test_what_is_left_out_is_counted_and_told(folder, load, caplog):
     with (folder / "data" / "some.xyz").open("a") as file:
         file.write("2\n\nH 0 0 0\nCl 0 0 1.27\n")
     molecules = load(max_atoms=5)
     assert len(molecules) == 4
     assert molecules.manifest["left_out"] == {"elements Cl": 1, "more than 5 atoms": 1}
+    told = [
+        f"1 x more than 5 atoms: left out; the first is {folder}/data/some.xyz:13 (methanium): 6",
+        f"1 x elements Cl: left out; the first is {folder}/data/some.xyz:31",
+    ]
+    assert caplog.messages == told
+    parts = [MoleculeFiles([str(folder / "data")], max_atoms=5, cache=str(folder / "cache"), part="all")] * 2
+    assert [(len(part.molecules), part.width) for part in parts] == [(4, 5)] * 2
+    assert caplog.messages == told * 2
     with pytest.raises(ValueError, match=r"no molecule is left of .*more than 2 atoms"):
         load(max_atoms=2)
 

@@ -84,12 +84,35 @@ def test_a_row_shorter_than_its_columns():
 
 
 @pytest.mark.parametrize(
-    ("key", "unit"), [("units=bohr", BOHR), ('Units="Bohr"', BOHR), ("pos_unit = nm", 10), ("length_unit=pm", 0.01)]
+    ("key", "unit"),
+    [
+        ("units=bohr", BOHR),
+        ('Units="Bohr"', BOHR),
+        ("pos_unit = nm", 10),
+        ("length_unit=pm", 0.01),
+        ("units: bohr", BOHR),
+        ("water, Unit : Bohr, energy unit: a.u.", BOHR),
+        ("Energy units: hartree. Length units: (bohr).", BOHR),
+        ("coord_units:a.u.", BOHR),
+    ],
 )
-def test_units_in_the_comment(key, unit):
+def test_units_in_the_comment(key, unit, caplog):
     x, y = 0.96 / unit, 0.93 / unit
     (water,) = xyz(frame(f'Lattice="9 0 0 0 9 0 0 0 9" {key}', ["O 0 0 0", f"H {x} 0 0", f"H {-x / 4} {y} 0"]))
     check_water(water)
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize(
+    "comment", ["coordinates in bohr", "Coordinates (Bohr)", "unit is bohr", "energy_unit=eV; bohr"]
+)
+def test_a_comment_that_speaks_of_bohr_and_is_not_understood_is_told_once_a_file(comment, caplog):
+    comments = ["water", comment, "units: angstrom, once in bohr", "forces in hartree/bohr", comment]
+    for water in xyz("".join(map(PLAIN.format, comments))):
+        check_water(water)
+    (told,) = caplog.messages
+    assert "some.xyz: 2 x a comment speaks of bohr, and its coordinates are taken for angstroms" in told
+    assert "the first is line 7; write units=bohr" in told
 
 
 def test_units_of_other_things_and_plain_comments():
@@ -99,6 +122,7 @@ def test_units_of_other_things_and_plain_comments():
         "a comment, with = signs; E= -1.2",
         "x=y",
         "bohr in a sentence",
+        "energy units: a.u., units: see the paper",
     ):
         assert columns_of(comment) == columns_of("")
 
