@@ -16,7 +16,7 @@ from graft_lightning.callbacks.loggers import log_curves
 from graft_lightning.durable import write_text
 from graft_lightning.modules.trained_weights import trained, whole, write
 from graft_lightning.ranges import Natural
-from graft_lightning.runs import KEPT, run_folder, validations
+from graft_lightning.runs import KEPT, read_records, run_folder, validations
 from graft_lightning.statistics import Interval, interval
 from graft_lightning.types import SettingsError
 
@@ -118,7 +118,9 @@ class KeepBest(L.Callback):
         if not self._applies(trainer, pl_module) or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         if not self._judged(trainer):
-            if trainer.is_global_zero and any(validations(self._run(trainer))):
+            if trainer.is_global_zero and any(
+                r["stage"] == "validate" and r["method"] != "base" for r in read_records(self._run(trainer))
+            ):
                 _say(UNJUDGED, warn=True)
             return
         if self.kept:

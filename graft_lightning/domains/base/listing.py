@@ -34,7 +34,8 @@ def files_below(folder: Path) -> list[str]:
     def refuse(error: OSError) -> None:
         raise SettingsError(f"the folder {error.filename} cannot be listed ({error.strerror}); make it readable")
 
-    names, links = [], []
+    names: list[str] = []
+    links: list[str] = []
     seen = {_identity(folder)}
     for here, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
         place = Path(here)
