@@ -15,7 +15,7 @@ from graft_lightning.cli.exporting import REFUSALS, cli_of
 from graft_lightning.cli.lightning import REFERENCE, GraftCLI
 from graft_lightning.cli.secrets import unresolved
 from graft_lightning.cli.written import layered, of_text
-from graft_lightning.domains.base.sample_table import Row, rows_in, table_in
+from graft_lightning.domains.base.sample_table import Matching, Row, rows_in, table_in
 from graft_lightning.durable import write_text
 from graft_lightning.identity import digest_of, file_digest
 from graft_lightning.rejection.codec import WrongSize
@@ -121,10 +121,11 @@ def usable_rows(
         conditions: that there are.
         out: takes the others.
     """
-    known, seen = set(conditions), set()
+    named, seen = Matching(conditions), set()
     found: dict[str, list[Row]] = {text: [] for text in conditions}
     for row in tqdm(rows, desc="Reading", unit="sample", delay=2):
-        if row.condition not in known:
+        text = named(row.condition)
+        if text is None:
             out.add("of conditions that data.conditions does not have", row, repr(row.condition))
         elif not row.file.is_file():
             out.add("whose file is missing", row, str(row.file))
@@ -132,18 +133,18 @@ def usable_rows(
             out.add("without a finite score", row, absent[0])
         else:
             try:
-                reference.read(row.file, row.condition)
+                reference.read(row.file, text)
             except WrongSize as error:
                 out.add("of another size", row, str(error))
             except SettingsError as error:
                 out.add("that cannot be read", row, str(error))
             else:
-                same = (row.condition, file_digest(row.file))
+                same = (text, file_digest(row.file))
                 if same in seen:
                     out.add("that repeat another one of their condition", row)
                 else:
                     seen.add(same)
-                    found[row.condition].append(row)
+                    found[text].append(row)
     return {text: own for text, own in found.items() if own}
 
 

@@ -5,7 +5,7 @@ A table is a ``.csv`` or ``.tsv`` with a header, or a ``.jsonl`` with an object 
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ class Row:
     Attributes:
         line: where it stands.
         file: whose path is relative to the table's folder, made absolute.
-        condition: that it was drawn for.
+        condition: that it was drawn for, as the cell has it: outer blanks may belong to it.
         scores: by name; NaN where a cell is empty or no finite number.
     """
 
@@ -84,9 +84,32 @@ def rows_in(
     found = []
     for line, cells in rows:
         scores = {name: number(cells.get(column)) for name, column in scored.items()}
-        name = str(cells.get(files) or "").strip()
-        found.append(Row(line, table.absolute().parent / name, str(cells.get(texts) or "").strip(), scores))
+        name = _text(cells.get(files)).strip()
+        found.append(Row(line, table.absolute().parent / name, _text(cells.get(texts)), scores))
     return found
+
+
+class Matching:
+    """Which condition a cell names: the very text, or the only one that differs from it in outer blanks alone.
+
+    Benchmarks keep prompts byte for byte, some with an outer blank; spreadsheets and people add and lose such blanks.
+
+    Args:
+        conditions: that there are.
+    """
+
+    def __init__(self, conditions: Iterable[str]) -> None:
+        self.known = set(conditions)
+        self.stripped: dict[str, list[str]] = {}
+        for text in self.known:
+            self.stripped.setdefault(text.strip(), []).append(text)
+
+    def __call__(self, cell: str) -> str | None:
+        """The condition; None if no condition, or several, can be meant."""
+        if cell in self.known:
+            return cell
+        alike = self.stripped.get(cell.strip(), [])
+        return alike[0] if len(alike) == 1 else None
 
 
 def number(cell: Any) -> float:
@@ -98,6 +121,11 @@ def number(cell: Any) -> float:
     except (ValueError, TypeError, OverflowError):
         return math.nan
     return value if math.isfinite(value) else math.nan
+
+
+def _text(cell: Any) -> str:
+    """What a cell says; a class that is called 0 is a text as any other."""
+    return "" if cell is None else str(cell)
 
 
 def _of_cells(text: str, table: Path) -> tuple[list[str], list[tuple[int, dict[str, Any]]]]:

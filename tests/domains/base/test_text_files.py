@@ -8,7 +8,7 @@ import zipfile
 import pytest
 
 from graft_lightning.domains.base import TextFile
-from graft_lightning.domains.base.sample_table import rows_in
+from graft_lightning.domains.base.sample_table import Matching, rows_in
 from graft_lightning.domains.text_to_image.prompts import GenEval, JSONLines, Prompt, PromptFile, T2ICompBench
 from graft_lightning.types import SettingsError
 
@@ -124,6 +124,23 @@ def test_columns_of_a_table_of_samples_in_any_capitals(tmp_path, header):
     table.write_text(f"{header}\na.png,a cat,1" + ",x" * header.count(",C") + "\n")
     (row,) = rows_in(table, {"score": "r"})
     assert (row.file.name, row.condition, row.scores) == ("a.png", "a cat", {"score": 1.0})
+
+
+def test_conditions_of_a_table_of_samples_are_kept_as_they_are(tmp_path):
+    """A class may be called 0, and a benchmark's prompt may start with a blank."""
+    (tmp_path / "t.jsonl").write_text(
+        '{"file": "a", "prompt": 0, "r": 1}\n{"file": "b", "prompt": " a cat", "r": 1}\n'
+        '{"file": "c", "prompt": null, "r": 1}\n'
+    )
+    (tmp_path / "t.csv").write_text("file,prompt,r\na,0,1\nb, a cat,1\nc,,1\n")
+    for name in ("t.jsonl", "t.csv"):
+        assert [row.condition for row in rows_in(tmp_path / name, {"r": "r"})] == ["0", " a cat", ""]
+
+
+def test_a_condition_is_matched_exactly_and_then_without_outer_blanks():
+    named = Matching([" a cat", "a dog", "a dog ", ""])
+    cells = [" a cat", "a cat", "a cat\n", "a dog", "a dog ", " a dog", " ", "a cow"]
+    assert [named(cell) for cell in cells] == [" a cat", " a cat", " a cat", "a dog", "a dog ", None, "", None]
 
 
 def test_a_separator_inside_a_json_text(tmp_path):
