@@ -16,11 +16,12 @@ from graft_lightning.cli.lightning import REFERENCE, GraftCLI
 from graft_lightning.cli.secrets import unresolved
 from graft_lightning.cli.written import layered, of_text
 from graft_lightning.domains.base.sample_table import Matching, Row, rows_in, table_in
+from graft_lightning.domains.base.text_files import text_lines
 from graft_lightning.durable import write_text
 from graft_lightning.identity import digest_of, file_digest
 from graft_lightning.rejection.codec import WrongSize
 from graft_lightning.rejection.collected import add_filling
-from graft_lightning.rejection.imported import CONDITIONS, import_samples, require_encoding
+from graft_lightning.rejection.imported import CONDITIONS, conditions_file, import_samples, require_encoding
 from graft_lightning.rejection.pool import TrajectoryPool
 from graft_lightning.rejection.reference import Reference
 from graft_lightning.reports.pool_facts import told_of_pool
@@ -94,14 +95,14 @@ def import_table(options: argparse.Namespace, overrides: Sequence[str]) -> None:
         return reference.read(chosen[text][draw].file, text)
 
     opened = import_samples(pool, reference, texts, draws, read, scores, identity, options.device)
-    write_text(folder / CONDITIONS, "".join(f"{text}\n" for text in texts))
+    write_text(folder / CONDITIONS[0], text_lines(texts))
     plain = of_text(cli._parser(None).dump(cli.config, skip_none=False))
     record = {"drawn": 0, "imported": len(opened), "table": str(table), "scored": list(rewards)}
     settings = yaml.safe_dump(unresolved({key: plain[key] for key in REFERENCE}), sort_keys=False)
     add_filling(folder, record, settings)
     print(f"{table}: {len(rows):,} samples, {len(opened):,} imported", *out.lines(), told_of_pool(folder), sep="\n")
     own = set(texts) == set(data.conditions.texts())
-    only = "" if own else f" --data.conditions TextFile --data.conditions.path {shlex.quote(str(folder / CONDITIONS))}"
+    only = "" if own else f" --data.conditions TextFile --data.conditions.path {shlex.quote(str(conditions_file(folder)))}"
     configs = " ".join(f"--config {shlex.quote(str(file))}" for file in options.config)
     moved = f" --data.pool {shlex.quote(str(folder))}" if overrides else ""
     print(

@@ -147,7 +147,7 @@ def test_more_samples_of_fewer_conditions(given, tmp_path, capsys):
     assert "--data.conditions TextFile" in told
     line = ["fit", config_of(tmp_path), "--data.reward=taste", f"--collect.draws={EACH}"]
     assert "1 others of data.conditions, such as 'two ones', cannot be drawn for it" in refused(capsys, *line)
-    own = ["--data.conditions=TextFile", f"--data.conditions.path={tmp_path / 'pool/conditions.txt'}"]
+    own = ["--data.conditions=TextFile", f"--data.conditions.path={tmp_path / 'pool/conditions.jsonl'}"]
     main([*line, *own, "--trainer.max_steps=1"])
     assert json.loads((tmp_path / "run" / COLLECTED).read_text())["conditions"] == len(PROMPTS) - 1
     assert "--draws 9: no condition" in refused(capsys, "import", folder, line[1], "--reward=taste", "--draws=9")

@@ -3,7 +3,8 @@
 import codecs
 import csv
 import io
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -27,7 +28,7 @@ _MARK = "\ufeff"
 _PACKED = (b"PK\3\4", *(magic for magic, _ in COMPRESSIONS.values()))
 """First bytes of archives, spreadsheets among them, and of compressed files."""
 _OBJECTS = (".json", ".jsonl", ".ndjson")
-"""Suffixes of files whose lines are objects, and no texts."""
+"""Suffixes of files whose lines are JSON: texts in quotes, or objects, which are no texts."""
 
 
 def decoded(content: bytes, path: str | Path) -> str:
@@ -74,21 +75,21 @@ def lines(text: str) -> list[str]:
 def texts_of(content: bytes, path: str | Path, column: str | None = None) -> list[str]:
     """The texts of a file: one a line, or the cells of one column of a table with a header (``.csv``, ``.tsv``).
 
+    In a file of JSON (``.jsonl``) every line is a text in quotes, as `text_lines` writes it, and is kept as it is.
+
     Args:
         content: of the file.
         path: its name decides what it is.
         column: header of the column of a table; by default the first of `COLUMNS` that is there.
 
     Raises:
-        SettingsError: if there is no text, no such column, or a row that does not fit the header; for JSON.
+        SettingsError: if there is no text, no such column, or a row that does not fit the header; for objects of
+            JSON.
     """
-    if Path(path).suffix.lower() in _OBJECTS:
-        raise SettingsError(
-            f"{path}: lines of JSON are no texts; name the class that reads them (JSONLines for prompts), or write one "
-            "text a line"
-        )
     text = decoded(content, path)
-    if Path(path).suffix.lower() in TABLES:
+    if Path(path).suffix.lower() in _OBJECTS and column is None:
+        found = [_quoted(line, number, path) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    elif Path(path).suffix.lower() in TABLES:
         found = [cells[0].strip() for cells in table(text, path, [column or COLUMNS]) if cells[0].strip()]
     elif column is not None:
         raise SettingsError(f"{path}: column={column!r} is that of a table; {' and '.join(TABLES)} are tables")
@@ -96,6 +97,27 @@ def texts_of(content: bytes, path: str | Path, column: str | None = None) -> lis
         found = lines(text)
     if not found:
         raise SettingsError(f"{path} is empty: it holds no text")
+    return found
+
+
+def text_lines(texts: Iterable[str]) -> str:
+    """What a ``.jsonl`` file of texts holds, one in quotes a line: `texts_of` reads every text as it is.
+
+    A plain line could not hold a text with a line end in it, an empty one, or the blanks around one.
+    """
+    return "".join(json.dumps(text, ensure_ascii=False) + "\n" for text in texts)
+
+
+def _quoted(line: str, number: int, path: str | Path) -> str:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        found = None
+    if not isinstance(found, str):
+        raise SettingsError(
+            f'{path}, line {number}: lines of JSON are no texts, unless each is one in "quotes"; name the class that '
+            "reads them (JSONLines for prompts), or write one text a line into a .txt"
+        )
     return found
 
 

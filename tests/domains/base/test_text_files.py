@@ -9,6 +9,7 @@ import pytest
 
 from graft_lightning.domains.base import TextFile
 from graft_lightning.domains.base.sample_table import Matching, rows_in
+from graft_lightning.domains.base.text_files import text_lines
 from graft_lightning.domains.text_to_image.prompts import GenEval, JSONLines, Prompt, PromptFile, T2ICompBench
 from graft_lightning.types import SettingsError
 
@@ -98,8 +99,13 @@ def test_packed_files_are_not_taken_for_older_encodings(tmp_path, reader, conten
 
 @pytest.mark.parametrize("name", ["p.jsonl", "P.JSON", "p.ndjson"])
 def test_lines_of_json_are_no_texts(tmp_path, reader, name):
-    with pytest.raises(SettingsError, match=rf"{name}: lines of JSON are no texts; .* \(JSONLines for prompts\)"):
+    with pytest.raises(SettingsError, match=rf"{name}, line 1: lines of JSON are no texts, .* \(JSONLines for prompts\)"):
         reader(written(tmp_path, b'{"prompt": "a cat"}\n', name)).texts()
+
+
+def test_every_text_is_read_as_it_was_written(tmp_path, reader):
+    texts = [" a cat", "a\nb", "a\r\nb ", "a\u2028b", 'a "dog"', "a\tb", "", "5"]
+    assert reader(written(tmp_path, text_lines(texts).encode(), "c.jsonl")).texts() == texts
 
 
 def test_half_a_character_in_a_json_text_is_refused(tmp_path):
