@@ -19,6 +19,7 @@ from graft_lightning.domains.base.sample_table import Matching, Row, rows_in, ta
 from graft_lightning.domains.base.text_files import text_lines
 from graft_lightning.durable import write_text
 from graft_lightning.identity import digest_of, file_digest
+from graft_lightning.rejection.acceptance import TopK
 from graft_lightning.rejection.codec import WrongSize
 from graft_lightning.rejection.collected import add_filling
 from graft_lightning.rejection.imported import CONDITIONS, conditions_file, import_samples, require_encoding
@@ -102,13 +103,57 @@ def import_table(options: argparse.Namespace, overrides: Sequence[str]) -> None:
     add_filling(folder, record, settings)
     print(f"{table}: {len(rows):,} samples, {len(opened):,} imported", *out.lines(), told_of_pool(folder), sep="\n")
     own = set(texts) == set(data.conditions.texts())
-    only = "" if own else f" --data.conditions TextFile --data.conditions.path {shlex.quote(str(conditions_file(folder)))}"
-    configs = " ".join(f"--config {shlex.quote(str(file))}" for file in options.config)
-    moved = f" --data.pool {shlex.quote(str(folder))}" if overrides else ""
     print(
-        f"next: python -m graft_lightning fit {configs} --data.reward {next(iter(rewards))}"
-        f" --collect.draws {draws}{moved}{only}"
+        *_next(options, overrides, data, next(iter(rewards)), draws, None if own else conditions_file(folder)), sep="\n"
     )
+
+
+def _next(
+    options: argparse.Namespace, overrides: Sequence[str], data: Any, reward: str, draws: int, conditions: Path | None
+) -> list[str]:
+    """Lines that say how to train on the pool: a command that runs as it is, and what it changes for that.
+
+    Args:
+        options: of `import`.
+        overrides: options as of `fit`; repeated, but for those that the pool decides.
+        data: of the run.
+        reward: that is accepted by.
+        draws: of each condition.
+        conditions: the file of the pool's own, where it has not all of the run's.
+    """
+    words = [word for file in options.config for word in ("--config", str(file))]
+    decided = ("data.reward", "collect.draws", "data.pool", *(() if conditions is None else ("data.conditions",)))
+    words += _without(overrides, decided)
+    words += ["--data.reward", reward, "--collect.draws", str(draws)]
+    if overrides:
+        words += ["--data.pool", str(Path(data.pool).expanduser())]
+    if conditions is not None:
+        words += ["--data.conditions", "TextFile", "--data.conditions.path", str(conditions)]
+    told = []
+    try:
+        data.acceptance.check(draws)
+    except ValueError as error:
+        refusal = f"data.acceptance would be refused: {error}"
+        if type(data.acceptance) is TopK:
+            fewer = max(1, draws // 2)
+            words += ["--data.acceptance.k", str(fewer)]
+            told.append(f"{refusal}; the command below accepts k={fewer}")
+        else:
+            told.append(f"{refusal}; change it, or import more samples a condition")
+    return [*told, f"next: python -m graft_lightning fit {shlex.join(words)}"]
+
+
+def _without(overrides: Sequence[str], keys: Sequence[str]) -> list[str]:
+    """The words of options but for those of some keys, and of what is below them; values go with their options."""
+    kept: list[str] = []
+    keeps = True
+    for word in overrides:
+        if word.startswith("--"):
+            key = word[2:].partition("=")[0].removesuffix("+").replace("init_args.", "")
+            keeps = not any(key == one or key.startswith(f"{one}.") for one in keys)
+        if keeps:
+            kept.append(word)
+    return kept
 
 
 def usable_rows(

@@ -99,7 +99,9 @@ def test_packed_files_are_not_taken_for_older_encodings(tmp_path, reader, conten
 
 @pytest.mark.parametrize("name", ["p.jsonl", "P.JSON", "p.ndjson"])
 def test_lines_of_json_are_no_texts(tmp_path, reader, name):
-    with pytest.raises(SettingsError, match=rf"{name}, line 1: lines of JSON are no texts, .* \(JSONLines for prompts\)"):
+    with pytest.raises(
+        SettingsError, match=rf"{name}, line 1: lines of JSON are no texts, .* \(JSONLines for prompts\)"
+    ):
         reader(written(tmp_path, b'{"prompt": "a cat"}\n', name)).texts()
 
 
