@@ -175,6 +175,8 @@ def usable_rows(
             out.add("of conditions that data.conditions does not have", row, repr(row.condition))
         elif not row.file.is_file():
             out.add("whose file is missing", row, str(row.file))
+        elif row.unread:
+            out.add("whose score is no finite number", row, next(iter(row.unread.values())))
         elif absent := [name for name, value in row.scores.items() if not math.isfinite(value)]:
             out.add("without a finite score", row, absent[0])
         else:

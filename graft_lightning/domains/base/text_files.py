@@ -4,6 +4,7 @@ import codecs
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
@@ -141,9 +142,7 @@ def whole_table(text: str, path: str | Path) -> tuple[list[str], list[tuple[int,
     """The header of a table, and its rows with the numbers of their lines; arguments and errors as of `table`."""
     if not text.strip():
         raise SettingsError(f"{path} is empty: it holds no text")
-    head = text.lstrip().split("\n", 1)[0]
-    separators = TABLES.get(Path(path).suffix.lower(), ",")
-    parted = max(separators, key=head.count)
+    parted = parted_by(text, path)
     rows = [row for row in _rows(text, parted, path) if any(cell.strip() for cell in row[1])]
     header = [cell.strip() for cell in rows[0][1]]
     for line, row in rows[1:]:
@@ -153,6 +152,20 @@ def whole_table(text: str, path: str | Path) -> tuple[list[str], list[tuple[int,
                 'a text with a separator in it must stand in "quotes"'
             )
     return header, rows[1:]
+
+
+def parted_by(text: str, path: str | Path, separators: str | None = None) -> str:
+    """What parts the fields of a table: the separator that its header has most often outside quotes.
+
+    Args:
+        text: of the file.
+        path: its suffix says which separators there may be.
+        separators: that there may be, in place of the suffix's; of equally many the first is taken.
+    """
+    allowed = separators or TABLES.get(Path(path).suffix.lower(), ",")
+    quoted = re.compile(rf'(?:^|(?<=[{re.escape(allowed)}\n]))"[^"]*(?:""[^"]*)*"(?=[{re.escape(allowed)}\n]|$)')
+    head = quoted.sub("", text.lstrip()).split("\n", 1)[0]
+    return max(allowed, key=head.count)
 
 
 def _rows(text: str, parted: str, path: str | Path) -> list[tuple[int, list[str]]]:

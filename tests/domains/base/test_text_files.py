@@ -3,6 +3,7 @@
 import codecs
 import gzip
 import io
+import math
 import zipfile
 
 import pytest
@@ -145,6 +146,19 @@ def test_conditions_of_a_table_of_samples_are_kept_as_they_are(tmp_path):
         assert [row.condition for row in rows_in(tmp_path / name, {"r": "r"})] == ["0", " a cat", ""]
 
 
+def test_scores_as_spreadsheets_write_them(tmp_path):
+    (tmp_path / "t.csv").write_text("file;prompt;r\na;x;0,5\nb;x;1,250\nc;x;50%\nd;x;\n")
+    rows = rows_in(tmp_path / "t.csv", {"mine": "r"})
+    assert [row.scores["mine"] for row in rows[:2]] == [0.5, 1.25]
+    assert [row.unread for row in rows] == [{}, {}, {"mine": "r is '50%'"}, {}]
+    assert math.isnan(rows[2].scores["mine"])
+    (tmp_path / "t.csv").write_text('file,prompt,r\na,x,"0,5"\nb,x,"1,250"\n')
+    with pytest.raises(
+        SettingsError, match=r"t\.csv, line 3: r '1,250' may be 1250 .*; write 1250, or a decimal point"
+    ):
+        rows_in(tmp_path / "t.csv", {"mine": "r"})
+
+
 def test_a_condition_is_matched_exactly_and_then_without_outer_blanks():
     named = Matching([" a cat", "a dog", "a dog ", ""])
     cells = [" a cat", "a cat", "a cat\n", "a dog", "a dog ", " a dog", " ", "a cow"]
@@ -159,6 +173,7 @@ def test_a_separator_inside_a_json_text(tmp_path):
 TABLES = {
     "csv": ("p.csv", 'id,Prompt,kind\n1,a cat,x\n2,"a red, blue ""dog""",y\n\n3,,z\n'),
     "semicolons": ("p.csv", 'id;prompt;kind\n1;a cat;x\n2;"a red, blue ""dog""";y\n'),
+    "commas in a quoted header": ("p.csv", '"id, or, number";prompt\n1;a cat\n2;"a red, blue ""dog"""\n'),
     "tsv": ("p.tsv", 'Prompt\tCategory\tkind\na cat\tb\tx\n"a red, blue ""dog"""\tc\ty\n'),
     "tsv without quoting": ("P.TSV", 'kind\tprompt\nx\ta cat\ny\ta red, blue "dog"\n'),
     "one column": ("p.csv", 'prompt\na cat\n"a red, blue ""dog"""\n'),
