@@ -7,7 +7,6 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal
 
 from graft_lightning.domains.base.archives import COMPRESSIONS
 from graft_lightning.types import SettingsError
@@ -170,20 +169,56 @@ def parted_by(text: str, path: str | Path, separators: str | None = None) -> str
 
 def _rows(text: str, parted: str, path: str | Path) -> list[tuple[int, list[str]]]:
     """Rows with the number of their last line."""
+    if parted == "\t":
+        return _tabbed(text, path)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=parted, strict=True)
     try:
-        try:
-            return _parsed(text, parted, csv.QUOTE_MINIMAL)
-        except csv.Error:
-            if parted != "\t":
-                raise
-            return _parsed(text, parted, csv.QUOTE_NONE)  # many such files quote nothing, and hold quotes
+        return [(reader.line_num, row) for row in reader]
     except csv.Error as error:
         raise SettingsError(f"{path}: not a table of fields parted by {parted!r} ({error})") from None
 
 
-def _parsed(text: str, parted: str, quoting: Literal[0, 3]) -> list[tuple[int, list[str]]]:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=parted, quoting=quoting, strict=True)
-    return [(reader.line_num, row) for row in reader]
+_WHOLE = re.compile(r'"([^"]*(?:""[^"]*)*)"(?=[\t\n]|\Z)')
+_PLAIN = re.compile(r"[^\t\n]*")
+
+
+def _tabbed(text: str, path: str | Path) -> list[tuple[int, list[str]]]:
+    """Rows of fields that tabs part, of which those that stand whole in quotes lose them.
+
+    Many such files quote nothing and hold quotes, so that every field is judged by itself: one with quotes inside, or
+    with a quote that nothing closes, is what it is.
+    """
+    rows: list[tuple[int, list[str]]] = []
+    row: list[str] = []
+    line, place, limit = 1, 0, csv.field_size_limit()
+    while place <= len(text):
+        whole = _WHOLE.match(text, place)
+        found = whole or _PLAIN.match(text, place)
+        assert found is not None  # nothing at all is a plain field too
+        cell = whole[1].replace('""', '"') if whole else found[0]
+        over = cell.count("\n")
+        if over and "\t" in cell:
+            raise SettingsError(
+                f"{path}, line {line}: a quote opens a field that the next one closes in line {line + over}, with tabs "
+                f"between, so that this is one text ({_short(cell)}) or several rows; if several, write "
+                '"""… for a text that starts with a quote: all in quotes, its own ones twice'
+            )
+        if len(cell) > limit:
+            raise SettingsError(
+                f"{path}, line {line}: not a table of fields parted by tabs (field larger than field limit ({limit}))"
+            )
+        row.append(cell)
+        line += over
+        place = found.end()
+        if text[place : place + 1] != "\t":
+            rows.append((line, row))
+            row, line = [], line + 1
+        place += 1
+    return rows
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 40 else text[:39] + "…")
 
 
 def _place(header: list[str], wanted: str | Sequence[str], path: str | Path) -> int:

@@ -197,6 +197,19 @@ def test_columns_that_are_named(tmp_path, reader):
         reader(plain, column="prompt").texts()
 
 
+def test_every_field_between_tabs_is_judged_by_itself(tmp_path, reader):
+    """Some writers quote what holds a quote, others nothing; one odd line says nothing of the others."""
+    text = 'prompt\tkind\n"a ""red"" cat"\tk\n"stop" sign\tk\n"a dog"\tk\na 5" screen\t"k"\n"open\tk\n"two\nlines"\tk\n'
+    found = ['a "red" cat', '"stop" sign', "a dog", 'a 5" screen', '"open', "two\nlines"]
+    assert reader(written(tmp_path, text.encode(), "p.tsv")).texts() == found
+    text = 'prompt\tkind\n\na cat\tk\n"Hello\tk1\nfoo\tk2\nbar"\tk3\n'
+    with pytest.raises(SettingsError, match=r"p\.tsv, line 4: a quote opens .* closes in line 6, with tabs between"):
+        reader(written(tmp_path, text.encode(), "p.tsv")).texts()
+    text = 'prompt\tkind\n"two\nlines"\tk\na cat\n'
+    with pytest.raises(SettingsError, match=r"p\.tsv, line 4: 1 fields"):
+        reader(written(tmp_path, text.encode(), "p.tsv")).texts()
+
+
 def test_tags_of_a_table(tmp_path):
     path = written(tmp_path, b"prompt,kind\na cat,x\na dog,\n", "p.csv")
     assert PromptFile(path, tags="kind").prompts() == [Prompt("0", "a cat", ("x",)), Prompt("1", "a dog")]
