@@ -4,12 +4,15 @@ import codecs
 import csv
 import io
 import json
+import logging
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from graft_lightning.domains.base.archives import COMPRESSIONS
 from graft_lightning.types import SettingsError
+
+log = logging.getLogger(__name__)
 
 TABLES = {".csv": ",;\t", ".tsv": "\t"}
 """Suffixes of tables, and what may part their fields."""
@@ -90,7 +93,9 @@ def texts_of(content: bytes, path: str | Path, column: str | None = None) -> lis
     if Path(path).suffix.lower() in _OBJECTS and column is None:
         found = [_quoted(line, number, path) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     elif Path(path).suffix.lower() in TABLES:
-        found = [cells[0].strip() for cells in table(text, path, [column or COLUMNS]) if cells[0].strip()]
+        cells = [row[0].strip() for row in table(text, path, [column or COLUMNS])]
+        found = [cell for cell in cells if cell]
+        say_blank(path, len(cells) - len(found))
     elif column is not None:
         raise SettingsError(f"{path}: column={column!r} is that of a table; {' and '.join(TABLES)} are tables")
     else:
@@ -98,6 +103,12 @@ def texts_of(content: bytes, path: str | Path, column: str | None = None) -> lis
     if not found:
         raise SettingsError(f"{path} is empty: it holds no text")
     return found
+
+
+def say_blank(path: str | Path, count: int) -> None:
+    """Says how many rows or objects of a file are left out, as their text is blank; nothing where none is."""
+    if count:
+        log.warning("%s: %d left out whose text is blank", path, count)
 
 
 def text_lines(texts: Iterable[str]) -> str:
