@@ -15,12 +15,14 @@ from graft_lightning.cli.exporting import REFUSALS, cli_of
 from graft_lightning.cli.lightning import REFERENCE, GraftCLI
 from graft_lightning.cli.secrets import unresolved
 from graft_lightning.cli.written import layered, of_text
-from graft_lightning.domains.base.sample_table import Row, rows_in, table_in
+from graft_lightning.domains.base.sample_table import Matching, Row, rows_in, table_in
+from graft_lightning.domains.base.text_files import text_lines
 from graft_lightning.durable import write_text
 from graft_lightning.identity import digest_of, file_digest
+from graft_lightning.rejection.acceptance import TopK
 from graft_lightning.rejection.codec import WrongSize
 from graft_lightning.rejection.collected import add_filling
-from graft_lightning.rejection.imported import CONDITIONS, import_samples, require_encoding
+from graft_lightning.rejection.imported import CONDITIONS, conditions_file, import_samples, require_encoding
 from graft_lightning.rejection.pool import TrajectoryPool
 from graft_lightning.rejection.reference import Reference
 from graft_lightning.reports.pool_facts import told_of_pool
@@ -94,20 +96,64 @@ def import_table(options: argparse.Namespace, overrides: Sequence[str]) -> None:
         return reference.read(chosen[text][draw].file, text)
 
     opened = import_samples(pool, reference, texts, draws, read, scores, identity, options.device)
-    write_text(folder / CONDITIONS, "".join(f"{text}\n" for text in texts))
+    write_text(folder / CONDITIONS[0], text_lines(texts))
     plain = of_text(cli._parser(None).dump(cli.config, skip_none=False))
     record = {"drawn": 0, "imported": len(opened), "table": str(table), "scored": list(rewards)}
     settings = yaml.safe_dump(unresolved({key: plain[key] for key in REFERENCE}), sort_keys=False)
     add_filling(folder, record, settings)
     print(f"{table}: {len(rows):,} samples, {len(opened):,} imported", *out.lines(), told_of_pool(folder), sep="\n")
     own = set(texts) == set(data.conditions.texts())
-    only = "" if own else f" --data.conditions TextFile --data.conditions.path {shlex.quote(str(folder / CONDITIONS))}"
-    configs = " ".join(f"--config {shlex.quote(str(file))}" for file in options.config)
-    moved = f" --data.pool {shlex.quote(str(folder))}" if overrides else ""
     print(
-        f"next: python -m graft_lightning fit {configs} --data.reward {next(iter(rewards))}"
-        f" --collect.draws {draws}{moved}{only}"
+        *_next(options, overrides, data, next(iter(rewards)), draws, None if own else conditions_file(folder)), sep="\n"
     )
+
+
+def _next(
+    options: argparse.Namespace, overrides: Sequence[str], data: Any, reward: str, draws: int, conditions: Path | None
+) -> list[str]:
+    """Lines that say how to train on the pool: a command that runs as it is, and what it changes for that.
+
+    Args:
+        options: of `import`.
+        overrides: options as of `fit`; repeated, but for those that the pool decides.
+        data: of the run.
+        reward: that is accepted by.
+        draws: of each condition.
+        conditions: the file of the pool's own, where it has not all of the run's.
+    """
+    words = [word for file in options.config for word in ("--config", str(file))]
+    decided = ("data.reward", "collect.draws", "data.pool", *(() if conditions is None else ("data.conditions",)))
+    words += _without(overrides, decided)
+    words += ["--data.reward", reward, "--collect.draws", str(draws)]
+    if overrides:
+        words += ["--data.pool", str(Path(data.pool).expanduser())]
+    if conditions is not None:
+        words += ["--data.conditions", "TextFile", "--data.conditions.path", str(conditions)]
+    told = []
+    try:
+        data.acceptance.check(draws)
+    except ValueError as error:
+        refusal = f"data.acceptance would be refused: {error}"
+        if type(data.acceptance) is TopK:
+            fewer = max(1, draws // 2)
+            words += ["--data.acceptance.k", str(fewer)]
+            told.append(f"{refusal}; the command below accepts k={fewer}")
+        else:
+            told.append(f"{refusal}; change it, or import more samples a condition")
+    return [*told, f"next: python -m graft_lightning fit {shlex.join(words)}"]
+
+
+def _without(overrides: Sequence[str], keys: Sequence[str]) -> list[str]:
+    """The words of options but for those of some keys, and of what is below them; values go with their options."""
+    kept: list[str] = []
+    keeps = True
+    for word in overrides:
+        if word.startswith("--"):
+            key = word[2:].partition("=")[0].removesuffix("+").replace("init_args.", "")
+            keeps = not any(key == one or key.startswith(f"{one}.") for one in keys)
+        if keeps:
+            kept.append(word)
+    return kept
 
 
 def usable_rows(
@@ -121,29 +167,32 @@ def usable_rows(
         conditions: that there are.
         out: takes the others.
     """
-    known, seen = set(conditions), set()
+    named, seen = Matching(conditions), set()
     found: dict[str, list[Row]] = {text: [] for text in conditions}
     for row in tqdm(rows, desc="Reading", unit="sample", delay=2):
-        if row.condition not in known:
+        text = named(row.condition)
+        if text is None:
             out.add("of conditions that data.conditions does not have", row, repr(row.condition))
         elif not row.file.is_file():
             out.add("whose file is missing", row, str(row.file))
+        elif row.unread:
+            out.add("whose score is no finite number", row, next(iter(row.unread.values())))
         elif absent := [name for name, value in row.scores.items() if not math.isfinite(value)]:
             out.add("without a finite score", row, absent[0])
         else:
             try:
-                reference.read(row.file, row.condition)
+                reference.read(row.file, text)
             except WrongSize as error:
                 out.add("of another size", row, str(error))
             except SettingsError as error:
                 out.add("that cannot be read", row, str(error))
             else:
-                same = (row.condition, file_digest(row.file))
+                same = (text, file_digest(row.file))
                 if same in seen:
                     out.add("that repeat another one of their condition", row)
                 else:
                     seen.add(same)
-                    found[row.condition].append(row)
+                    found[text].append(row)
     return {text: own for text, own in found.items() if own}
 
 

@@ -64,7 +64,7 @@ def of_imported(
         raise SettingsError(
             f"{opened.path} holds imported samples of {len(opened.conditions)} conditions, and {len(absent)} others of "
             f"data.conditions, such as {absent[0]!r}, cannot be drawn for it; ask for its own: data.conditions "
-            f"TextFile with path {pool.path / CONDITIONS}"
+            f"TextFile with path {conditions_file(pool.path)}"
         )
     if draws > opened.draws:
         raise SettingsError(
@@ -89,8 +89,14 @@ def require_encoding(reference: Reference) -> None:
         )
 
 
-CONDITIONS = "conditions.txt"
-"""Beside the rounds of an imported pool: its conditions, one a line."""
+CONDITIONS = ("conditions.jsonl", "conditions.txt")
+"""Beside the rounds of an imported pool: its conditions, one in quotes a line; older pools have one a plain line."""
+
+
+def conditions_file(folder: Path) -> Path:
+    """The file of the conditions of an imported pool."""
+    found = [folder / name for name in CONDITIONS if (folder / name).is_file()]
+    return found[0] if found else folder / CONDITIONS[0]
 
 
 def import_samples(

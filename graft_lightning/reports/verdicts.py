@@ -3,21 +3,20 @@
 import csv
 import io
 import json
-import math
-import re
 from collections import Counter
 from collections.abc import Container
 from pathlib import Path
 
+from graft_lightning.domains.base.cells import AmbiguousNumber, has_decimal_commas, number_in
 from graft_lightning.domains.base.listing import by_suffix, files_below
-from graft_lightning.domains.base.text_files import decoded
+from graft_lightning.domains.base.text_files import decoded, parted_by
 from graft_lightning.reports.pool_samples import EXPORTED, TABLE, ids_in
 from graft_lightning.types import SettingsError
 
 SHOWN = 3
 """Names that a message lists."""
 SEPARATORS = ";\t,"
-"""What may part the fields of a table: the one that its first row has most often."""
+"""What may part the fields of a table: the one that its first row has most often outside quotes."""
 
 
 def verdicts_of_folder(folder: Path, pool: str) -> tuple[dict[str, float], list[str]]:
@@ -84,8 +83,9 @@ def verdicts_of_table(
 ) -> tuple[dict[str, float], list[str]]:
     """Scores from a table with a header, one of whose columns is ``id``.
 
-    Fields are parted by semicolons, tabs or commas. A decimal comma is read where it cannot be anything else. An empty
-    cell, like a row that is not there, is no verdict.
+    Fields are parted by semicolons, tabs or commas. A decimal comma is read where it cannot be anything else: 0,5 can
+    not, and 1,250 can, unless commas part no fields and the column has such a 0,5 too. An empty cell, like a row that
+    is not there, is no verdict.
 
     Args:
         file: in UTF-8, with or without a byte order mark.
@@ -99,8 +99,7 @@ def verdicts_of_table(
         SettingsError: naming the line, if a row cannot be read, an id is unknown, or has two scores that differ.
     """
     text = decoded(file.read_bytes(), file)
-    head = text.lstrip().split("\n", 1)[0]
-    parted = max(SEPARATORS, key=head.count)
+    parted = parted_by(text, file, SEPARATORS)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=parted, strict=True)
     try:
         rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(map(str.strip, row))]
@@ -112,6 +111,7 @@ def verdicts_of_table(
         raise SettingsError(f"{file} is empty; it needs the header id,score and a row a sample")
     header = [name.lower() for name in rows[0][1]]
     places = _place(header, "id", file), _score_place(header, column, file)
+    commas = parted != "," and has_decimal_commas(row[places[1]] for _, row in rows[1:] if len(row) == len(header))
     found: dict[str, tuple[float, int]] = {}
     empty = 0
     for line, row in rows[1:]:
@@ -125,7 +125,12 @@ def verdicts_of_table(
             raise SettingsError(
                 f"{file}, line {line}: id {one!r} is not of this pool; `pool FOLDER --table` lists its ids"
             )
-        score = number_in(cell, f"{file}, line {line}")
+        try:
+            score = number_in(cell, f"{file}, line {line}: score", commas)
+        except AmbiguousNumber:
+            raise
+        except SettingsError as error:
+            raise SettingsError(f"{error}; 1 keeps a sample and 0 does not, or any scale") from None
         empty += score is None
         if score is None:
             continue
@@ -138,30 +143,6 @@ def verdicts_of_table(
         raise SettingsError(f"{file}: no row has a score in the column {header[places[1]]!r}")
     told = [f"{empty} rows without a score are no verdict"] if empty else []
     return {one: score for one, (score, _) in found.items()}, told
-
-
-def number_in(cell: str, where: str) -> float | None:
-    """The number in a cell; None of an empty one, and of "nan".
-
-    Args:
-        cell: with a point or a comma as decimal mark, without marks of thousands.
-        where: file and line, for the error.
-
-    Raises:
-        SettingsError: if it is no finite number.
-    """
-    if cell.lower() in ("", "nan", "na"):
-        return None
-    plain = cell.replace(",", ".") if re.fullmatch(r"[-+]?\d*,\d+", cell) else cell
-    try:
-        value = float(plain)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value) or "_" in cell:
-        raise SettingsError(
-            f"{where}: score {cell!r} is no finite number; 1 keeps a sample and 0 does not, or any scale"
-        )
-    return value
 
 
 def _place(header: list[str], name: str, file: Path) -> int:

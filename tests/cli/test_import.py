@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shlex
 
 import numpy as np
 import pytest
@@ -127,7 +128,8 @@ def test_what_cannot_be_used_is_counted_by_kind(given, tmp_path, capsys):
         "left out: 1 whose file is missing (line 2): ",
         "left out: 1 that cannot be read (line 3): ",
         "left out: 1 of another size (line 4): ",
-        "left out: 3 without a finite score (line 5, 6, 7): taste",
+        "left out: 2 without a finite score (line 5, 7): taste",
+        "left out: 1 whose score is no finite number (line 6): taste is 'good'",
         "left out: 1 that repeat another one of their condition (line 26)",
         "left out: 1 of conditions that data.conditions does not have (line 27): 'a horse'",
         "left out: 2 beyond 4 of their condition",
@@ -147,10 +149,47 @@ def test_more_samples_of_fewer_conditions(given, tmp_path, capsys):
     assert "--data.conditions TextFile" in told
     line = ["fit", config_of(tmp_path), "--data.reward=taste", f"--collect.draws={EACH}"]
     assert "1 others of data.conditions, such as 'two ones', cannot be drawn for it" in refused(capsys, *line)
-    own = ["--data.conditions=TextFile", f"--data.conditions.path={tmp_path / 'pool/conditions.txt'}"]
+    own = ["--data.conditions=TextFile", f"--data.conditions.path={tmp_path / 'pool/conditions.jsonl'}"]
     main([*line, *own, "--trainer.max_steps=1"])
     assert json.loads((tmp_path / "run" / COLLECTED).read_text())["conditions"] == len(PROMPTS) - 1
     assert "--draws 9: no condition" in refused(capsys, "import", folder, line[1], "--reward=taste", "--draws=9")
+
+
+def run_next(told: str) -> None:
+    """Runs the command that was printed, as a shell would take it."""
+    line = told.split("next: python -m graft_lightning ")[1].splitlines()[0]
+    main([*shlex.split(line), "--trainer.max_steps=1"])
+
+
+def test_the_command_that_is_printed_repeats_what_was_given_and_runs(given, tmp_path, capsys):
+    folder, rows, _ = given
+    texts = [f" {PROMPTS[0]}", "two twos", PROMPTS[2]]
+    written(folder, [{**row, "prompt": texts[i % 4]} for i, row in enumerate(rows) if i % 4 < 3])
+    more = ["--data.conditions=Texts", f"--data.conditions.values={json.dumps(texts)}"]
+    more += ["--trainer.log_every_n_steps", "7", f"--data.pool={tmp_path / 'an other'}"]
+    run_import(tmp_path, folder, *more, "--data.acceptance=TopK", "--data.acceptance.k=8")
+    told = capsys.readouterr().out
+    assert "18 samples, 18 imported" in told
+    assert "TopK: accept k=8, but only M=6 draws per condition" in told
+    assert "the command below accepts k=3" in told
+    assert "--trainer.log_every_n_steps 7" in told
+    run_next(told)
+    record = json.loads((tmp_path / "run" / COLLECTED).read_text())
+    assert (record["newly_drawn"], record["conditions"]) == (0, len(texts))
+
+
+def test_the_command_that_is_printed_asks_for_the_conditions_that_there_are(given, tmp_path, capsys):
+    """Plain lines could not hold every one of them."""
+    folder, rows, _ = given
+    texts = [f" {PROMPTS[0]}", "two\nones", PROMPTS[2]]
+    written(folder, [{**row, "prompt": texts[i % 4]} for i, row in enumerate(rows) if i % 4 < 3])
+    config = config_of(tmp_path, {"data.conditions.values": [*texts, PROMPTS[3]]})
+    main(["import", str(folder), config, "--reward=taste", "--data.conditions.values+=two fives"])
+    told = capsys.readouterr().out
+    assert "18 samples, 18 imported" in told
+    assert "two fives" not in told
+    run_next(told)
+    assert json.loads((tmp_path / "run" / COLLECTED).read_text())["conditions"] == len(texts)
 
 
 def test_json_lines_and_a_second_import(given, tmp_path, capsys):

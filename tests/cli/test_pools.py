@@ -258,6 +258,8 @@ def test_a_folder_that_cannot_be_read_is_refused(own, capsys, spoil, words):
 WRITTEN = {
     "commas": "id,score\n{0},1\n{1},0.25\n{2},\n",
     "a mark, semicolons, decimal commas": "\ufeffid;score\r\n{0};1\r\n{1};0,25\r\n{2};NaN\r\n",
+    "decimal commas, three decimals": "id;score\n{0};1,000\n{1};0,250\n",
+    "a comma in a quoted name": '"good, bad, or ""?""";id;score\n;{0};1\n;{1};0,25\n',
     "quoted, other columns, other case": 'Note,ID,Score\n"good, really","{0}","1"\n,{1},"0,25"\n,{2},""\n',
     "tabs": "score\tid\n1\t{0}\n0.25\t{1}\n\n",
     "twice the same": "id,score\n{0},1\n{0},1.0\n{1},2.5e-1\n",
@@ -286,6 +288,9 @@ def test_a_table_is_read_as_spreadsheets_write_it(own, capsys, how):
         ("id,score\n{0},inf\n", ["line 2", "'inf'"]),
         ("id;score\n{0};1.234,5\n", ["line 2", "1.234,5"]),
         ("id,score\n{0},0,5\n", ["line 2", "3 fields"]),
+        ('id,score\n{0},"0,5"\n{1},"1,000"\n', ["line 3: score '1,000' may be 1000", "write 1000"]),
+        ("id;score\n{0};999\n{1};1,000\n", ["line 3: score '1,000' may be 1000"]),
+        ("id;score\n{0};0,5\n{1};1.000\n", ["line 3: score '1.000' may be 1000", "a decimal comma"]),
         ("id,score\n{0},1\n\n{0},0\n", ["line 4", "in line 2"]),
         ("id,score\nsdeadbeef,1\n", ["line 2", "'sdeadbeef'"]),
         ("id,score\n{0},\n", ["no row has a score"]),

@@ -8,7 +8,13 @@ from graft_lightning.api import Collection, OwnModel
 from graft_lightning.domains.molecules import MoleculeReference
 from graft_lightning.processes.samplers import DDPM
 from graft_lightning.rejection.codec import Codec, WrongSize
-from graft_lightning.rejection.imported import import_samples, imported_round, is_imported, require_encoding
+from graft_lightning.rejection.imported import (
+    conditions_file,
+    import_samples,
+    imported_round,
+    is_imported,
+    require_encoding,
+)
 from graft_lightning.rejection.pool import PoolMismatch, TrajectoryPool
 from graft_lightning.types import SettingsError
 from tests.domains.text_to_image.conftest import pipeline_folder  # noqa: F401 - a fixture
@@ -102,6 +108,12 @@ def test_a_collection_uses_it_and_cannot_complete_it(molecules, tmp_path):
         filled(TEXTS, 3)
     with pytest.raises(SettingsError, match=r"1 others of data\.conditions, such as 'n=5'"):
         filled([*TEXTS, "n=5"], 2)
+
+
+def test_a_pool_names_the_file_of_conditions_that_it_has(tmp_path):
+    assert conditions_file(tmp_path).name == "conditions.jsonl"
+    (tmp_path / "conditions.txt").write_text("n=3\n")  # as pools that were made before have it
+    assert conditions_file(tmp_path).name == "conditions.txt"
 
 
 def test_states_of_another_shape_are_refused(molecules, tmp_path):

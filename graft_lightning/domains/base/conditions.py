@@ -40,7 +40,8 @@ class Texts(Conditions):
 class TextFile(Conditions):
     """Conditions from a file, one a line, or from a table with a header (``.csv``, ``.tsv``).
 
-    Empty lines and repetitions are left out.
+    Empty lines and repetitions are left out, and blanks around a text. A ``.jsonl`` file holds a text in quotes a line,
+    which is kept as it is.
 
     Args:
         path: of the file, in UTF-8, or in UTF-16 with a byte order mark.

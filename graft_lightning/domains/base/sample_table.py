@@ -5,12 +5,13 @@ A table is a ``.csv`` or ``.tsv`` with a header, or a ``.jsonl`` with an object 
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from graft_lightning.domains.base.text_files import TABLES, decoded, whole_table
+from graft_lightning.domains.base.cells import AmbiguousNumber, has_decimal_commas, number_in
+from graft_lightning.domains.base.text_files import TABLES, decoded, parted_by, whole_table
 from graft_lightning.types import SettingsError
 
 NAMES = ("table.csv", "metadata.csv", "metadata.jsonl", "samples.csv", "samples.jsonl")
@@ -28,14 +29,16 @@ class Row:
     Attributes:
         line: where it stands.
         file: whose path is relative to the table's folder, made absolute.
-        condition: that it was drawn for.
+        condition: that it was drawn for, as the cell has it: outer blanks may belong to it.
         scores: by name; NaN where a cell is empty or no finite number.
+        unread: by name, what is wrong with the cells that hold something and no finite number.
     """
 
     line: int
     file: Path
     condition: str
     scores: Mapping[str, float]
+    unread: Mapping[str, str] = field(default_factory=dict)
 
 
 def table_in(path: Path) -> Path:
@@ -70,10 +73,12 @@ def rows_in(
             every sample was drawn for "", as unconditional models draw them.
 
     Raises:
-        SettingsError: if the table cannot be read, lacks a column, or holds no sample; names the file, and the line.
+        SettingsError: if the table cannot be read, lacks a column, or holds no sample, or a score that may be two
+            numbers; names the file, and the line.
     """
     text = decoded(table.read_bytes(), table)
-    header, rows = _of_lines(text, table) if table.suffix.lower() in LINES else _of_cells(text, table)
+    in_lines = table.suffix.lower() in LINES
+    header, rows = _of_lines(text, table) if in_lines else _of_cells(text, table)
     files = _column(header, [file] if file else FILES, table)
     known = [name.lower() for name in header]
     named = [condition] if condition else [name for name in CONDITIONS if name in known]
@@ -82,22 +87,50 @@ def rows_in(
     if not rows:
         raise SettingsError(f"{table} holds no sample; a row a sample is needed below its header")
     found = []
+    apart = in_lines or parted_by(text, table) != ","
+    commas = {one: apart and has_decimal_commas(cells.get(one) for _, cells in rows) for one in scored.values()}
     for line, cells in rows:
-        scores = {name: number(cells.get(column)) for name, column in scored.items()}
-        name = str(cells.get(files) or "").strip()
-        found.append(Row(line, table.absolute().parent / name, str(cells.get(texts) or "").strip(), scores))
+        scores, unread = {}, {}
+        for name, column in scored.items():
+            try:
+                value = number_in(cells.get(column), f"{table}, line {line}: {column}", commas[column])
+            except AmbiguousNumber:
+                raise
+            except SettingsError:
+                unread[name] = f"{column} is {str(cells[column]).strip()!r}"
+                value = None
+            scores[name] = math.nan if value is None else value
+        name = _text(cells.get(files)).strip()
+        found.append(Row(line, table.absolute().parent / name, _text(cells.get(texts)), scores, unread))
     return found
 
 
-def number(cell: Any) -> float:
-    """The finite number in a cell; NaN of an empty one, and of what is no finite number."""
-    if isinstance(cell, bool) or cell is None:
-        return math.nan
-    try:
-        value = math.nan if "_" in str(cell) else float(cell)
-    except (ValueError, TypeError, OverflowError):
-        return math.nan
-    return value if math.isfinite(value) else math.nan
+class Matching:
+    """Which condition a cell names: the very text, or the only one that differs from it in outer blanks alone.
+
+    Benchmarks keep prompts byte for byte, some with an outer blank; spreadsheets and people add and lose such blanks.
+
+    Args:
+        conditions: that there are.
+    """
+
+    def __init__(self, conditions: Iterable[str]) -> None:
+        self.known = set(conditions)
+        self.stripped: dict[str, list[str]] = {}
+        for text in self.known:
+            self.stripped.setdefault(text.strip(), []).append(text)
+
+    def __call__(self, cell: str) -> str | None:
+        """The condition; None if no condition, or several, can be meant."""
+        if cell in self.known:
+            return cell
+        alike = self.stripped.get(cell.strip(), [])
+        return alike[0] if len(alike) == 1 else None
+
+
+def _text(cell: Any) -> str:
+    """What a cell says; a class that is called 0 is a text as any other."""
+    return "" if cell is None else str(cell)
 
 
 def _of_cells(text: str, table: Path) -> tuple[list[str], list[tuple[int, dict[str, Any]]]]:

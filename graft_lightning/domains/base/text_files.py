@@ -3,12 +3,16 @@
 import codecs
 import csv
 import io
-from collections.abc import Sequence
+import json
+import logging
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal
 
 from graft_lightning.domains.base.archives import COMPRESSIONS
 from graft_lightning.types import SettingsError
+
+log = logging.getLogger(__name__)
 
 TABLES = {".csv": ",;\t", ".tsv": "\t"}
 """Suffixes of tables, and what may part their fields."""
@@ -27,7 +31,7 @@ _MARK = "\ufeff"
 _PACKED = (b"PK\3\4", *(magic for magic, _ in COMPRESSIONS.values()))
 """First bytes of archives, spreadsheets among them, and of compressed files."""
 _OBJECTS = (".json", ".jsonl", ".ndjson")
-"""Suffixes of files whose lines are objects, and no texts."""
+"""Suffixes of files whose lines are JSON: texts in quotes, or objects, which are no texts."""
 
 
 def decoded(content: bytes, path: str | Path) -> str:
@@ -74,28 +78,57 @@ def lines(text: str) -> list[str]:
 def texts_of(content: bytes, path: str | Path, column: str | None = None) -> list[str]:
     """The texts of a file: one a line, or the cells of one column of a table with a header (``.csv``, ``.tsv``).
 
+    In a file of JSON (``.jsonl``) every line is a text in quotes, as `text_lines` writes it, and is kept as it is.
+
     Args:
         content: of the file.
         path: its name decides what it is.
         column: header of the column of a table; by default the first of `COLUMNS` that is there.
 
     Raises:
-        SettingsError: if there is no text, no such column, or a row that does not fit the header; for JSON.
+        SettingsError: if there is no text, no such column, or a row that does not fit the header; for objects of
+            JSON.
     """
-    if Path(path).suffix.lower() in _OBJECTS:
-        raise SettingsError(
-            f"{path}: lines of JSON are no texts; name the class that reads them (JSONLines for prompts), or write one "
-            "text a line"
-        )
     text = decoded(content, path)
-    if Path(path).suffix.lower() in TABLES:
-        found = [cells[0].strip() for cells in table(text, path, [column or COLUMNS]) if cells[0].strip()]
+    if Path(path).suffix.lower() in _OBJECTS and column is None:
+        found = [_quoted(line, number, path) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    elif Path(path).suffix.lower() in TABLES:
+        cells = [row[0].strip() for row in table(text, path, [column or COLUMNS])]
+        found = [cell for cell in cells if cell]
+        say_blank(path, len(cells) - len(found))
     elif column is not None:
         raise SettingsError(f"{path}: column={column!r} is that of a table; {' and '.join(TABLES)} are tables")
     else:
         found = lines(text)
     if not found:
         raise SettingsError(f"{path} is empty: it holds no text")
+    return found
+
+
+def say_blank(path: str | Path, count: int) -> None:
+    """Says how many rows or objects of a file are left out, as their text is blank; nothing where none is."""
+    if count:
+        log.warning("%s: %d left out whose text is blank", path, count)
+
+
+def text_lines(texts: Iterable[str]) -> str:
+    """What a ``.jsonl`` file of texts holds, one in quotes a line: `texts_of` reads every text as it is.
+
+    A plain line could not hold a text with a line end in it, an empty one, or the blanks around one.
+    """
+    return "".join(json.dumps(text, ensure_ascii=False) + "\n" for text in texts)
+
+
+def _quoted(line: str, number: int, path: str | Path) -> str:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        found = None
+    if not isinstance(found, str):
+        raise SettingsError(
+            f'{path}, line {number}: lines of JSON are no texts, unless each is one in "quotes"; name the class that '
+            "reads them (JSONLines for prompts), or write one text a line into a .txt"
+        )
     return found
 
 
@@ -119,9 +152,7 @@ def whole_table(text: str, path: str | Path) -> tuple[list[str], list[tuple[int,
     """The header of a table, and its rows with the numbers of their lines; arguments and errors as of `table`."""
     if not text.strip():
         raise SettingsError(f"{path} is empty: it holds no text")
-    head = text.lstrip().split("\n", 1)[0]
-    separators = TABLES.get(Path(path).suffix.lower(), ",")
-    parted = max(separators, key=head.count)
+    parted = parted_by(text, path)
     rows = [row for row in _rows(text, parted, path) if any(cell.strip() for cell in row[1])]
     header = [cell.strip() for cell in rows[0][1]]
     for line, row in rows[1:]:
@@ -133,22 +164,72 @@ def whole_table(text: str, path: str | Path) -> tuple[list[str], list[tuple[int,
     return header, rows[1:]
 
 
+def parted_by(text: str, path: str | Path, separators: str | None = None) -> str:
+    """What parts the fields of a table: the separator that its header has most often outside quotes.
+
+    Args:
+        text: of the file.
+        path: its suffix says which separators there may be.
+        separators: that there may be, in place of the suffix's; of equally many the first is taken.
+    """
+    allowed = separators or TABLES.get(Path(path).suffix.lower(), ",")
+    quoted = re.compile(rf'(?:^|(?<=[{re.escape(allowed)}\n]))"[^"]*(?:""[^"]*)*"(?=[{re.escape(allowed)}\n]|$)')
+    head = quoted.sub("", text.lstrip()).split("\n", 1)[0]
+    return max(allowed, key=head.count)
+
+
 def _rows(text: str, parted: str, path: str | Path) -> list[tuple[int, list[str]]]:
     """Rows with the number of their last line."""
+    if parted == "\t":
+        return _tabbed(text, path)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=parted, strict=True)
     try:
-        try:
-            return _parsed(text, parted, csv.QUOTE_MINIMAL)
-        except csv.Error:
-            if parted != "\t":
-                raise
-            return _parsed(text, parted, csv.QUOTE_NONE)  # many such files quote nothing, and hold quotes
+        return [(reader.line_num, row) for row in reader]
     except csv.Error as error:
         raise SettingsError(f"{path}: not a table of fields parted by {parted!r} ({error})") from None
 
 
-def _parsed(text: str, parted: str, quoting: Literal[0, 3]) -> list[tuple[int, list[str]]]:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=parted, quoting=quoting, strict=True)
-    return [(reader.line_num, row) for row in reader]
+_WHOLE = re.compile(r'"([^"]*(?:""[^"]*)*)"(?=[\t\n]|\Z)')
+_PLAIN = re.compile(r"[^\t\n]*")
+
+
+def _tabbed(text: str, path: str | Path) -> list[tuple[int, list[str]]]:
+    """Rows of fields that tabs part, of which those that stand whole in quotes lose them.
+
+    Many such files quote nothing and hold quotes, so that every field is judged by itself: one with quotes inside, or
+    with a quote that nothing closes, is what it is.
+    """
+    rows: list[tuple[int, list[str]]] = []
+    row: list[str] = []
+    line, place, limit = 1, 0, csv.field_size_limit()
+    while place <= len(text):
+        whole = _WHOLE.match(text, place)
+        found = whole or _PLAIN.match(text, place)
+        assert found is not None  # nothing at all is a plain field too
+        cell = whole[1].replace('""', '"') if whole else found[0]
+        over = cell.count("\n")
+        if over and "\t" in cell:
+            raise SettingsError(
+                f"{path}, line {line}: a quote opens a field that the next one closes in line {line + over}, with tabs "
+                f"between, so that this is one text ({_short(cell)}) or several rows; if several, write "
+                '"""… for a text that starts with a quote: all in quotes, its own ones twice'
+            )
+        if len(cell) > limit:
+            raise SettingsError(
+                f"{path}, line {line}: not a table of fields parted by tabs (field larger than field limit ({limit}))"
+            )
+        row.append(cell)
+        line += over
+        place = found.end()
+        if text[place : place + 1] != "\t":
+            rows.append((line, row))
+            row, line = [], line + 1
+        place += 1
+    return rows
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 40 else text[:39] + "…")
 
 
 def _place(header: list[str], wanted: str | Sequence[str], path: str | Path) -> int:

@@ -3,12 +3,14 @@
 import codecs
 import gzip
 import io
+import math
 import zipfile
 
 import pytest
 
 from graft_lightning.domains.base import TextFile
-from graft_lightning.domains.base.sample_table import rows_in
+from graft_lightning.domains.base.sample_table import Matching, rows_in
+from graft_lightning.domains.base.text_files import text_lines
 from graft_lightning.domains.text_to_image.prompts import GenEval, JSONLines, Prompt, PromptFile, T2ICompBench
 from graft_lightning.types import SettingsError
 
@@ -98,8 +100,15 @@ def test_packed_files_are_not_taken_for_older_encodings(tmp_path, reader, conten
 
 @pytest.mark.parametrize("name", ["p.jsonl", "P.JSON", "p.ndjson"])
 def test_lines_of_json_are_no_texts(tmp_path, reader, name):
-    with pytest.raises(SettingsError, match=rf"{name}: lines of JSON are no texts; .* \(JSONLines for prompts\)"):
+    with pytest.raises(
+        SettingsError, match=rf"{name}, line 1: lines of JSON are no texts, .* \(JSONLines for prompts\)"
+    ):
         reader(written(tmp_path, b'{"prompt": "a cat"}\n', name)).texts()
+
+
+def test_every_text_is_read_as_it_was_written(tmp_path, reader):
+    texts = [" a cat", "a\nb", "a\r\nb ", "a\u2028b", 'a "dog"', "a\tb", "", "5"]
+    assert reader(written(tmp_path, text_lines(texts).encode(), "c.jsonl")).texts() == texts
 
 
 def test_half_a_character_in_a_json_text_is_refused(tmp_path):
@@ -126,6 +135,36 @@ def test_columns_of_a_table_of_samples_in_any_capitals(tmp_path, header):
     assert (row.file.name, row.condition, row.scores) == ("a.png", "a cat", {"score": 1.0})
 
 
+def test_conditions_of_a_table_of_samples_are_kept_as_they_are(tmp_path):
+    """A class may be called 0, and a benchmark's prompt may start with a blank."""
+    (tmp_path / "t.jsonl").write_text(
+        '{"file": "a", "prompt": 0, "r": 1}\n{"file": "b", "prompt": " a cat", "r": 1}\n'
+        '{"file": "c", "prompt": null, "r": 1}\n'
+    )
+    (tmp_path / "t.csv").write_text("file,prompt,r\na,0,1\nb, a cat,1\nc,,1\n")
+    for name in ("t.jsonl", "t.csv"):
+        assert [row.condition for row in rows_in(tmp_path / name, {"r": "r"})] == ["0", " a cat", ""]
+
+
+def test_scores_as_spreadsheets_write_them(tmp_path):
+    (tmp_path / "t.csv").write_text("file;prompt;r\na;x;0,5\nb;x;1,250\nc;x;50%\nd;x;\n")
+    rows = rows_in(tmp_path / "t.csv", {"mine": "r"})
+    assert [row.scores["mine"] for row in rows[:2]] == [0.5, 1.25]
+    assert [row.unread for row in rows] == [{}, {}, {"mine": "r is '50%'"}, {}]
+    assert math.isnan(rows[2].scores["mine"])
+    (tmp_path / "t.csv").write_text('file,prompt,r\na,x,"0,5"\nb,x,"1,250"\n')
+    with pytest.raises(
+        SettingsError, match=r"t\.csv, line 3: r '1,250' may be 1250 .*; write 1250, or a decimal point"
+    ):
+        rows_in(tmp_path / "t.csv", {"mine": "r"})
+
+
+def test_a_condition_is_matched_exactly_and_then_without_outer_blanks():
+    named = Matching([" a cat", "a dog", "a dog ", ""])
+    cells = [" a cat", "a cat", "a cat\n", "a dog", "a dog ", " a dog", " ", "a cow"]
+    assert [named(cell) for cell in cells] == [" a cat", " a cat", " a cat", "a dog", "a dog ", None, "", None]
+
+
 def test_a_separator_inside_a_json_text(tmp_path):
     path = written(tmp_path, '{"prompt": "a\u2028b"}\n{"prompt": "c\x85d"}\n'.encode(), "prompts.jsonl")
     assert JSONLines(path).texts() == ["a\u2028b", "c\x85d"]
@@ -134,6 +173,7 @@ def test_a_separator_inside_a_json_text(tmp_path):
 TABLES = {
     "csv": ("p.csv", 'id,Prompt,kind\n1,a cat,x\n2,"a red, blue ""dog""",y\n\n3,,z\n'),
     "semicolons": ("p.csv", 'id;prompt;kind\n1;a cat;x\n2;"a red, blue ""dog""";y\n'),
+    "commas in a quoted header": ("p.csv", '"id, or, number";prompt\n1;a cat\n2;"a red, blue ""dog"""\n'),
     "tsv": ("p.tsv", 'Prompt\tCategory\tkind\na cat\tb\tx\n"a red, blue ""dog"""\tc\ty\n'),
     "tsv without quoting": ("P.TSV", 'kind\tprompt\nx\ta cat\ny\ta red, blue "dog"\n'),
     "one column": ("p.csv", 'prompt\na cat\n"a red, blue ""dog"""\n'),
@@ -155,6 +195,19 @@ def test_columns_that_are_named(tmp_path, reader):
     plain = written(tmp_path, b"a cat\n")
     with pytest.raises(SettingsError, match="column='prompt' is that of a table"):
         reader(plain, column="prompt").texts()
+
+
+def test_every_field_between_tabs_is_judged_by_itself(tmp_path, reader):
+    """Some writers quote what holds a quote, others nothing; one odd line says nothing of the others."""
+    text = 'prompt\tkind\n"a ""red"" cat"\tk\n"stop" sign\tk\n"a dog"\tk\na 5" screen\t"k"\n"open\tk\n"two\nlines"\tk\n'
+    found = ['a "red" cat', '"stop" sign', "a dog", 'a 5" screen', '"open', "two\nlines"]
+    assert reader(written(tmp_path, text.encode(), "p.tsv")).texts() == found
+    text = 'prompt\tkind\n\na cat\tk\n"Hello\tk1\nfoo\tk2\nbar"\tk3\n'
+    with pytest.raises(SettingsError, match=r"p\.tsv, line 4: a quote opens .* closes in line 6, with tabs between"):
+        reader(written(tmp_path, text.encode(), "p.tsv")).texts()
+    text = 'prompt\tkind\n"two\nlines"\tk\na cat\n'
+    with pytest.raises(SettingsError, match=r"p\.tsv, line 4: 1 fields"):
+        reader(written(tmp_path, text.encode(), "p.tsv")).texts()
 
 
 def test_tags_of_a_table(tmp_path):

@@ -50,14 +50,22 @@ def read_questions(path: str) -> Questions:
 
     Raises:
         MissingPromptsError: if it is absent.
-        SettingsError: if a line has no prompt, or no questions with answers; names the line.
+        SettingsError: if an object has no prompt, or no questions with answers, or two ask different ones about the
+            same prompt; names them.
     """
     found: Questions = {}
+    numbers: dict[str, int] = {}
     for number, record in enumerate(_records(path), start=1):
         pairs = record.get("vqa_list")
         if not isinstance(pairs, list) or not pairs or not all(_is_pair(pair) for pair in pairs):
             raise SettingsError(f"{path}: object {number} has vqa_list={pairs!r}; {_FORM}")
-        found[record["prompt"]] = [(question, answer.strip()) for question, answer in pairs]
+        prompt, asked = record["prompt"], [(question, answer.strip()) for question, answer in pairs]
+        first = numbers.setdefault(prompt, number)
+        if found.setdefault(prompt, asked) != asked:
+            raise SettingsError(
+                f"{path}: objects {first} and {number} ask different questions about the same prompt {prompt!r}; write "
+                "all of them into one"
+            )
     return found
 
 

@@ -1,6 +1,9 @@
+import json
+
 import pytest
 
 from graft_lightning.domains.text_to_image.prompts import JSONLines, MissingPromptsError, Prompt, PromptFile
+from graft_lightning.types import SettingsError
 
 
 def test_text_file(tmp_path):
@@ -25,6 +28,9 @@ def test_json_lines(tmp_path):
     [
         ("{", "line 2: not JSON"),
         ("[1]", "line 2: a list, expected an object"),
+        ("{\n}", "line 2: not JSON .*; an object must stand on one line, or all of them in one array"),
+        ('{"prompt": 5}', "object 2 has prompt=5, which is a number and no text"),
+        ('{"prompt": null}', "object 2 has prompt=None, which is null and no text"),
         ('{"text": "a"}', "object 2 has no text under 'prompt' .it has text."),
     ],
 )
@@ -33,6 +39,27 @@ def test_json_lines_names_the_bad_line(tmp_path, line, message):
     path.write_text('{"prompt": "fine"}\n' + line)
     with pytest.raises(ValueError, match=message):
         JSONLines(str(path)).prompts()
+
+
+def test_one_array_of_objects(tmp_path):
+    path = tmp_path / "prompts.json"
+    path.write_text(json.dumps([{"prompt": "a cat"}, {"prompt": "a dog", "id": 7}], indent=2))
+    assert JSONLines(str(path)).prompts() == [Prompt("0", "a cat"), Prompt("7", "a dog")]
+    path.write_text("[5]")
+    with pytest.raises(ValueError, match="element 1: a number, expected an object"):
+        JSONLines(str(path)).prompts()
+
+
+def test_blank_prompts_are_left_out_and_counted(tmp_path, caplog):
+    lines, table = tmp_path / "prompts.jsonl", tmp_path / "prompts.csv"
+    lines.write_text('{"prompt": ""}\n{"prompt": " "}\n{"prompt": " a cat"}\n')
+    table.write_text("prompt,kind\n,x\n ,x\na cat,x\n")
+    assert JSONLines(str(lines)).prompts() == [Prompt("2", " a cat")]
+    assert PromptFile(str(table)).texts() == PromptFile(str(table), tags="kind").texts() == ["a cat"]
+    assert [record.getMessage().split(": ")[1] for record in caplog.records] == ["2 left out whose text is blank"] * 3
+    lines.write_text('{"prompt": ""}\n')
+    with pytest.raises(SettingsError, match="is empty: it holds no prompt"):
+        JSONLines(str(lines)).prompts()
 
 
 @pytest.mark.parametrize("kind", [PromptFile, JSONLines])

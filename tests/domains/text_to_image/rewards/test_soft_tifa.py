@@ -114,6 +114,16 @@ def test_a_line_without_questions_and_answers_is_named(tmp_path, pairs):
         SoftTIFA("anywhere", str(file)).of("a")
 
 
+def test_a_prompt_that_is_there_twice_has_the_same_questions(tmp_path):
+    file = tmp_path / "q.jsonl"
+    one, two = ({"prompt": "a", "vqa_list": [[question, "Yes"]]} for question in ("Is it?", "Was it?"))
+    file.write_text("\n".join(map(json.dumps, [one, {**two, "prompt": "b"}, one])))
+    assert SoftTIFA("anywhere", str(file)).of("a") == [("Is it?", "Yes")]
+    file.write_text("\n".join(map(json.dumps, [one, {**two, "prompt": "b"}, two])))
+    with pytest.raises(Refusal, match="objects 1 and 3 ask different questions about the same prompt 'a'"):
+        SoftTIFA("anywhere", str(file)).of("a")
+
+
 def test_wrong_settings(tmp_path):
     with pytest.raises(ValueError, match=r"has no \{\} for the question"):
         SoftTIFA("anywhere", "q.jsonl", question="Well?")
