@@ -38,7 +38,8 @@ def base_key(
     scores = [describe(reward, evidence=True) for reward in rewards]
     sets = [describe(metric, evidence=True) for metric in metrics]
     seen = [] if features is None else [describe(features, evidence=True)]
-    drawn = [] if module.drawn_in is None else [{"precision": module.drawn_in}]
+    precision = getattr(module, "drawn_in", None)
+    drawn = [] if precision is None else [{"precision": precision}]
     few = [] if batches is None else [{"batches": batches, "of": data.eval_batch_size}]
     asked = [data.test.texts(), data.eval_draws, data.seed]
     return digest_of([fingerprint(), *asked, scores, sets, *seen, *drawn, *few])

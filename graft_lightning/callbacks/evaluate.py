@@ -5,7 +5,7 @@ import time
 from concurrent.futures import Future
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 from torch import Tensor, nn
@@ -182,7 +182,7 @@ class Evaluate(L.Callback):
         if trainer.ckpt_path is None and trainer.is_global_zero and not told:
             retire_records(folder)
         trainer.strategy.barrier("old records retired")
-        loader = limited(trainer.datamodule.val_dataloader(), trainer.limit_val_batches)  # type: ignore[attr-defined]
+        loader = limited(trainer.datamodule.val_dataloader(), trainer, "val")  # type: ignore[attr-defined]
         if not (getattr(pl_module, "has_base", False) and (self.rewards or self.metrics)):
             return
         if not (self.baseline and loader):
@@ -261,7 +261,7 @@ class Evaluate(L.Callback):
         asked = self.baseline and (self.rewards or self.metrics) and module.has_base and (self.method != "base")
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         whole = data.test_dataloader()
-        loader = limited(whole, trainer.limit_test_batches)
+        loader = limited(whole, trainer, "test")
         other = self._steps(trainer, module) or trainer.ckpt_path or getattr(module, "steering", None)
         if not (asked and loader and other) or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
@@ -446,13 +446,16 @@ class Evaluate(L.Callback):
             log_sheet(trainer, f"{stage}/base_and_now", both if card is None else card, None, step)
 
 
-def limited(loader: Any, limit: float | int) -> Any:
-    """The batches of a loader that Lightning's loop will look at: so many, or that share of them."""
+def limited(loader: Any, trainer: Any, kind: Literal["val", "test"]) -> Any:
+    """The batches of a loader that Lightning's loop will look at: so many, or that share of them.
+
+    All of them where it looks at none: there is nothing to compare with, and the base has its figures.
+    """
     if not loader:
         return loader
-    share = isinstance(limit, float)
-    count = int(limit * len(loader)) if share else min(limit, len(loader))
-    return loader if count == len(loader) else list(islice(loader, count))
+    limit = getattr(trainer, f"limit_{kind}_batches", 1.0)
+    count = int(limit * len(loader)) if isinstance(limit, float) else min(int(limit), len(loader))
+    return list(islice(loader, count)) if 0 < count < len(loader) else loader
 
 
 def _of_run(module: L.LightningModule) -> dict[str, str]:

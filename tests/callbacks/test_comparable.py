@@ -64,11 +64,6 @@ def test_the_base_is_measured_on_as_many_batches_as_the_model(tmp_path, limit):
     assert len(str(base)) > len(str(part))
 
 
-def test_no_base_is_sampled_for_validations_that_there_are_none_of(tmp_path):
-    launch("fit", tmp_path, {**STILL, "trainer.limit_val_batches": 0})
-    assert scores(tmp_path, "validate") == []
-
-
 def test_a_run_that_goes_on_from_another_has_a_base_and_a_best_of_its_own(tmp_path):
     launch("fit", tmp_path / "first", {**STILL, "model.optimizer.lr": 0.003})
     pool = {"data.pool": str(tmp_path / "first/pool")}
