@@ -73,7 +73,7 @@ class KeepBest(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Has a run validated at least `VALIDATIONS` times."""
-        if stage == "fit" and self._applies(trainer, pl_module):
+        if stage == "fit" and self.applies(pl_module):
             step = interval_of(trainer, getattr(trainer, "datamodule", None))
             if step is not None:
                 trainer.check_val_every_n_epoch = None
@@ -98,7 +98,7 @@ class KeepBest(L.Callback):
         self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Copies the weights as they are evaluated: with an average in their place, where there is one."""
-        if batch_idx == 0 and trainer.state.fn == "fit" and self._applies(trainer, pl_module):
+        if batch_idx == 0 and trainer.state.fn == "fit" and self.applies(pl_module):
             self._seen = {name: whole(p.detach()).to("cpu", copy=True) for name, p in trained(pl_module)}
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
@@ -115,7 +115,7 @@ class KeepBest(L.Callback):
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Puts the best weights, or the base's, into the module and into ``best.ckpt``."""
-        if not self._applies(trainer, pl_module) or trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if not self.applies(pl_module) or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         if not self._judged(trainer):
             if trainer.is_global_zero and any(
@@ -145,7 +145,8 @@ class KeepBest(L.Callback):
         """The run's folder, as it was when the fit began: asking the trainer takes all processes."""
         return run_folder(trainer) if self._folder is None else self._folder
 
-    def _applies(self, trainer: L.Trainer, module: Any) -> bool:
+    def applies(self, module: Any) -> bool:
+        """Whether the weights of a module are kept at all."""
         return self.on and bool(getattr(module, "collects", False) and getattr(module, "has_base", False))
 
     def _judged(self, trainer: L.Trainer) -> bool:

@@ -27,9 +27,10 @@ AT_LEAST = {
     "num_sanity_val_steps": -1,
     "overfit_batches": 0,
     "reload_dataloaders_every_n_epochs": 0,
-    "val_check_interval": 0,
 }
 """Arguments of Lightning's Trainer, whose own checks come late, or not at all."""
+
+NONE = "trainer.limit_val_batches=0 turns validation off"
 
 OTHERS = ("torch.", "lightning.", "torchmetrics.")
 """Packages whose numbers must be finite, whatever else they accept."""
@@ -84,6 +85,8 @@ def nested(settings: Any) -> Any:
 
 def _of_the_trainer(settings: Mapping[str, Any]) -> Iterator[tuple[str, Any, str]]:
     for name, value in settings.items():
+        if name == "val_check_interval" and isinstance(value, int | float) and value <= 0:
+            yield f"trainer.{name}", value, f"it must be batches, at least 1, or a share above 0; {NONE}"
         if name in AT_LEAST and isinstance(value, int | float) and not isinstance(value, bool):
             wrong = Range(AT_LEAST[name]).wrong(value)
             if wrong is not None:
