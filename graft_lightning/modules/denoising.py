@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from graft_lightning.modules.sampled import SampledModule
 from graft_lightning.modules.stages import Stage, evaluations_of
@@ -22,7 +22,7 @@ from graft_lightning.tensors import refuse_misfit, refuse_not_finite
 from graft_lightning.types import Batch, Draws, SettingsError, StateLike
 
 OptimizerCallable = Callable[[Iterable], Optimizer]
-LRSchedulerCallable = Callable[[Optimizer], LRScheduler]
+LRSchedulerCallable = Callable[[Optimizer], LRScheduler | ReduceLROnPlateau]
 
 LOSS = "train/loss"
 
@@ -41,7 +41,8 @@ class DenoisingModule(SampledModule):
         reference: the pre-trained model.
         objective: the loss.
         optimizer: makes the optimiser from the trained parameters.
-        lr_scheduler: makes a schedule from the optimiser, stepped every step; none by default.
+        lr_scheduler: makes a schedule from the optimiser, stepped every step, or every epoch where it monitors
+            something; none by default.
     """
 
     network: nn.Module
@@ -90,7 +91,7 @@ class DenoisingModule(SampledModule):
             optimizer = self.optimizer([nn.Parameter(torch.zeros(2, 2)), nn.Parameter(torch.zeros(2))])
             if self.lr_scheduler is not None:
                 name = "model.lr_scheduler"
-                self.lr_scheduler(optimizer)
+                schedule_of(self.lr_scheduler(optimizer))
         except (ValueError, TypeError) as error:
             raise SettingsError(f"{name}: {error}") from error
 
@@ -257,7 +258,22 @@ class DenoisingModule(SampledModule):
         optimizer = self.optimizer([p for p in self.network.parameters() if p.requires_grad])
         if self.lr_scheduler is None:
             return optimizer
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": self.lr_scheduler(optimizer), "interval": "step"},
-        }
+        return {"optimizer": optimizer, "lr_scheduler": schedule_of(self.lr_scheduler(optimizer))}
+
+
+def schedule_of(scheduler: Any) -> dict[str, Any]:
+    """When a schedule goes on: at every step, or at the end of an epoch by the last value of what it monitors.
+
+    Raises:
+        ValueError: if it goes by a quantity, and names none.
+    """
+    if not isinstance(scheduler, ReduceLROnPlateau):
+        return {"scheduler": scheduler, "interval": "step"}
+    monitor = getattr(scheduler, "monitor", None)
+    if monitor is None:
+        raise ValueError(
+            "ReduceLROnPlateau does not say what it goes by: take lightning.pytorch.cli.ReduceLROnPlateau, with "
+            f"init_args.monitor, such as {LOSS}, or validate/REWARD and mode: max"
+        )
+    # what is validated is not there before the first validation, nor at every epoch
+    return {"scheduler": scheduler, "interval": "epoch", "monitor": monitor, "strict": False}
