@@ -323,6 +323,19 @@ def test_half_precision(reference_of, name, dtype):
     )
 
 
+@pytest.mark.parametrize("name", ["sd2", "sdxl", "sd3"])
+def test_texts_and_images_are_the_same_whatever_the_trainers_precision(reference_of, name):
+    """Embeddings are kept for whoever asks next, and decoders overflow in half precision."""
+    plain, mixed = reference_of(name), reference_of(name)
+    x_0 = Noise(torch.arange(2)).normal(*plain.shape(TEXTS[:2]))
+    with torch.no_grad():
+        expected = [plain.encode(TEXTS, "cpu"), plain.decode(x_0), plain.state_of(plain.decode(x_0), TEXTS[:2])]
+        with torch.autocast("cpu", torch.bfloat16):
+            found = [mixed.encode(TEXTS, "cpu"), mixed.decode(x_0), mixed.state_of(expected[1], TEXTS[:2])]
+    torch.testing.assert_close(vars(found[0]), vars(expected[0]), rtol=0, atol=0)
+    torch.testing.assert_close(found[1:], expected[1:], rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("name", PIPELINES)
 def test_checkpointing_gives_the_same_gradients(reference_of, name):
     gradients = []
