@@ -1,7 +1,6 @@
 """What counts as a file of a data set: one rule for the folders and archives of every domain.
 
-Folders that are linked to are followed, each real folder once, so that a loop of links ends; a link to a file that is
-there itself, under a name of the same kind, is no second one. Hidden files and folders
+Folders that are linked to are followed, each real folder once, so that a loop of links ends. Hidden files and folders
 and what macOS packs beside files (``__MACOSX``, ``._name``) are passed by; what is of another kind is counted, by
 suffix, and told.
 """
@@ -34,8 +33,7 @@ def files_below(folder: Path) -> list[str]:
     def refuse(error: OSError) -> None:
         raise SettingsError(f"the folder {error.filename} cannot be listed ({error.strerror}); make it readable")
 
-    names: list[str] = []
-    links: list[str] = []
+    names = []
     seen = {_identity(folder)}
     for here, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
         place = Path(here)
@@ -47,14 +45,24 @@ def files_below(folder: Path) -> list[str]:
                 seen.add(identity)
                 kept.append(name)
         folders[:] = kept
-        for name in files:
-            if not hidden(name):
-                found = names if not os.path.islink(place / name) else links
-                found.append((place / name).relative_to(folder).as_posix())
-    real = os.path.realpath(folder)
-    there = {(_suffix(name), os.path.join(real, name)) for name in names} if links else set()
-    names += [name for name in links if (_suffix(name), os.path.realpath(folder / name)) not in there]
+        names += [(place / name).relative_to(folder).as_posix() for name in files if not hidden(name)]
     return sorted(names, key=natural_path)
+
+
+def without_links(folder: Path, names: Iterable[str]) -> list[str]:
+    """Names below a folder without links to files that are there themselves, under names of the same kind; tells them.
+
+    Where the file itself has a name of another kind, as in a store of contents, the link is what is meant.
+    """
+    names = list(names)
+    links = {name for name in names if os.path.islink(folder / name)}
+    real = os.path.realpath(folder)
+    there = {(_suffix(name), os.path.join(real, name)) for name in names if name not in links} if links else set()
+    twins = {name for name in links if (_suffix(name), os.path.realpath(folder / name)) in there}
+    if twins:
+        first = min(twins, key=natural_path)
+        logger.warning("%s: passed over %d links to files that are there, such as %s", folder, len(twins), first)
+    return [name for name in names if name not in twins]
 
 
 def _identity(folder: Path) -> tuple[int, int]:

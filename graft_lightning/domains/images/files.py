@@ -10,7 +10,7 @@ from threading import Lock
 from typing import Any
 
 from graft_lightning.domains.base.archives import DAMAGE, damage_named, open_zip, zip_files, zip_links
-from graft_lightning.domains.base.listing import by_suffix, files_below, hidden, tell_passed_over
+from graft_lightning.domains.base.listing import by_suffix, files_below, hidden, tell_passed_over, without_links
 from graft_lightning.types import SettingsError
 
 SUFFIXES = (
@@ -94,7 +94,7 @@ class Folder(EncodedImages):
     """A folder and all folders below it, linked ones too."""
 
     def _names(self) -> list[str]:
-        return files_below(self.path)
+        return without_links(self.path, files_below(self.path))
 
     def read(self, name: str) -> bytes:
         return self._read(name)  # files need no lock

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from graft_lightning.domains.base.listing import by_suffix, files_below, hidden, tell_passed_over
+from graft_lightning.domains.base.listing import by_suffix, files_below, hidden, tell_passed_over, without_links
 from graft_lightning.types import SettingsError
 
 
@@ -42,7 +42,7 @@ def test_a_link_to_nothing_is_not_overlooked(tmp_path):
     assert files_below(tmp_path) == ["gone.xyz"]
 
 
-def test_a_picture_and_a_link_to_it_are_one(tmp_path):
+def test_a_picture_and_a_link_to_it_are_one(tmp_path, caplog):
     """But where the file itself has a name of another kind, as in a store of contents, the link is what is meant."""
     touch(tmp_path, "9.png", "sub/8.png", "contents/f00d", "elsewhere.png")
     data = tmp_path / "data"
@@ -56,7 +56,10 @@ def test_a_picture_and_a_link_to_it_are_one(tmp_path):
         "other.png": tmp_path / "elsewhere.png",
     }.items():
         (data / link).symlink_to(to)
-    assert files_below(data) == ["9.png", "contents/f00d", "named.png", "other.png", "sub/8.png"]
+    found = files_below(data)
+    assert len(found) == 8
+    assert without_links(data, found) == ["9.png", "contents/f00d", "named.png", "other.png", "sub/8.png"]
+    assert f"{data}: passed over 3 links to files that are there, such as again.png" in caplog.text
 
 
 @pytest.mark.parametrize("name", [".a.xyz", "._a.xyz", ".git/a.xyz", "a/.b/c.xyz", "__MACOSX/a.xyz", "b/__MACOSX/._a"])
