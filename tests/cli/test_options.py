@@ -70,5 +70,6 @@ TAKEN = {
 
 
 @pytest.mark.parametrize("changes", TAKEN.values(), ids=TAKEN)
-def test_what_can_is_not(tmp_path, changes):
+def test_what_can_is_not(tmp_path, monkeypatch, changes):
+    monkeypatch.chdir(tmp_path)  # where what is only tried out is written
     launch("fit", tmp_path, {"data.steps_per_epoch": 2, "trainer.max_steps": 4, **changes})
