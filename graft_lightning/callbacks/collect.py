@@ -287,6 +287,7 @@ class Collect(L.Callback):
         Returns:
             The round, and the number of trajectories that all processes have drawn.
         """
+        module.draw_as(trainer)
         before = _scored(data.pool, index, self.rewards) if trainer.is_global_zero else {}
         # Outside of what one process does alone: sharded weights are gathered by all.
         model = "reference" if index == 0 else digest(p for p in module.network.parameters() if p.requires_grad)

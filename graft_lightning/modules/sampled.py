@@ -35,6 +35,7 @@ class SampledModule(L.LightningModule):
         self.views: Views | None = None  # of what is trained; none before the networks are built
         self.trained_steps = 0
         self.run: str | None = None
+        self._drawn_by: Any = None
         self.kept_step: int | None = None  # the step that the weights are of, where it is not the last one
         self.spent: dict[str, float] | None = None  # what the fit that the weights are of has spent
 
@@ -55,13 +56,20 @@ class SampledModule(L.LightningModule):
     @property
     def drawn_in(self) -> str | None:
         """The trainer's precision, under which every sample is drawn; None for full precision, or without a trainer."""
-        found = None if self._trainer is None else str(getattr(self._trainer, "precision", "32-true"))
+        found = str(getattr(self._precision_plugin, "precision", "32-true"))
         return None if found == "32-true" else found
+
+    def draw_as(self, trainer: L.Trainer) -> None:
+        """Draws in a trainer's precision, also where its own loops, which attach it, do not run."""
+        self._drawn_by = trainer.precision_plugin
 
     def in_precision(self) -> AbstractContextManager[Any]:
         """What is drawn inside is drawn as the trainer's own steps draw it: what compares samples compares models."""
-        plugin = getattr(self._trainer, "precision_plugin", None)
-        return nullcontext() if plugin is None or self.drawn_in is None else plugin.forward_context()
+        return nullcontext() if self.drawn_in is None else self._precision_plugin.forward_context()
+
+    @property
+    def _precision_plugin(self) -> Any:
+        return self._drawn_by if self._trainer is None else getattr(self._trainer, "precision_plugin", None)
 
     def sample_base(self, draws: Draws) -> StateLike:
         """What the model to compare with makes of the same draws.

@@ -129,6 +129,7 @@ class ShortRuns:
         self.module.to(self.trainer.strategy.root_device)
         self.module.eval()
         frozen, print_of = self.module.opened().frozen, self.module.reference_fingerprint()
+        self.module.draw_as(self.trainer)
         filled = self.collect.collection(self.module, self.data)
         self._round = filled.fill(frozen, print_of, self.module.device, ranks=ranks_of(self.trainer)).round
         self._start = {name: p.detach().clone() for name, p in trained(self.module)}

@@ -78,3 +78,12 @@ def test_a_run_that_goes_on_from_another_has_a_base_and_a_best_of_its_own(tmp_pa
 def test_what_could_not_be_judged_is_said(tmp_path, caplog):
     launch("fit", tmp_path, {**STILL, "evaluate.baseline": False})
     assert UNJUDGED in caplog.text
+
+
+@pytest.mark.parametrize("command", ["collect", "diagnose", "placebo", "tune"])
+def test_a_pool_that_another_command_has_filled_is_the_one_of_a_fit(tmp_path, command):
+    launch(command, tmp_path, MIXED)
+    before = {path: path.read_bytes() for path in (tmp_path / "pool").rglob("*.safetensors")}
+    assert before
+    launch("fit", tmp_path, MIXED)
+    assert {path: path.read_bytes() for path in (tmp_path / "pool").rglob("*.safetensors")} == before
