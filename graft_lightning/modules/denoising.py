@@ -22,7 +22,7 @@ from graft_lightning.tensors import refuse_misfit, refuse_not_finite
 from graft_lightning.types import Batch, Draws, SettingsError, StateLike
 
 OptimizerCallable = Callable[[Iterable], Optimizer]
-LRSchedulerCallable = Callable[[Optimizer], LRScheduler | ReduceLROnPlateau]
+LRSchedulerCallable = Callable[[Optimizer], LRScheduler]
 
 LOSS = "train/loss"
 
