@@ -104,9 +104,8 @@ def shown_commands(file: Path) -> list[list[str]]:
     return [line.split()[3:] for line in lines if line.startswith("python -m graft_lightning ")]
 
 
-@pytest.fixture(scope="module")
-def parser():
-    """The parser of the command line, built once, for all commands."""
+def whole_parser():
+    """The parser of the command line, for all commands and of all domains."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
         patch.setattr(GraftCLI, "only_asked", False)
@@ -114,6 +113,12 @@ def parser():
         patch.setattr(GraftCLI, "_run_subcommand", lambda self, subcommand: None)
         patch.setattr(GraftCLI, "instantiate_classes", lambda self: None)
         return run_lightning(["fit", f"--config={RUNS[0]}"]).parser
+
+
+@pytest.fixture(scope="module")
+def parser():
+    """Built once."""
+    return whole_parser()
 
 
 @pytest.mark.parametrize(("chain", "cell"), unique_cells())

@@ -2,10 +2,8 @@
 
 import pytest
 
-from graft_lightning import domains
-from graft_lightning.cli.lightning import GraftCLI, run_lightning
 from tests import remembering
-from tests.test_experiments import ROOT
+from tests.test_experiments import ROOT, whole_parser
 
 EXPERIMENTS = ("digits/pgraft", "digits/noise_corrector", "molecules/qm9_pgraft", "images/ddpm_pgraft")
 OTHERS = {
@@ -18,13 +16,9 @@ OTHERS = {
 @pytest.fixture(scope="module")
 def settings():
     """What a command line comes to, as text."""
+    parser = whole_parser()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
-        patch.setattr(GraftCLI, "only_asked", False)
-        domains.load_all()
-        patch.setattr(GraftCLI, "_run_subcommand", lambda self, subcommand: None)
-        patch.setattr(GraftCLI, "instantiate_classes", lambda self: None)
-        parser = run_lightning(["fit", f"--config=experiments/{EXPERIMENTS[0]}.yaml"]).parser
         yield lambda *line: parser.dump(parser.parse_args(["fit", *line]))
 
 

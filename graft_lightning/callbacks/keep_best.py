@@ -91,7 +91,7 @@ class KeepBest(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """What another run kept, from whose checkpoint this one goes on, was never compared with this one's base."""
         came_from = getattr(pl_module, "came_from", None)
-        if came_from is not None and came_from != getattr(pl_module, "run", came_from):
+        if came_from not in (None, getattr(pl_module, "run", None)):
             self.kept, self.step, self.falling = {}, 0, 0
 
     def on_validation_batch_start(

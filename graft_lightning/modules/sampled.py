@@ -35,7 +35,8 @@ class SampledModule(L.LightningModule):
         self.views: Views | None = None  # of what is trained; none before the networks are built
         self.trained_steps = 0
         self.run: str | None = None
-        self._drawn_by: Any = None
+        self.came_from: str | None = None  # the fit whose checkpoint was loaded, which a fit may go on from
+        self._drawn_by: Any = None  # the precision of a trainer that is not attached
         self.kept_step: int | None = None  # the step that the weights are of, where it is not the last one
         self.spent: dict[str, float] | None = None  # what the fit that the weights are of has spent
 
