@@ -7,8 +7,10 @@ Processes that tests start look everything up.
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Callable, Hashable
 from functools import cache
+from pathlib import PurePath
 from typing import Any
 
 import jsonargparse
@@ -141,12 +143,64 @@ class NotPlain(Exception):
 
 
 NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
-_MAY_BE_READ = re.compile(r"[./](?!.*\.safetensors$)")
-LASTING = {"diffusers", "experiments", "graft_lightning", "lightning", "peft", "torch", "torchmetrics", "transformers"}
+_MAY_BE_READ = re.compile(r"[./](?!safetensors$)(?!.*\.safetensors$)")
+LASTING = {"diffusers", "experiments", "graft_lightning", "lightning", "peft", "tests", "torch"}
+LASTING |= {"torchmetrics", "transformers"}
 """Packages whose classes stay what they are; tests write modules of their own, several of one name."""
 
 
-def plain(value: Any, key: str = "") -> Hashable:
+FOLDER = re.compile(rf"{re.escape(os.path.realpath(tempfile.gettempdir()))}/[^/]+(/pytest-\d+(/popen-\w+)?/[^/]+)?")
+"""A folder that a test has for itself: no two tests have the same."""
+
+
+class Folders:
+    """Names of tests' own folders in settings that differ in nothing else."""
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+
+    def without(self, text: str) -> str:
+        """A text in which each folder has its number for a name."""
+        return FOLDER.sub(lambda match: f"\0{self._number(match[0])}\0", text) if text.startswith("/") else text
+
+    def _number(self, folder: str) -> int:
+        if folder not in self.found:
+            self.found.append(folder)
+        return self.found.index(folder)
+
+    def names_out_of(self, answer: Any) -> Any:
+        """An answer with numbers for names.
+
+        Raises:
+            NotPlain: if it may hold a name elsewhere than in a text.
+        """
+        return _with_texts(answer, self.without)
+
+    def names_into(self, answer: Any) -> Any:
+        """An answer with the names of these folders."""
+        return _with_texts(answer, lambda text: re.sub("\0(\\d+)\0", lambda match: self.found[int(match[1])], text))
+
+
+def _with_texts(value: Any, changed: Callable[[str], str]) -> Any:
+    kind = type(value)
+    if kind is str:
+        return changed(value)
+    if isinstance(value, PurePath):
+        return kind(changed(str(value)))
+    if value is None or kind in (bool, int, float) or isinstance(value, type):
+        return value
+    if kind is Namespace:
+        new = Namespace()
+        vars(new).update(_with_texts(vars(value), changed))
+        return new
+    if kind is dict:
+        return {name: _with_texts(one, changed) for name, one in value.items()}
+    if kind in (list, tuple):
+        return kind(_with_texts(one, changed) for one in value)
+    raise NotPlain
+
+
+def plain(value: Any, folders: Folders, key: str = "") -> Hashable:
     """What settings say, and in which order; classes that they name are themselves, whatever is called so.
 
     Raises:
@@ -160,14 +214,16 @@ def plain(value: Any, key: str = "") -> Hashable:
             if value.partition(".")[0] not in LASTING or "." not in value:
                 raise NotPlain
             return value, _util.import_object(value)
-        return value
+        return folders.without(value)
+    if isinstance(value, PurePath):
+        return kind, plain(str(value), folders)
     if value is None or kind in (bool, int, float):
         return kind, value
     if kind is Namespace or kind is dict:
         values = vars(value) if kind is Namespace else value
-        return kind, *((name, plain(values[name], name)) for name in values)
+        return kind, *((name, plain(values[name], folders, name)) for name in values)
     if kind is list or kind is tuple:
-        return kind, *(plain(one) for one in value)
+        return kind, *(plain(one, folders) for one in value)
     raise NotPlain
 
 
@@ -198,10 +254,11 @@ def adapted(
     given = serialize, instantiate_classes, sub_add_kwargs, prev_val, partial_skip_args, typehint
     if instantiate_classes:
         return _adapt(value, *given)
+    folders = Folders()
     try:
         key = (
-            plain(value),
-            plain(prev_val),
+            plain(value, folders),
+            plain(prev_val, folders),
             serialize,
             typehint,
             type(_common.parent_parser.get()),
@@ -211,15 +268,28 @@ def adapted(
     except (NotPlain, ImportError, AttributeError, TypeError):
         return _adapt(value, *given)
     before = prev_val.get("init_args") if isinstance(prev_val, Namespace) else None
+    if known and _adapted[key] is None:
+        return _adapt(value, *given)
     if not known:
-        answer = copied(_adapt(value, *given))
-        _adapted[key] = answer, copied(before)
-        return copied(answer)
+        answer = _adapt(value, *given)
+        try:
+            _adapted[key] = _out(answer, folders), _out(before, folders)
+        except NotPlain:
+            _adapted[key] = None
+        return answer
     answer, left = _adapted[key]
     if isinstance(before, Namespace):  # what another class does not know was taken out of it
         vars(before).clear()
-        vars(before).update(vars(copied(left)))
-    return copied(answer)
+        vars(before).update(vars(_into(left, folders)))
+    return _into(answer, folders)
+
+
+def _out(answer: Any, folders: Folders) -> Any:
+    return folders.names_out_of(answer) if folders.found else copied(answer)
+
+
+def _into(answer: Any, folders: Folders) -> Any:
+    return folders.names_into(answer) if folders.found else copied(answer)
 
 
 class Context:

@@ -1,5 +1,8 @@
 """The memory that tests' parsers have answers what the parser itself would: see `tests.remembering`."""
 
+import tempfile
+from pathlib import Path
+
 import pytest
 
 from tests import remembering
@@ -31,8 +34,37 @@ def test_settings_are_those_of_a_parser_that_remembers_nothing(settings, monkeyp
     assert remembered == [settings(*line)] * 2
 
 
+@pytest.mark.parametrize("folders", ["AA", "BB", "AB", "BA"])
+def test_folders_of_tests_have_their_own_names(settings, monkeypatch, tmp_path_factory, folders):
+    """Settings that differ in nothing else are asked about once, and a pool does not go to another test's folder."""
+    made = {name: tmp_path_factory.mktemp(name) for name in "AB"}
+    pool, weights = (made[name] for name in folders)
+    line = [
+        f"--config=experiments/{EXPERIMENTS[0]}.yaml",
+        f"--data.init_args.pool={pool}/pool",
+        f"--model.init_args.reference.init_args.weights={weights}/weights.safetensors",
+    ]
+    remembered = settings(*line)
+    assert f"pool: {pool}/pool\n" in remembered
+    assert f"weights: {weights}/weights.safetensors\n" in remembered
+    monkeypatch.setattr(remembering, "plain", refused)
+    assert remembered == settings(*line)
+
+
+def test_folders_are_numbered_as_they_come():
+    one, other = (f"{tempfile.gettempdir()}/pytest-of-me/pytest-0/test_{name}0" for name in ("one", "other"))
+    assert said([f"{one}/pool", f"{one}/a"]) == said([f"{other}/pool", f"{other}/a"])
+    assert said([f"{one}/pool", f"{one}/a"]) != said([f"{one}/pool", f"{other}/a"])
+    assert said(f"{one}/pool") != said(f"{one}/a")
+    assert said("pool") != said("a")
+
+
 def refused(*given):
     raise remembering.NotPlain
+
+
+def said(value):
+    return remembering.plain(value, remembering.Folders())
 
 
 def test_much_is_remembered(settings, monkeypatch):
@@ -53,18 +85,18 @@ def test_a_class_is_itself_whatever_has_its_name(monkeypatch):
     from graft_lightning.rejection import acceptance
 
     settings = {"class_path": "graft_lightning.rejection.acceptance.TopK", "init_args": {"k": 4}}
-    before = remembering.plain(settings)
+    before = said(settings)
     monkeypatch.setattr(acceptance, "TopK", type("TopK", (), {}))  # of no kin, which other tests would meet
-    assert remembering.plain(settings) != before
+    assert said(settings) != before
 
 
 @pytest.mark.parametrize("value", ["${oc.env:KEY}", "FILE", {"class_path": "mine.Reward"}, {"a": [object()]}])
 def test_what_may_mean_another_thing_the_next_time_is_not_remembered(tmp_path, value):
     (tmp_path / "layer.yaml").write_text("k: 4")
     with pytest.raises(remembering.NotPlain):
-        remembering.plain(str(tmp_path / "layer.yaml") if value == "FILE" else value)
+        said(str(tmp_path / "layer.yaml") if value == "FILE" else value)
 
 
 def test_kinds_and_order_count():
-    assert len({remembering.plain(value) for value in (1, 1.0, True, "1")}) == 4
-    assert remembering.plain({"a": 1, "b": 2}) != remembering.plain({"b": 2, "a": 1})
+    assert len({said(value) for value in (1, 1.0, True, "1", Path("1"))}) == 5
+    assert said({"a": 1, "b": 2}) != said({"b": 2, "a": 1})

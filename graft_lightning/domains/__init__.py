@@ -17,6 +17,7 @@ import pkgutil
 import re
 import sys
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -63,7 +64,7 @@ def load_named(texts: Iterable[str]) -> None:
     """
     words = {word for text in texts for word in re.findall(r"[A-Za-z_][\w.]*", text)}
     for name in names():
-        if any(word.startswith(f"{__name__}.{name}.") for word in words) or words & _written_in(name):
+        if any(word.startswith(f"{__name__}.{name}.") for word in words) or words & _written_in(name, tuple(__path__)):
             _load(name)
 
 
@@ -72,15 +73,16 @@ def unloaded() -> list[str]:
     return [name for name in names() if f"{__name__}.{name}" not in sys.modules]
 
 
-def _written_in(name: str) -> set[str]:
+@cache
+def _written_in(name: str, folders: tuple[str, ...]) -> frozenset[str]:
     """The names of classes in a domain's files, and all names of its ``__init__``; imports nothing."""
     found: set[str] = set()
-    for folder in __path__:
+    for folder in folders:
         for file in Path(folder, name).rglob("*.py"):
             text = file.read_text(encoding="utf-8")
             pattern = r"\w+" if file.parent == Path(folder, name) and file.stem == "__init__" else DEFINED
             found |= {word for word in re.findall(pattern, text) if word[0].isupper()}
-    return found
+    return frozenset(found)
 
 
 def offered(name: str, what: str) -> ModuleType:

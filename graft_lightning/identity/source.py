@@ -23,6 +23,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cache
 from pathlib import Path, PurePath
 from types import FunctionType, ModuleType, NoneType
 from typing import Any
@@ -203,12 +204,14 @@ def _is_library(file: str | None, module: str | None) -> bool:
     if not file:
         return False
     path = Path(file).absolute()
-    standard = (sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib"))
-    return (
-        bool(INSTALLED & set(path.parts))
-        or path.is_relative_to(PACKAGE)
-        or any(path.is_relative_to(folder) for folder in standard)
-    )
+    return bool(INSTALLED & set(path.parts)) or any(path.is_relative_to(folder) for folder in _libraries())
+
+
+@cache
+def _libraries() -> list[Path]:
+    """The folders of this package and of the standard library."""
+    folders = sysconfig.get_paths()
+    return [PACKAGE, Path(folders["stdlib"]), Path(folders["platstdlib"])]
 
 
 def _file(value: Any) -> str | None:

@@ -13,6 +13,8 @@ from graft_lightning.callbacks.board import shown_as
 from tests import corrections
 from tests.runs import Remember, launch
 
+pytestmark = pytest.mark.usefixtures("drawn")
+
 LEVELS = re.compile(r"3_loss_by_level/t=(0\.[02468])T-(0\.[2468]|1\.0)T")
 
 

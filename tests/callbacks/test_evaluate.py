@@ -128,7 +128,7 @@ def test_without_held_out_conditions_nothing_is_evaluated(tmp_path):
     assert read_records(tmp_path / "run") == []
 
 
-def test_pictures_of_base_and_model_lie_in_the_folder(tmp_path):
+def test_pictures_of_base_and_model_lie_in_the_folder(tmp_path, drawn):
     from PIL import Image
 
     launch("fit", tmp_path)

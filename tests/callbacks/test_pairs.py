@@ -10,6 +10,8 @@ from graft_lightning.callbacks.two_rows import COLUMNS, FRAME, GAP, LETTERS, SID
 from graft_lightning.domains.base import contact_sheet
 from graft_lightning.rejection.codec import Codec
 
+pytestmark = pytest.mark.usefixtures("drawn")
+
 IMAGE = torch.zeros(1, 1, 8, 8)
 
 

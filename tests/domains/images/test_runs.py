@@ -66,7 +66,7 @@ def last_record(folder):
     return json.loads((folder / "run/evaluation.jsonl").read_text().splitlines()[-1])
 
 
-def test_a_flow_of_a_folder_is_trained_and_corrected(tmp_path, digits):
+def test_a_flow_of_a_folder_is_trained_and_corrected(tmp_path, digits, drawn):
     weights = tmp_path / "flow"
     own = line(f"{IMAGES}/small_flow.yaml", tmp_path / "flow_training", digits)
     fitted = run_lightning(["fit", *own, f"--model.init_args.reference.init_args.weights={weights}"])

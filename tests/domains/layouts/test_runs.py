@@ -62,7 +62,7 @@ def test_pretraining_runs(file, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("file", ["graft", "pgraft"])
-def test_fine_tuning_runs_and_writes_layouts(file, tmp_path, monkeypatch, capsys):
+def test_fine_tuning_runs_and_writes_layouts(file, tmp_path, monkeypatch, capsys, drawn):
     monkeypatch.chdir(ROOT)
     small = line(
         tmp_path,

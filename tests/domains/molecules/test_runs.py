@@ -55,7 +55,7 @@ def test_pretraining_runs(file, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("file", ["graft", "pgraft"])
-def test_fine_tuning_runs_and_writes_molecules(file, tmp_path, monkeypatch):
+def test_fine_tuning_runs_and_writes_molecules(file, tmp_path, monkeypatch, drawn):
     monkeypatch.chdir(ROOT)
     small = line(
         tmp_path,

@@ -84,7 +84,7 @@ def records(folder: Path) -> list[dict]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
-def test_fit_and_test(pipeline_folder, model_folder, tmp_path, name):
+def test_fit_and_test(pipeline_folder, model_folder, tmp_path, name, drawn):
     line = [
         f"--config=experiments/text_to_image/{RUNS[name]}.yaml",
         f"--config={small(tmp_path, model_folder)}",
