@@ -36,9 +36,15 @@ def trained(module, steps=3):
         return torch.stack(losses), module.sample(draws), module.sample_base(draws)
 
 
-@pytest.mark.slow
+@pytest.fixture
+def captured(monkeypatch):
+    """Networks are captured and differentiated as graphs, whose operations run as they are: no C++ is compiled."""
+    compiled = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda network: compiled(network, backend="aot_eager"))
+
+
 @pytest.mark.parametrize("lora", [None, LoRA(2)], ids=["full", "adapters"])
-def test_a_compiled_network_gives_the_same_up_to_rounding(lora):
+def test_a_compiled_network_gives_the_same_up_to_rounding(lora, captured):
     """Training, the adapted or copied model and the reference behind it, one after the other."""
     eager, compiled = module_of(False, lora), module_of(True, lora)
     compiled.network.load_state_dict(eager.network.state_dict())  # adapters begin at random
@@ -50,6 +56,25 @@ def test_a_compiled_network_gives_the_same_up_to_rounding(lora):
     for found, expected in zip(trained(compiled), expected_of_all, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
     assert counters["stats"]["unique_graphs"] > 0  # it was compiled, not passed by
+    assert not counters["graph_break"]
+
+
+@pytest.mark.slow
+def test_kernels_are_made_as_for_users(monkeypatch):
+    """By default, for sampling alone: a compiler takes seconds for each."""
+    from torch._inductor import config, cpu_vec_isa
+
+    monkeypatch.setattr(config, "cpp_cache_precompile_headers", False)
+    monkeypatch.setattr(config, "compile_threads", 1)
+    monkeypatch.setattr(cpu_vec_isa, "valid_vec_isa_list", list)  # each is found out by compiling a program
+    draws = Draws(["left", "right"], torch.tensor([0, 0]), torch.tensor([7, 8]))
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    with torch.no_grad():
+        expected, found = (module_of(compiled).sample_base(draws) for compiled in (False, True))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    counters = torch._dynamo.utils.counters
+    assert counters["inductor"], "nothing came to the compiler"
     assert not counters["graph_break"]
 
 
