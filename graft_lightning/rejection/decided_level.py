@@ -1,7 +1,8 @@
 """Where to hand off: at which level the reward is decided, and what a hand-off there can reach."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,8 @@ from graft_lightning.rejection.reward import Reward, score
 from graft_lightning.rejection.selection import Selection
 from graft_lightning.statistics import student_quantile
 from graft_lightning.types import MASK, StateLike, as_state, device_of, on_device, take
+
+Under = Callable[[], AbstractContextManager[Any]]
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,7 @@ def continue_from(
     seeds: Tensor,
     batch_size: int,
     device: Any,
+    under: Under = nullcontext,
 ) -> Tensor:
     """Rewards of trajectories finished from ``states`` at ``level``, float32 ``(batch,)``.
 
@@ -110,18 +114,20 @@ def continue_from(
         seeds: of the noise on the way, one a trajectory.
         batch_size: trajectories at a time.
         device: where the networks are.
+        under: makes the context in which networks are called, as in `Collection`; rewards are outside.
     """
     scores = []
     for low in range(0, len(texts), batch_size):
         part = slice(low, low + batch_size)
-        trajectory = reference.sampler.resume(
-            denoiser,
-            reference.process,
-            reference.encode(texts[part], device),
-            Noise(seeds[part], device),
-            on_device(take(states, part), device),
-            level,
-        )
+        with under():
+            trajectory = reference.sampler.resume(
+                denoiser,
+                reference.process,
+                reference.encode(texts[part], device),
+                Noise(seeds[part], device),
+                on_device(take(states, part), device),
+                level,
+            )
         scores.append(score(reward, reference.decode(trajectory.x_0), texts[part]))
     return torch.cat(scores)
 
@@ -137,6 +143,7 @@ def reward_variance(
     continuations: int,
     batch_size: int,
     device: Any,
+    under: Under = nullcontext,
 ) -> Estimate:
     """E[Var(r(X_0) | X_t = state)] by nested sampling: the variance among fresh continuations of each state.
 
@@ -163,6 +170,7 @@ def reward_variance(
             derived_seeds(seeds, f"continuation {k}"),
             batch_size,
             device,
+            under,
         )
         for k in range(continuations)
     ]
@@ -170,7 +178,12 @@ def reward_variance(
 
 
 def score_distance(
-    reference: Reference, denoiser: Denoiser, states: StateLike, level: float, texts: Sequence[str]
+    reference: Reference,
+    denoiser: Denoiser,
+    states: StateLike,
+    level: float,
+    texts: Sequence[str],
+    under: Under = nullcontext,
 ) -> Estimate | None:
     """Mean squared distance, per dimension and in units of eps, of the model's score from that of N(0, I) at ``level``.
 
@@ -179,7 +192,7 @@ def score_distance(
     """
     process, x = reference.process, as_state(states)
     device = device_of(x)
-    with torch.no_grad():
+    with torch.no_grad(), under():
         fields = predict(denoiser, process, x, level, reference.encode(texts, device))
     found = {name: path.excess(x[name], fields[name], level) for name, path in process.paths.items()}
     mask, squares, counts = x.get(MASK), torch.zeros(len(texts)).double(), torch.zeros(len(texts)).double()

@@ -202,7 +202,7 @@ def _level(
     continuations: int,
     real: Examples | None,
 ) -> dict[str, Estimate]:
-    reference, frozen, device = module.reference, module.opened().frozen, module.device
+    reference, frozen, device, under = module.reference, module.opened().frozen, module.device, module.in_precision
     level = opened.kept_levels[n].t
     spread = torch.linspace(0, len(opened) - 1, min(states, len(opened))).long()
     x_t, texts, seeds = _read(opened, spread, n)
@@ -210,9 +210,11 @@ def _level(
     if ode:
         row = {"open_variance": Estimate(0.0, 0.0, len(opened))}
     else:
-        variance = reward_variance(reference, frozen, reward, x_t, level, texts, seeds, continuations, size, device)
+        variance = reward_variance(
+            reference, frozen, reward, x_t, level, texts, seeds, continuations, size, device, under
+        )
         row = {"open_variance": share_of(variance, *total)}
-    distance = score_distance(reference, frozen, on_device(x_t, device), level, texts)
+    distance = score_distance(reference, frozen, on_device(x_t, device), level, texts, under)
     if distance is not None:
         row["score_distance"] = distance
     if ode and module.states == "x_s":
@@ -225,7 +227,7 @@ def _level(
         noised = reference.process.diffuse(x_0, 0.0, level, Noise(seeds))
         seeds = derived_seeds(seeds, "finish")
         row["from_real_data"] = estimate(
-            continue_from(reference, frozen, reward, noised, level, texts, seeds, size, device)
+            continue_from(reference, frozen, reward, noised, level, texts, seeds, size, device, under)
         )
     return row
 
@@ -243,7 +245,8 @@ def _attainable(
     if _is_deterministic(module):
         x_0 = opened.read(chosen, ["x_0"])["x_0"]
         x_s = reference.process.diffuse(x_0, 0.0, level, Noise(fresh))
-    finished = continue_from(reference, module.opened().frozen, reward, x_s, level, texts, fresh, size, module.device)
+    frozen, under = module.opened().frozen, module.in_precision
+    finished = continue_from(reference, frozen, reward, x_s, level, texts, fresh, size, module.device, under)
     return estimate(finished)
 
 

@@ -6,6 +6,7 @@ import torch
 
 import graft_lightning.reports.diagnose as diagnosis
 from graft_lightning.cli.main import main
+from graft_lightning.domains.digits import DigitReference
 from graft_lightning.rejection.decided_level import Estimate, Recommendation, continue_from, recommended
 from graft_lightning.rejection.pool import TrajectoryPool
 from graft_lightning.rejection.reward import Reward
@@ -153,6 +154,26 @@ def test_under_an_ode_noised_x_0_are_finished(tmp_path, capsys):
         assert level["attainable"]["n"] == level["from_real_data"]["n"] == 6
         assert level["attainable"]["mean"] != pytest.approx(found["reward"]["accepted"], abs=1e-5)
     assert "accepted x_0, noised to t, finished afresh" in capsys.readouterr().out
+
+
+def test_states_are_finished_in_the_precision_that_they_were_drawn_in(tmp_path, monkeypatch):
+    """As the pool was; rewards are given in full precision there too."""
+    asked = {DigitReference: set(), Ink: set()}
+
+    def noted(kind, name):
+        own = getattr(kind, name)
+
+        def call(*given):
+            asked[kind].add(torch.is_autocast_enabled("cpu"))
+            return own(*given)
+
+        monkeypatch.setattr(kind, name, call)
+
+    noted(DigitReference, "denoise")
+    noted(Ink, "__call__")
+    real = json.dumps({"class_path": "CaptionedDigits"})
+    launch("diagnose", tmp_path, {"trainer.precision": "bf16-mixed"}, *FEW, f"--real={real}")
+    assert asked == {DigitReference: {True}, Ink: {False}}
 
 
 def test_a_sampler_that_draws_says_what_it_forgets(tmp_path, capsys):
