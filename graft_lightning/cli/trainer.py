@@ -72,6 +72,7 @@ class GraftTrainer(L.Trainer):
                 f"model is {type(model).__name__}, which declares no stages: plan needs a module that derives from "
                 "modules.sampled.SampledModule"
             )
+        model.draw_as(self)  # type: ignore[operator]
         callbacks: list[L.Callback] = self.callbacks  # type: ignore[attr-defined]
         if self.collector.reward is not None:
             with contextlib.suppress(FileNotFoundError):  # what is not here yet is told in the plan

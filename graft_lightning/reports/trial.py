@@ -47,9 +47,10 @@ def seconds_of_networks(
     seconds = {}
     for stage in module.stages():
         reference, denoiser = stage.reference, stage.frozen()
-        x, condition = pure_noise(reference, texts, module.device), reference.encode(texts, module.device)
+        x = pure_noise(reference, texts, module.device)
         t = torch.full((size,), reference.process.t_max, dtype=torch.float64, device=module.device)
-        with torch.no_grad():
+        with torch.no_grad(), module.in_precision():
+            condition = reference.encode(texts, module.device)
             took = fastest(lambda: denoiser(x, t, condition), held)  # noqa: B023 (called before the loop goes on)
         seconds[stage.name] = took / size / halves(reference)
     return seconds
@@ -129,7 +130,8 @@ def training_step(
     batch = batch.to(module.device)
 
     def step() -> None:
-        loss = module.loss_of(batch)[0]
+        with module.in_precision():
+            loss = module.loss_of(batch)[0]
         module.zero_grad()
         loss.backward()
         if not kept:

@@ -1,8 +1,10 @@
 import re
 
 import pytest
+import torch
 
 from graft_lightning.callbacks.round_kl import RoundKL
+from graft_lightning.domains.digits import DigitReference
 from graft_lightning.modules.sampled import SampledModule
 from graft_lightning.modules.stages import Stage, evaluations_of
 from graft_lightning.rejection.reference import FrozenDenoiser, Reference, TrainableDenoiser
@@ -99,6 +101,22 @@ def test_measuring_changes_nothing_and_gives_a_time(tmp_path, capsys):
     assert re.search(r"encoded texts\s+[\d.]+ K?B for 4 conditions", printed)
     assert "and rewards, which take theirs" not in printed, "nothing works beside this network"
     assert not (tmp_path / "pool").exists()
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_networks_are_timed_and_their_activations_measured_in_the_precision_of_the_run(
+    tmp_path, monkeypatch, precision
+):
+    asked, own = {False: set(), True: set()}, DigitReference.denoise
+
+    def denoise(reference, network, x_t, *given):
+        if not x_t.is_meta:  # where operations are counted
+            asked[torch.is_grad_enabled()].add(torch.is_autocast_enabled("cpu"))
+        return own(reference, network, x_t, *given)
+
+    monkeypatch.setattr(DigitReference, "denoise", denoise)
+    launch("plan", tmp_path, {"trainer.precision": precision})
+    assert asked == {training: {precision == "bf16-mixed"} for training in (False, True)}
 
 
 @pytest.mark.parametrize("changes", [{}, {"collect.keep_as": "float16"}], ids=["as drawn", "in half precision"])
