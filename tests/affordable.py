@@ -76,17 +76,6 @@ def _put_everywhere(old: Any, new: Any) -> None:
                 _put(module, name, new)
 
 
-def with_pictures_of_any_size() -> None:
-    """Pictures are packed without a search for the shortest file."""
-    from PIL import Image, PngImagePlugin
-
-    def save(image: Any, *given: Any) -> None:
-        image.encoderinfo.setdefault("compress_level", 1)
-        PngImagePlugin._save(image, *given)
-
-    Image.register_save("PNG", save)
-
-
 def with_compiled_yaml() -> None:
     """Text is written by libyaml, which takes a fifth of the time and other escapes."""
     import yaml
@@ -118,7 +107,6 @@ def made_affordable() -> None:
     if "graft_lightning.callbacks.figures" in sys.modules:
         with_blank_figures()
         with_sheets_of_one()
-        with_pictures_of_any_size()
     if "graft_lightning.cli.lightning" in sys.modules:
         from tests.remembering import with_memory
 

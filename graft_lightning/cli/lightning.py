@@ -37,7 +37,7 @@ from graft_lightning.callbacks.steer import Steer
 from graft_lightning.callbacks.weights_summary import with_short_summary
 from graft_lightning.checkpoints import refuse_address
 from graft_lightning.cli.ending import tell_what_is_where
-from graft_lightning.cli.options import refuse_options
+from graft_lightning.cli.options import refuse_options, refuse_precision
 from graft_lightning.cli.parser import Mistaken, Parser, read_sources
 from graft_lightning.cli.placement import WEIGHTS, place_fit, place_use, placed, require_last
 from graft_lightning.cli.provenance import HYPER_PARAMETERS, Provenance
@@ -207,6 +207,7 @@ class GraftCLI(LightningCLI):
             raise SettingsError(with_path(str(error), settings)) from error
         except (*MISTAKES, MisconfigurationException) as error:
             raise SettingsError(with_path(innermost(str(error)), settings)) from error
+        refuse_precision(self.trainer)
         if self.subcommand == "fit":
             refuse_options(self.trainer, self.model, self.datamodule)
 

@@ -10,8 +10,10 @@ from lightning.pytorch.callbacks import (
     StochasticWeightAveraging,
 )
 
-from graft_lightning.callbacks import Collect, KeepBest
+from graft_lightning.callbacks import Collect, Evaluate, KeepBest
 from graft_lightning.callbacks.keep_best import interval_of
+from graft_lightning.identity.source import is_users
+from graft_lightning.modules.denoising import LOSS
 from graft_lightning.types import SettingsError
 
 REFUSED: dict[type[L.Callback], str] = {
@@ -21,6 +23,9 @@ REFUSED: dict[type[L.Callback], str] = {
     LearningRateFinder: "tries steps before there is a pool to train on; tune chooses a learning rate by the reward",
 }
 
+LIGHTNINGS = ("epoch", "step")
+"""What the trainer itself gives callbacks to watch."""
+
 
 def refuse_options(trainer: L.Trainer, module: L.LightningModule, data: Any) -> None:
     """Refuses callbacks and intervals of the trainer that a fit cannot work with.
@@ -29,6 +34,7 @@ def refuse_options(trainer: L.Trainer, module: L.LightningModule, data: Any) -> 
         SettingsError: naming the key, its value, and what would be right.
     """
     callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    _refuse_monitors(trainer, module, data, callbacks)
     for callback in callbacks:
         for kind, reason in REFUSED.items():
             if isinstance(callback, kind):
@@ -51,6 +57,11 @@ def _refuse_intervals(trainer: L.Trainer, module: L.LightningModule, data: Any, 
     whole = getattr(data, "steps_per_epoch", None)
     if not whole or trainer.fast_dev_run:  # type: ignore[attr-defined]
         return
+    if repeated := getattr(trainer, "overfit_batches", 0):
+        raise SettingsError(
+            f"trainer.overfit_batches={repeated} would repeat no batch: every epoch has an order and "
+            "noise of its own; leave it out, and to see few examples learned name few conditions (data.conditions)"
+        )
     limit = trainer.limit_train_batches
     batches = int(whole * limit) if isinstance(limit, float) else min(limit, whole)
     if limit and not batches:
@@ -68,4 +79,36 @@ def _refuse_intervals(trainer: L.Trainer, module: L.LightningModule, data: Any, 
             f"trainer.val_check_interval={every} is more than the {batches} batches of an epoch "
             f"(data.steps_per_epoch); make it at most {batches}, or set trainer.check_val_every_n_epoch to null, which "
             "counts batches over epochs"
+        )
+
+
+def _refuse_monitors(trainer: L.Trainer, module: L.LightningModule, data: Any, callbacks: list[L.Callback]) -> None:
+    """What callbacks watch and nobody logs; where a user's own code may log it, Lightning finds out."""
+    watching = [callback for callback in callbacks if getattr(callback, "monitor", None) is not None]
+    evaluate = next((callback for callback in callbacks if isinstance(callback, Evaluate)), None)
+    if not watching or evaluate is None or evaluate.measures or any(is_users(type(c)) for c in (module, *callbacks)):
+        return
+    evaluate.lead_with_trained(trainer, data)
+    scores = [*evaluate.names, *(type(metric).__name__ for metric in evaluate.metrics)]
+    known = [*(f"validate/{name}" for name in scores), LOSS]
+    for callback in watching:
+        watched = callback.monitor  # type: ignore[attr-defined]
+        if watched not in (*known, *LIGHTNINGS):
+            raise SettingsError(
+                f"trainer.callbacks: {type(callback).__name__} has monitor={watched}, which is not logged; it is one "
+                f"of {', '.join(known)}"
+            )
+
+
+def refuse_precision(trainer: L.Trainer) -> None:
+    """Refuses precisions that cast a network's weights: states, times and noise are in 32 bits, and would not fit.
+
+    Raises:
+        SettingsError: naming the key, its value, and what would be right.
+    """
+    found = str(trainer.precision)
+    if found != "32-true" and not found.endswith("-mixed"):
+        raise SettingsError(
+            f"trainer.precision={found} casts weights, but neither states nor noise; make it bf16-mixed (16-mixed on "
+            "older GPUs), which computes in 16 bits, or leave it at 32-true"
         )

@@ -9,7 +9,7 @@ import lightning as L
 
 from graft_lightning.modules.stages import Stage
 from graft_lightning.rejection.reference import Reference, Views
-from graft_lightning.types import Draws, StateLike
+from graft_lightning.types import Draws, SettingsError, StateLike
 
 
 class SampledModule(L.LightningModule):
@@ -112,6 +112,17 @@ class SampledModule(L.LightningModule):
             del checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes over which run the weights are of.
+
+        Raises:
+            SettingsError: where a fit is to go on from weights alone, before it looks at its pool.
+        """
+        trainer = self._trainer
+        if trainer is not None and trainer.state.fn == "fit" and "optimizer_states" not in checkpoint:
+            raise SettingsError(
+                f"ckpt_path={trainer.ckpt_path} holds weights alone (save_weights_only of a ModelCheckpoint), and a "
+                "fit goes on with the optimiser's state too; name another checkpoint, or leave ckpt_path out"
+            )
         self.run = self.came_from = checkpoint.get("run")
         self.spent = checkpoint.get("spent")
         self.trained_steps = int(checkpoint.get("kept_step", checkpoint["global_step"]))

@@ -2,8 +2,10 @@
 
 import re
 
+import lightning as L
 import pytest
 
+from graft_lightning.callbacks import Collect
 from tests.runs import launch
 
 CHECKPOINTS = {"class_path": "ModelCheckpoint", "init_args": {"save_last": True, "enable_version_counter": False}}
@@ -37,6 +39,14 @@ REFUSED = {
         {"trainer.val_check_interval": 3, "data.steps_per_epoch": 4, "trainer.limit_train_batches": 0.5},
         "more than the 2 batches",
     ),
+    "one batch again and again": ({"trainer.overfit_batches": 1}, "trainer.overfit_batches=1 would repeat no batch"),
+    "weights in 16 bits": ({"trainer.precision": "bf16-true"}, "trainer.precision=bf16-true .*make it bf16-mixed"),
+    "weights in 64 bits": ({"trainer.precision": "64-true"}, "trainer.precision=64-true .*leave it at 32-true"),
+    "stopping by nothing": (
+        also("EarlyStopping", monitor="val_loss"),
+        "EarlyStopping has monitor=val_loss, .*validate/Ink, validate/Diversity, train/loss",
+    ),
+    "keeping by nothing": (also("ModelCheckpoint", monitor="validate/ink"), "ModelCheckpoint has monitor=validate/ink"),
     "less than a batch": (
         {"trainer.limit_train_batches": 0.1, "data.steps_per_epoch": 4},
         "trainer.limit_train_batches=0.1 of data.steps_per_epoch=4 is not one batch; make it at least 0.25",
@@ -54,11 +64,45 @@ def test_what_cannot_work_is_refused_before_anything_is_sampled(tmp_path, capsys
     assert not (tmp_path / "pool").exists()
 
 
+class Logs(L.Callback):
+    """A user's own callback."""
+
+    def on_validation_epoch_end(self, trainer, pl_module):
+        pl_module.log("mine", 1.0)
+
+
+def test_a_fit_does_not_go_on_from_weights_alone(tmp_path, capsys, monkeypatch):
+    """It says so before a pool is opened; a test needs no more than weights."""
+    alone = {"save_last": True, "enable_version_counter": False, "save_weights_only": True}
+    changes = {"trainer.callbacks": [{"class_path": "ModelCheckpoint", "init_args": alone}]}
+    launch("fit", tmp_path, changes)
+    launch("test", tmp_path, changes, "--ckpt_path=last")
+    monkeypatch.setattr(Collect, "collect", lambda *given: pytest.fail("looked at the pool"))
+    with pytest.raises(SystemExit) as caught:
+        launch("fit", tmp_path, changes, "--ckpt_path=last")
+    assert caught.value.code == 2
+    told = r"ckpt_path=.*last.ckpt holds weights alone \(save_weights_only of a ModelCheckpoint\)"
+    assert re.search(told, capsys.readouterr().err)
+
+
 TAKEN = {
     "batches over epochs": {"trainer.val_check_interval": 3, "trainer.check_val_every_n_epoch": None},
     "all of an epoch": {"trainer.val_check_interval": 2},
     "nothing to validate": {"trainer.val_check_interval": 9, "trainer.limit_val_batches": 0},
     "one kind of accumulation": {"collect.rounds": 2, **also("GradientAccumulationScheduler", scheduling={0: 2})},
+    "stopping by a score": also("EarlyStopping", monitor="validate/Diversity"),
+    "stopping by the loss": also("EarlyStopping", monitor="train/loss", check_on_train_epoch_end=True),
+    "keeping by the reward that is trained on": {
+        "evaluate.rewards": [],
+        **also("ModelCheckpoint", monitor="validate/Ink", mode="max", filename="best"),
+    },
+    "keeping by the step": also("ModelCheckpoint", monitor="step", mode="max", filename="newest"),
+    "what a callback of one's own logs": {
+        "trainer.callbacks": [
+            {"class_path": "tests.cli.test_options.Logs"},
+            {"class_path": "EarlyStopping", "init_args": {"monitor": "mine"}},
+        ]
+    },
     "tried out": {"trainer.val_check_interval": 9, "trainer.fast_dev_run": True},
     "moved": {
         "data.steps_per_epoch": 30,
