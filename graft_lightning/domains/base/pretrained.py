@@ -65,6 +65,11 @@ def loaded_network(
     if misshapen := sorted(report.get("mismatched_keys", ())):
         name, there, here = misshapen[0]
         wrong.append(f"has {name} of shape {tuple(there)} in place of {tuple(here)}")
+    if any(".lora_" in name for name in unexpected):
+        raise ModelUnavailableError(
+            f"{what}: {source!r} was saved with LoRA adapters in place; {where} has weights for {min(unexpected)} and "
+            f"{len(unexpected) - 1} more. Call fuse_lora and unload_lora_weights of the pipeline before save_pretrained"
+        )
     if wrong:
         raise ModelUnavailableError(
             f"{what}: {source!r} {' and '.join(wrong)} of {type(network).__name__}; {where} is incomplete, or was "

@@ -209,7 +209,7 @@ def flow_config(config: Config) -> Config:
 
 
 def defaults_of(kind: Any) -> Config:
-    """The settings of a scheduler's class, with their defaults."""
+    """The settings of a class of diffusers, with their defaults."""
     parameters = signature(kind.__init__).parameters.items()
     return {name: p.default for name, p in parameters if p.default is not Parameter.empty}
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from graft_lightning.domains.base import ImageReference, contact_sheet
+from graft_lightning.domains.base.scheduler import refused
 from graft_lightning.domains.text_to_image.embeddings import EmbeddingStore
 from graft_lightning.domains.text_to_image.pipelines import Family, family_of
 from graft_lightning.domains.text_to_image.pipelines.base import Condition
@@ -120,7 +121,7 @@ class DiffusersReference(ImageReference):
         if unknown := sorted(set(self.without) - set(family.optional)):
             optional = ", ".join(family.optional) or "none"
             raise SettingsError(f"without names {unknown[0]}; parts that {family.pipeline} may lack: {optional}")
-        family.check(self._source.config(family.network), self._source.config("vae"))
+        family.check(self._source.complete(family.network, family.network_class), self._vae_config)
         return family
 
     @property
@@ -148,20 +149,32 @@ class DiffusersReference(ImageReference):
         if side is None and not (self.height and self.width):
             raise SettingsError(f"model={self.model} says nothing of the size of its images; set height and width")
         sides = side if isinstance(side, list | tuple) else (side or 0, side or 0)
+        if len(sides) != 2 or not all(isinstance(one, int) for one in sides):
+            raise refused("sample_size", side, "it is the side of its latents, or height and width")
         size = (self.height or sides[0] * factor, self.width or sides[1] * factor)
         multiple = factor * self._network_config.get("patch_size", 1)
         if size[0] % multiple or size[1] % multiple:
             raise SettingsError(f"height={size[0]} and width={size[1]} must be multiples of {multiple}")
+        known = self._network_config.get("pos_embed_max_size")
+        if known and max(size) > known * multiple:
+            raise SettingsError(
+                f"height={size[0]} and width={size[1]}: the {self.family.network} knows places up to "
+                f"{known * multiple} pixels (its pos_embed_max_size={known})"
+            )
         return size
 
     @property
     def vae_factor(self) -> int:
         """Pixels per latent pixel."""
-        return 2 ** (len(self._source.config("vae")["block_out_channels"]) - 1)
+        return 2 ** (len(self._vae_config["block_out_channels"]) - 1)
 
     @property
     def _network_config(self) -> dict[str, Any]:
-        return self._source.config(self.family.network)
+        return self._source.complete(self.family.network, self.family.network_class)
+
+    @property
+    def _vae_config(self) -> dict[str, Any]:
+        return self._source.complete("vae", "AutoencoderKL")
 
     def shape(self, conditions: Sequence[str]) -> Shape:
         height, width = self.size
@@ -199,8 +212,8 @@ class DiffusersReference(ImageReference):
         import diffusers
 
         kind = getattr(diffusers, self.family.network_class)
-        config = {name: value for name, value in self._network_config.items() if not name.startswith("_")}
-        return nn.Module.to(kind(**config), DTYPES[self.dtype])  # diffusers' own `to` warns of nothing
+        network = kind.from_config(self._source.config(self.family.network))  # which leaves out what it does not know
+        return nn.Module.to(network, DTYPES[self.dtype])  # diffusers' own `to` warns of nothing
 
     def denoise(self, network: nn.Module, x_t: Tensor, t: Tensor, condition: Any) -> Tensor:
         assert isinstance(x_t, Tensor)
@@ -317,7 +330,7 @@ class DiffusersReference(ImageReference):
     @property
     def _vae(self) -> Any:
         if "vae" not in self._parts:
-            upcast = self.family.upcast_vae and self._source.config("vae").get("force_upcast", True)
+            upcast = self.family.upcast_vae and self._vae_config["force_upcast"]
             dtype = torch.float32 if self.dtype == "fp16" and upcast else DTYPES[self.dtype]
             self._parts["vae"] = self._source.load("vae", "AutoencoderKL", torch_dtype=dtype).requires_grad_(False)
         return self._parts["vae"]
