@@ -12,6 +12,7 @@ from typing import Any
 from torch import nn
 
 from graft_lightning.domains.base.loading import ModelUnavailableError, loaded
+from graft_lightning.domains.base.weights import variants
 from graft_lightning.refusals import Refusal, damaged
 from graft_lightning.tensors import REMEDY, refuse_not_finite, whole
 
@@ -49,6 +50,13 @@ def loaded_network(
         network, report = loaded(load, source, what, output_loading_info=True, **options)
     except (Refusal, MemoryError, ImportError):
         _refuse_damaged(source, part)
+        there = variants(Path(source).expanduser() / part)
+        if options.get("variant") is None and there and None not in there:
+            names = " and ".join(sorted(name for name in there if name))
+            raise ModelUnavailableError(
+                f"{what}: {source!r} holds its weights as {names} alone; load them with that variant, and save them "
+                "with save_pretrained without one"
+            ) from None
         raise
     except Exception as error:  # readers raise nearly anything over files that are not theirs
         if "OutOfMemory" in type(error).__name__:

@@ -69,6 +69,8 @@ def stepped(scheduler: Any, steps: int) -> list[float]:
         raise SettingsError(f"steps={steps}; the pipeline's configuration has num_train_timesteps={count}")
     if spacing not in SPACINGS:
         raise refused("timestep_spacing", spacing, f"known are {', '.join(SPACINGS)}")
+    if not isinstance(config.steps_offset, int):
+        raise refused("steps_offset", config.steps_offset, "it is a whole number of timesteps")
     scheduler.set_timesteps(steps)
     starts = scheduler.timesteps.tolist()
     stride = count // steps
@@ -183,6 +185,17 @@ def ddim_config(config: Config, clips: bool = False) -> Config:
     if betas is not None and len(betas) != count:
         raise refused("trained_betas", f"{len(betas)} values", f"num_train_timesteps={count} asks for as many")
     return complete | {key: True for key in SPACED if own.get(key)}
+
+
+def as_loaded(config: Config, made: Any) -> Config:
+    """A scheduler's configuration as its pipeline takes it: of the class in the index, whatever the file names.
+
+    Args:
+        config: of the scheduler.
+        made: what ``model_index.json`` says of it, library and class; None where it says nothing.
+    """
+    named = {"_class_name": made[1]} if isinstance(made, list) and len(made) == 2 and made[1] else {}
+    return {**config, **named}
 
 
 def flow_config(config: Config) -> Config:

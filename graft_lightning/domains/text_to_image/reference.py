@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from graft_lightning.domains.base import ImageReference, contact_sheet
-from graft_lightning.domains.base.scheduler import refused
+from graft_lightning.domains.base.scheduler import as_loaded, refused
 from graft_lightning.domains.text_to_image.embeddings import EmbeddingStore
 from graft_lightning.domains.text_to_image.pipelines import Family, family_of
 from graft_lightning.domains.text_to_image.pipelines.base import Condition
@@ -117,7 +117,7 @@ class DiffusersReference(ImageReference):
         """
         index = self._source.index()
         kind = family_of(str(index.get("_class_name", "model without _class_name")), self.model)
-        family = kind(index, self._source.config("scheduler"))
+        family = kind(index, as_loaded(self._source.config("scheduler"), index.get("scheduler")))
         if unknown := sorted(set(self.without) - set(family.optional)):
             optional = ", ".join(family.optional) or "none"
             raise SettingsError(f"without names {unknown[0]}; parts that {family.pipeline} may lack: {optional}")
