@@ -27,6 +27,8 @@ from graft_lightning.types import SettingsError, sent
 log = logging.getLogger(__name__)
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+UNASKED = ("feature_extractor", "image_encoder")
+"""Parts that no text-to-image call needs: for a safety checker, and for images as prompts."""
 SHEET_SIDE = 192
 """Largest width of one image on a contact sheet."""
 
@@ -277,6 +279,11 @@ class DiffusersReference(ImageReference):
     def absent(self) -> list[str]:
         """The parts for texts that are left out: by `without`, or because the model was saved so."""
         return [part for part in self.family.text if part not in self._text_parts]
+
+    @property
+    def left_out(self) -> list[str]:
+        """The parts without which a pipeline is put together: `absent`, and what nothing needs and the folder lacks."""
+        return [*self.absent, *(part for part in UNASKED if self._source.lacks(part))]
 
     def _embed(self, texts: list[str], device: torch.device | str) -> dict[str, Any]:
         with self._text_encoders(device) as pipeline:

@@ -94,6 +94,11 @@ class Source:
             return ARCHITECTURES[self.model][part or "index"]
         return _read(Path(self._fetched(f"{part}/{name}" if part else name)))
 
+    def lacks(self, part: str) -> bool:
+        """Whether the index names a part, and the folder has none of it."""
+        folder = Path(self.model).expanduser()
+        return self.index().get(part) not in (None, [None, None]) and folder.is_dir() and not (folder / part).is_dir()
+
     def load(self, part: str, class_name: str, **options: Any) -> Any:
         """A part of a class of diffusers, with its weights.
 
