@@ -111,7 +111,7 @@ class DiffusersImages(UnconditionalImages):
         """The network's class.
 
         Raises:
-            SettingsError: if diffusers has none of that name, or it needs more than an image and a time.
+            SettingsError: if diffusers has none of that name, or it needs other than an image and a time.
         """
         import diffusers
 
@@ -126,6 +126,8 @@ class DiffusersImages(UnconditionalImages):
         needed = [p.name for p in parameters if p.default is p.empty and p.name not in known]
         if needed:
             raise SettingsError(f"network: {name} needs {', '.join(needed)}; a model of images takes image and time")
+        if (channels := self.config.get("in_channels")) not in (1, 3):
+            raise SettingsError(f"the network's in_channels is {channels}; images are grey (1) or have colours (3)")
         return kind
 
     def _compare(self, stored: Config) -> None:

@@ -217,7 +217,8 @@ class Source:
             return file_digest(self._file())
         folder = self._folder(part)
         if folder is None:
-            raise ModelUnavailableError(f"{_WHAT}: {self.model!r} has no part {part!r} in the local cache")
+            where = "" if Path(self.model).expanduser().is_dir() else " in the local cache"
+            raise ModelUnavailableError(f"{_WHAT}: {self.model!r} has no part {part!r}{where}")
         files = sorted(path for path in folder.iterdir() if path.is_file() and path.name[0] != ".")
         variant = self.variant_of(part)
         told = "" if variant is None else f"variant {variant}\n"  # a folder may hold several

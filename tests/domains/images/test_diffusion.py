@@ -248,6 +248,7 @@ def test_the_class_of_a_class_conditional_network_counts(tmp_path):
         ("model_index.json", {"scheduler": ["diffusers", "ScoreSdeVeScheduler"]}, "a table of betas"),
         ("scheduler/scheduler_config.json", {"prediction_type": "score"}, "prediction_type='score'"),
         ("unet/config.json", {"out_channels": 6}, "6 channels of 3"),
+        ("unet/config.json", {"in_channels": 4, "out_channels": 4}, "in_channels is 4; images are grey"),
         ("unet/config.json", {"class_embed_type": "identity"}, "class_embed_type is 'identity'"),
         (
             "unet/config.json",

@@ -333,6 +333,9 @@ def test_parts_that_cannot_be_absent(copy_of):
     with pytest.raises(SettingsError, match=r"without names text_encoder; .* text_encoder_3"):
         _ = DiffusersReference(str(copy_of("sd3")), without=["text_encoder"]).process
     folder = copy_of("sd15")
+    shutil.rmtree(folder / "tokenizer")
+    with pytest.raises(ModelUnavailableError, match=r"has no part 'tokenizer'$"):
+        DiffusersReference(str(folder)).encode(["a"], "cpu")
     file = folder / "model_index.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"text_encoder": [None, None]}))
     with pytest.raises(SettingsError, match=r"model_index\.json has no text_encoder"):
