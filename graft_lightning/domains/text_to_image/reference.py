@@ -269,6 +269,11 @@ class DiffusersReference(ImageReference):
         if absent := [part for part in needed if part not in saved]:
             raise SettingsError(f"model={self.model}: its model_index.json has no {absent[0]}, which texts need")
         found = [part for part in saved if part not in self.without]
+        if gone := [part for part in found if part in self.family.optional and self._source.lacks(part)]:
+            raise SettingsError(
+                f"model={self.model}: its model_index.json names {gone[0]}, and the folder has none; name "
+                f"{' and '.join(self.family.optional)} in without, or fetch it"
+            )
         for encoder in (part for part in found if "encoder" in part):
             tokenizer = encoder.replace("text_encoder", "tokenizer")
             if tokenizer not in found:

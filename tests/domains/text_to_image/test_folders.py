@@ -329,6 +329,16 @@ def test_an_encoder_without_its_tokenizer_is_named(copy_of, pipeline_folder):
     assert len(DiffusersReference(str(folder), without=["text_encoder_3"]).encode(["a"], "cpu")) == 1
 
 
+def test_t5_that_was_not_fetched(copy_of, pipeline_folder):
+    """Its files are most of a download, and are often left out of it; the index still names them."""
+    folder = copy_of("sd3")
+    shutil.rmtree(folder / "text_encoder_3")
+    with pytest.raises(SettingsError, match=r"names text_encoder_3, .* name tokenizer_3 and text_encoder_3 in without"):
+        DiffusersReference(str(folder)).encode(["a"], "cpu")
+    found, whole = (DiffusersReference(str(model), without=list(NO_T5)) for model in (folder, pipeline_folder("sd3")))
+    torch.testing.assert_close(found.encode(["a"], "cpu")["prompt"], whole.encode(["a"], "cpu")["prompt"])
+
+
 def test_parts_that_cannot_be_absent(copy_of):
     with pytest.raises(SettingsError, match=r"without names text_encoder; .* text_encoder_3"):
         _ = DiffusersReference(str(copy_of("sd3")), without=["text_encoder"]).process
