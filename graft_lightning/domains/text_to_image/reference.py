@@ -271,7 +271,7 @@ class DiffusersReference(ImageReference):
         found = [part for part in saved if part not in self.without]
         if gone := [part for part in found if part in self.family.optional and self._source.lacks(part)]:
             raise SettingsError(
-                f"model={self.model}: its model_index.json names {gone[0]}, and the folder has none; name "
+                f"model={self.model}: its model_index.json names {gone[0]}, which is not here; name "
                 f"{' and '.join(self.family.optional)} in without, or fetch it"
             )
         for encoder in (part for part in found if "encoder" in part):
@@ -287,7 +287,7 @@ class DiffusersReference(ImageReference):
 
     @property
     def left_out(self) -> list[str]:
-        """The parts without which a pipeline is put together: `absent`, and what nothing needs and the folder lacks."""
+        """The parts without which a pipeline is put together: `absent`, and what nothing needs and is not here."""
         return [*self.absent, *(part for part in UNASKED if self._source.lacks(part))]
 
     def _embed(self, texts: list[str], device: torch.device | str) -> dict[str, Any]:

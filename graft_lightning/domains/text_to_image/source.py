@@ -95,9 +95,21 @@ class Source:
         return _read(Path(self._fetched(f"{part}/{name}" if part else name)))
 
     def lacks(self, part: str) -> bool:
-        """Whether the index names a part, and the folder has none of it."""
-        folder = Path(self.model).expanduser()
-        return self.index().get(part) not in (None, [None, None]) and folder.is_dir() and not (folder / part).is_dir()
+        """Whether the model is here without a part that its index names, which cannot be fetched either."""
+        if self.is_file or self.index().get(part) in (None, [None, None]):
+            return False
+        here = self._is_folder or (self._offline() and self._cached("model_index.json") is not None)
+        return here and self._folder(part) is None
+
+    @property
+    def _is_folder(self) -> bool:
+        return Path(self.model).expanduser().is_dir()
+
+    @staticmethod
+    def _offline() -> bool:
+        from huggingface_hub import constants
+
+        return constants.HF_HUB_OFFLINE
 
     def load(self, part: str, class_name: str, **options: Any) -> Any:
         """A part of a class of diffusers, with its weights.
@@ -196,8 +208,8 @@ class Source:
         if self.variant in there:
             return self.variant
         known = sorted({name for other in folder.parent.iterdir() for name in variants(other) if name})
-        if not Path(self.model).expanduser().is_dir():  # on the hub there may be more than was fetched
-            return None if self.variant in known else self.variant
+        if not self._is_folder and (self.variant is not None or not self._offline()):
+            return None if self.variant in known else self.variant  # on the hub there may be more than was fetched
         if self.variant is not None and self.variant not in known:
             raise SettingsError(
                 f"variant={self.variant!r}: no part of {self.model!r} has such weights; "
@@ -217,7 +229,7 @@ class Source:
             return file_digest(self._file())
         folder = self._folder(part)
         if folder is None:
-            where = "" if Path(self.model).expanduser().is_dir() else " in the local cache"
+            where = "" if self._is_folder else " in the local cache"
             raise ModelUnavailableError(f"{_WHAT}: {self.model!r} has no part {part!r}{where}")
         files = sorted(path for path in folder.iterdir() if path.is_file() and path.name[0] != ".")
         variant = self.variant_of(part)
@@ -234,7 +246,7 @@ class Source:
         folder = Path(self.model).expanduser() / part
         if folder.is_dir():
             return folder
-        names = (_CONFIGS.get(part, "config.json"), "tokenizer_config.json")
+        names = (_CONFIGS.get(part, "config.json"), "tokenizer_config.json", "preprocessor_config.json")
         return next((file.parent for name in names if (file := self._cached(f"{part}/{name}")) is not None), None)
 
     def _file(self) -> Path:
