@@ -12,6 +12,7 @@ from typing import Any
 from torch import nn
 
 from graft_lightning.domains.base.loading import ModelUnavailableError, loaded
+from graft_lightning.domains.base.weights import variants
 from graft_lightning.refusals import Refusal, damaged
 from graft_lightning.tensors import REMEDY, refuse_not_finite, whole
 
@@ -49,6 +50,13 @@ def loaded_network(
         network, report = loaded(load, source, what, output_loading_info=True, **options)
     except (Refusal, MemoryError, ImportError):
         _refuse_damaged(source, part)
+        there = variants(Path(source).expanduser() / part)
+        if options.get("variant") is None and there and None not in there:
+            names = " and ".join(sorted(name for name in there if name))
+            raise ModelUnavailableError(
+                f"{what}: {source!r} holds its weights as {names} alone; load them with that variant, and save them "
+                "with save_pretrained without one"
+            ) from None
         raise
     except Exception as error:  # readers raise nearly anything over files that are not theirs
         if "OutOfMemory" in type(error).__name__:
@@ -65,6 +73,11 @@ def loaded_network(
     if misshapen := sorted(report.get("mismatched_keys", ())):
         name, there, here = misshapen[0]
         wrong.append(f"has {name} of shape {tuple(there)} in place of {tuple(here)}")
+    if any(".lora_" in name for name in unexpected):
+        raise ModelUnavailableError(
+            f"{what}: {source!r} was saved with LoRA adapters in place; {where} has weights for {min(unexpected)} and "
+            f"{len(unexpected) - 1} more. Call fuse_lora and unload_lora_weights of the pipeline before save_pretrained"
+        )
     if wrong:
         raise ModelUnavailableError(
             f"{what}: {source!r} {' and '.join(wrong)} of {type(network).__name__}; {where} is incomplete, or was "

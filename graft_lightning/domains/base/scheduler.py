@@ -69,6 +69,8 @@ def stepped(scheduler: Any, steps: int) -> list[float]:
         raise SettingsError(f"steps={steps}; the pipeline's configuration has num_train_timesteps={count}")
     if spacing not in SPACINGS:
         raise refused("timestep_spacing", spacing, f"known are {', '.join(SPACINGS)}")
+    if not isinstance(config.steps_offset, int):
+        raise refused("steps_offset", config.steps_offset, "it is a whole number of timesteps")
     scheduler.set_timesteps(steps)
     starts = scheduler.timesteps.tolist()
     stride = count // steps
@@ -185,6 +187,17 @@ def ddim_config(config: Config, clips: bool = False) -> Config:
     return complete | {key: True for key in SPACED if own.get(key)}
 
 
+def as_loaded(config: Config, made: Any) -> Config:
+    """A scheduler's configuration as its pipeline takes it: of the class in the index, whatever the file names.
+
+    Args:
+        config: of the scheduler.
+        made: what ``model_index.json`` says of it, library and class; None where it says nothing.
+    """
+    named = {"_class_name": made[1]} if isinstance(made, list) and len(made) == 2 and made[1] else {}
+    return {**config, **named}
+
+
 def flow_config(config: Config) -> Config:
     """A configuration of FlowMatchEulerDiscreteScheduler from that of a flow-matching scheduler.
 
@@ -209,7 +222,7 @@ def flow_config(config: Config) -> Config:
 
 
 def defaults_of(kind: Any) -> Config:
-    """The settings of a scheduler's class, with their defaults."""
+    """The settings of a class of diffusers, with their defaults."""
     parameters = signature(kind.__init__).parameters.items()
     return {name: p.default for name, p in parameters if p.default is not Parameter.empty}
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,11 @@ from graft_lightning.types import SettingsError
 
 DATA = shipped("data")
 """The folder of small files that ship with the package."""
+_NAME = re.compile(
+    r"(?:(?:diffusion_)?pytorch_)?model(?:\.(\w+))?(?P<shard>-\d+-of-\d+)?(?:\.(\w+))?\.(?:safetensors|bin)"
+)
+"""What diffusers and transformers read, the variant before or after the number of a shard; beside it there may be
+adapters, and weights for other programs."""
 
 
 def save_weights(network: nn.Module, path: Path, config: dict[str, Any], provenance: dict[str, Any]) -> None:
@@ -22,21 +28,34 @@ def save_weights(network: nn.Module, path: Path, config: dict[str, Any], provena
     write_tensors(path, network.state_dict(), metadata)
 
 
+def variants(folder: Path) -> set[str | None]:
+    """The variants of the weights in a folder, as in ``model.fp16.safetensors``; None stands for those without one."""
+    return {match[1] or match[3] for _, match in _named(folder)}
+
+
 def stored_elements(folder: Path, variant: str | None = None) -> int | None:
-    """Numbers in the safetensors files of a folder, read from their headers; None if there is none.
+    """Numbers in the safetensors files that are read of a folder, from their headers; None if there is none.
 
     Args:
         folder: as ``save_pretrained`` writes it.
-        variant: whose files count, as in ``model.fp16.safetensors``; those without one by default.
+        variant: whose files count; those without one by default. Where all are in one file, shards beside it are not.
     """
     from safetensors import safe_open
 
-    files = [file for file in sorted(folder.glob("*.safetensors")) if (f".{variant}" in file.name) == bool(variant)]
+    named = [(file, match) for file, match in _named(folder) if (match[1] or match[3]) == variant]
+    named = [(file, match) for file, match in named if file.suffix == ".safetensors"]
+    files = [file for file, match in named if not match["shard"]] or [file for file, _ in named]
     total = 0
     for file in files:
         with safe_open(str(file), "pt") as opened:
             total += sum(math.prod(opened.get_slice(name).get_shape()) for name in opened.keys())  # noqa: SIM118
     return total if files else None
+
+
+def _named(folder: Path) -> list[tuple[Path, re.Match[str]]]:
+    """The files of weights in a folder, with their names taken apart."""
+    found = [(file, _NAME.fullmatch(file.name)) for file in sorted(folder.iterdir())] if folder.is_dir() else []
+    return [(file, match) for file, match in found if match]
 
 
 def load_weights(network: nn.Module, path: Path, config: dict[str, Any], remake: str) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from graft_lightning.domains.base.loading import ModelUnavailableError, loaded
-from graft_lightning.domains.base.scheduler import Config, ddim_config, output_of, process_of, refused
+from graft_lightning.domains.base.scheduler import Config, as_loaded, ddim_config, output_of, process_of, refused
 from graft_lightning.domains.images.architectures import PUBLISHED
 from graft_lightning.domains.images.network import DiffusersImages
 from graft_lightning.durable import write_text
@@ -40,6 +40,7 @@ class ImageDiffusion(DiffusersImages):
         compile: compile the network (``torch.compile``): minutes at first, then faster steps, equal up to rounding.
     """
 
+    _unsized = "the images' size is that in config.json"
     _sampler: Sampler | None = None
 
     def __init__(
@@ -79,22 +80,36 @@ class ImageDiffusion(DiffusersImages):
         return None if self.weights_file.is_dir() else PUBLISHED.get(self._source())
 
     def _stored(self) -> Config:
-        return self._published[0] if self._published else super()._stored()
+        if self._published:
+            return self._published[0]
+        made = self._index.get("unet")
+        return {"_class_name": made[1] if isinstance(made, list) else "UNet2DModel", **super()._stored()}
+
+    @cached_property
+    def _index(self) -> Config:
+        """``model_index.json``: the pipeline's class, and of what its parts are made."""
+        from diffusers import DDPMPipeline
+
+        return dict(loaded(DDPMPipeline.load_config, self._source(), self._what))
 
     @cached_property
     def subfolder(self) -> str | None:  # type: ignore[override]
-        """Where the network is: in ``unet``, or in older repositories beside ``model_index.json``."""
+        """Where the network is."""
         from diffusers import UNet2DModel
 
-        if self._published or (self.weights_file / "config.json").is_file():
+        return self._place("unet", UNet2DModel)
+
+    def _place(self, part: str, kind: Any) -> str | None:
+        """The folder of a part; None where it is beside ``model_index.json``, as in older repositories."""
+        if self._published:
             return None
+        if self.weights_file.is_dir():
+            return part if (self.weights_file / part).is_dir() else None
         try:
-            loaded(UNet2DModel.load_config, self._source(), self._what, subfolder="unet")
+            loaded(kind.load_config, self._source(), self._what, subfolder=part)
         except ModelUnavailableError:
-            if self.weights_file.is_dir():
-                raise
             return None
-        return "unet"
+        return part
 
     @cached_property
     def scheduler(self) -> Config:
@@ -124,16 +139,17 @@ class ImageDiffusion(DiffusersImages):
         return found
 
     def _scheduler(self) -> Config:
-        from diffusers import DDPMPipeline, DDPMScheduler
+        from diffusers import DDPMScheduler
 
-        name = loaded(DDPMPipeline.load_config, self._source(), self._what).get("_class_name")
+        name = self._index.get("_class_name")
         if name not in PIPELINES:
             raise SettingsError(
                 f"model={self.model} is a {name}; ImageDiffusion reads {', '.join(PIPELINES)}, and DiffusersReference "
                 "text-to-image pipelines"
             )
-        part = "scheduler" if self.subfolder else None
-        return dict(loaded(DDPMScheduler.load_config, self._source(), self._what, subfolder=part))
+        part = self._place("scheduler", DDPMScheduler)
+        config = loaded(DDPMScheduler.load_config, self._source(), self._what, subfolder=part)
+        return as_loaded({"_class_name": "DDPMScheduler", **config}, self._index.get("scheduler"))
 
     @property
     def output(self) -> Output:  # type: ignore[override]

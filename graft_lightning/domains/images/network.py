@@ -14,6 +14,7 @@ from graft_lightning.domains.base import UnconditionalImages
 from graft_lightning.domains.base.loading import loaded
 from graft_lightning.domains.base.merging import merged_state
 from graft_lightning.domains.base.pretrained import loaded_network
+from graft_lightning.domains.base.scheduler import defaults_of
 from graft_lightning.domains.base.sums import check_sums, write_sums
 from graft_lightning.domains.images.architectures import Architecture, Config
 from graft_lightning.durable import replacing_folder, write_text
@@ -43,6 +44,9 @@ class DiffusersImages(UnconditionalImages):
     label: int | None = None
     subfolder: str | None = None
 
+    _unsized = "size is not set"
+    """What is said where neither a setting nor the network tells the size of the images."""
+
     @property
     def _what(self) -> str:
         """Who loads, and by which setting, for errors."""
@@ -67,16 +71,16 @@ class DiffusersImages(UnconditionalImages):
 
     @cached_property
     def config(self) -> Config:
-        """The network's configuration: the architecture's, or that beside the weights.
+        """The network's configuration, the architecture's or that beside the weights, with the defaults of its class.
 
         Raises:
             ModelUnavailableError: if it is beside weights that cannot be had.
             SettingsError: if the network is not one of images of some size.
         """
-        found = self.network.config() if self.network else self._stored()
+        found = complete(self.network.config() if self.network else self._stored())
         size = found.get("sample_size")
         if not (self.side or isinstance(size, int) or (isinstance(size, list | tuple) and len(size) == 2)):
-            raise SettingsError(f"size is not set, and the network's sample_size is {size!r}")
+            raise SettingsError(f"{self._unsized}, and the network's sample_size is {size!r}")
         channels = found.get("in_channels")
         if found.get("out_channels") not in (None, channels):
             raise SettingsError(
@@ -107,24 +111,28 @@ class DiffusersImages(UnconditionalImages):
         """The network's class.
 
         Raises:
-            SettingsError: if diffusers has none of that name, or it needs more than an image and a time.
+            SettingsError: if diffusers has none of that name, or it needs other than an image and a time.
         """
         import diffusers
 
-        name = self.config["_class_name"]
-        kind = getattr(diffusers, name, None)
+        name = self.config.get("_class_name")
+        kind = getattr(diffusers, str(name), None)
         if kind is None:
             raise SettingsError(f"network: diffusers has no {name!r}, e.g. 'UNet2DModel' or 'DiTTransformer2DModel'")
+        if (embedded := self.config.get("class_embed_type")) == "identity":
+            raise SettingsError(f"network: its class_embed_type is {embedded!r}; a label is a number, and no embedding")
         known = {"self", "sample", "hidden_states", "timestep", "class_labels"}
         parameters = inspect.signature(kind.forward).parameters.values()
         needed = [p.name for p in parameters if p.default is p.empty and p.name not in known]
         if needed:
             raise SettingsError(f"network: {name} needs {', '.join(needed)}; a model of images takes image and time")
+        if (channels := self.config.get("in_channels")) not in (1, 3):
+            raise SettingsError(f"the network's in_channels is {channels}; images are grey (1) or have colours (3)")
         return kind
 
     def _compare(self, stored: Config) -> None:
         """Refuses weights of another network."""
-        ours = json.loads(json.dumps(self.config))
+        stored, ours = (json.loads(json.dumps(complete(config))) for config in (stored, self.config))
         different = {key: (stored.get(key), value) for key, value in ours.items() if stored.get(key) != value}
         if different:
             listed = ", ".join(f"{key}: file {a!r}, configuration {b!r}" for key, (a, b) in different.items())
@@ -170,7 +178,7 @@ class DiffusersImages(UnconditionalImages):
         label = self._label()
         if label is not None:
             return torch.full((len(conditions),), label, device=device)
-        if self.config.get("num_class_embeds") is not None:
+        if any(self.config.get(key) is not None for key in ("num_class_embeds", "class_embed_type")):
             raise SettingsError(f"label is not set, and {self.config['_class_name']} is asked for one of its classes")
         return nothing
 
@@ -203,3 +211,11 @@ class DiffusersImages(UnconditionalImages):
         """Height and width."""
         size = self.side or self.config["sample_size"]
         return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+def complete(config: Config) -> Config:
+    """A configuration with the defaults of its class for what it leaves out, where diffusers has that class."""
+    import diffusers
+
+    kind = getattr(diffusers, str(config.get("_class_name")), None)
+    return ({} if kind is None else defaults_of(kind)) | config

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from graft_lightning.domains.base import ImageReference, contact_sheet
+from graft_lightning.domains.base.scheduler import as_loaded, refused
 from graft_lightning.domains.text_to_image.embeddings import EmbeddingStore
 from graft_lightning.domains.text_to_image.pipelines import Family, family_of
 from graft_lightning.domains.text_to_image.pipelines.base import Condition
@@ -26,6 +27,8 @@ from graft_lightning.types import SettingsError, sent
 log = logging.getLogger(__name__)
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+UNASKED = ("feature_extractor", "image_encoder")
+"""Parts that no text-to-image call needs: for a safety checker, and for images as prompts."""
 SHEET_SIDE = 192
 """Largest width of one image on a contact sheet."""
 
@@ -116,11 +119,11 @@ class DiffusersReference(ImageReference):
         """
         index = self._source.index()
         kind = family_of(str(index.get("_class_name", "model without _class_name")), self.model)
-        family = kind(index, self._source.config("scheduler"))
+        family = kind(index, as_loaded(self._source.config("scheduler"), index.get("scheduler")))
         if unknown := sorted(set(self.without) - set(family.optional)):
             optional = ", ".join(family.optional) or "none"
             raise SettingsError(f"without names {unknown[0]}; parts that {family.pipeline} may lack: {optional}")
-        family.check(self._source.config(family.network), self._source.config("vae"))
+        family.check(self._source.complete(family.network, family.network_class), self._vae_config)
         return family
 
     @property
@@ -148,20 +151,32 @@ class DiffusersReference(ImageReference):
         if side is None and not (self.height and self.width):
             raise SettingsError(f"model={self.model} says nothing of the size of its images; set height and width")
         sides = side if isinstance(side, list | tuple) else (side or 0, side or 0)
+        if len(sides) != 2 or not all(isinstance(one, int) for one in sides):
+            raise refused("sample_size", side, "it is the side of its latents, or height and width")
         size = (self.height or sides[0] * factor, self.width or sides[1] * factor)
         multiple = factor * self._network_config.get("patch_size", 1)
         if size[0] % multiple or size[1] % multiple:
             raise SettingsError(f"height={size[0]} and width={size[1]} must be multiples of {multiple}")
+        known = self._network_config.get("pos_embed_max_size")
+        if known and max(size) > known * multiple:
+            raise SettingsError(
+                f"height={size[0]} and width={size[1]}: the {self.family.network} knows places up to "
+                f"{known * multiple} pixels (its pos_embed_max_size={known})"
+            )
         return size
 
     @property
     def vae_factor(self) -> int:
         """Pixels per latent pixel."""
-        return 2 ** (len(self._source.config("vae")["block_out_channels"]) - 1)
+        return 2 ** (len(self._vae_config["block_out_channels"]) - 1)
 
     @property
     def _network_config(self) -> dict[str, Any]:
-        return self._source.config(self.family.network)
+        return self._source.complete(self.family.network, self.family.network_class)
+
+    @property
+    def _vae_config(self) -> dict[str, Any]:
+        return self._source.complete("vae", "AutoencoderKL")
 
     def shape(self, conditions: Sequence[str]) -> Shape:
         height, width = self.size
@@ -199,8 +214,8 @@ class DiffusersReference(ImageReference):
         import diffusers
 
         kind = getattr(diffusers, self.family.network_class)
-        config = {name: value for name, value in self._network_config.items() if not name.startswith("_")}
-        return nn.Module.to(kind(**config), DTYPES[self.dtype])  # diffusers' own `to` warns of nothing
+        network = kind.from_config(self._source.config(self.family.network))  # which leaves out what it does not know
+        return nn.Module.to(network, DTYPES[self.dtype])  # diffusers' own `to` warns of nothing
 
     def denoise(self, network: nn.Module, x_t: Tensor, t: Tensor, condition: Any) -> Tensor:
         assert isinstance(x_t, Tensor)
@@ -254,6 +269,11 @@ class DiffusersReference(ImageReference):
         if absent := [part for part in needed if part not in saved]:
             raise SettingsError(f"model={self.model}: its model_index.json has no {absent[0]}, which texts need")
         found = [part for part in saved if part not in self.without]
+        if gone := [part for part in found if part in self.family.optional and self._source.lacks(part)]:
+            raise SettingsError(
+                f"model={self.model}: its model_index.json names {gone[0]}, which is not here; name "
+                f"{' and '.join(self.family.optional)} in without, or fetch it"
+            )
         for encoder in (part for part in found if "encoder" in part):
             tokenizer = encoder.replace("text_encoder", "tokenizer")
             if tokenizer not in found:
@@ -264,6 +284,11 @@ class DiffusersReference(ImageReference):
     def absent(self) -> list[str]:
         """The parts for texts that are left out: by `without`, or because the model was saved so."""
         return [part for part in self.family.text if part not in self._text_parts]
+
+    @property
+    def left_out(self) -> list[str]:
+        """The parts without which a pipeline is put together: `absent`, and what nothing needs and is not here."""
+        return [*self.absent, *(part for part in UNASKED if self._source.lacks(part))]
 
     def _embed(self, texts: list[str], device: torch.device | str) -> dict[str, Any]:
         with self._text_encoders(device) as pipeline:
@@ -317,7 +342,7 @@ class DiffusersReference(ImageReference):
     @property
     def _vae(self) -> Any:
         if "vae" not in self._parts:
-            upcast = self.family.upcast_vae and self._source.config("vae").get("force_upcast", True)
+            upcast = self.family.upcast_vae and self._vae_config["force_upcast"]
             dtype = torch.float32 if self.dtype == "fp16" and upcast else DTYPES[self.dtype]
             self._parts["vae"] = self._source.load("vae", "AutoencoderKL", torch_dtype=dtype).requires_grad_(False)
         return self._parts["vae"]

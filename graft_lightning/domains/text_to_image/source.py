@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import re
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -13,15 +12,15 @@ from torch import nn
 
 from graft_lightning.domains.base.loading import ModelUnavailableError, loaded
 from graft_lightning.domains.base.pretrained import loaded_network, refuse_not_whole
-from graft_lightning.domains.base.weights import stored_elements
+from graft_lightning.domains.base.scheduler import defaults_of
+from graft_lightning.domains.base.weights import stored_elements, variants
 from graft_lightning.domains.text_to_image.architectures import ARCHITECTURES, Config
 from graft_lightning.identity import file_digest, text_digest
+from graft_lightning.refusals import Refusal, first_line
 from graft_lightning.tensors import whole
 from graft_lightning.types import SettingsError
 
 FILES = (".safetensors",)
-_WEIGHTS = re.compile(r"[a-zA-Z_]+(?:\.(\w+))?(?:-\d+-of-\d+)?(?:\.(\w+))?\.(?:safetensors|bin)")
-"""File names of weights, the variant before or after the number of a shard."""
 _WHAT = "reference, setting `model`"
 LIBRARIES = ("diffusers", "transformers")
 """Whose networks a pipeline is made of."""
@@ -62,6 +61,17 @@ class Source:
             self._configs[part] = self._config(part)
         return self._configs[part]
 
+    def complete(self, part: str, class_name: str) -> Config:
+        """The configuration of a part; what it leaves out has the default of its class in diffusers.
+
+        Raises:
+            ModelUnavailableError: as `config`.
+            SettingsError: likewise.
+        """
+        import diffusers
+
+        return defaults_of(getattr(diffusers, class_name)) | self.config(part)
+
     def _config(self, part: str) -> Config:
         name = _CONFIGS.get(part, "config.json")
         if self.is_file:
@@ -84,6 +94,23 @@ class Source:
             return ARCHITECTURES[self.model][part or "index"]
         return _read(Path(self._fetched(f"{part}/{name}" if part else name)))
 
+    def lacks(self, part: str) -> bool:
+        """Whether the model is here without a part that its index names, which cannot be fetched either."""
+        if self.is_file or self.index().get(part) in (None, [None, None]):
+            return False
+        here = self._is_folder or (self._offline() and self._cached("model_index.json") is not None)
+        return here and self._folder(part) is None
+
+    @property
+    def _is_folder(self) -> bool:
+        return Path(self.model).expanduser().is_dir()
+
+    @staticmethod
+    def _offline() -> bool:
+        from huggingface_hub import constants
+
+        return constants.HF_HUB_OFFLINE
+
     def load(self, part: str, class_name: str, **options: Any) -> Any:
         """A part of a class of diffusers, with its weights.
 
@@ -99,7 +126,7 @@ class Source:
             (Path(folder) / part).mkdir()
             (Path(folder) / part / "config.json").write_text(json.dumps(self.config(part)))
             options |= {"config": folder, "subfolder": part, "local_files_only": True}
-            network = self._loaded(kind.from_single_file, **options)
+            network = self._put_together(kind.from_single_file, class_name, **options)
         refuse_not_whole(network, f"{_WHAT}: {self.model}")
         return network
 
@@ -114,7 +141,7 @@ class Source:
         kind = getattr(diffusers, class_name)
         options = dict.fromkeys(absent) | options
         if self.is_file:
-            pipeline = self._loaded(kind.from_single_file, config=self._description(), **options)
+            pipeline = self._put_together(kind.from_single_file, class_name, config=self._description(), **options)
             for name, part in pipeline.components.items():
                 if isinstance(part, nn.Module) and name not in options:
                     part.eval()  # diffusers leaves the T5 of a single file in training mode, with its dropout
@@ -123,7 +150,27 @@ class Source:
         options |= self._networks(options)
         parts = [name for name, made in self.index().items() if isinstance(made, list) and made != [None, None]]
         found = {self.variant_of(part) for part in parts if part not in options}
-        return self._loaded(kind.from_pretrained, variant=self.variant if self.variant in found else None, **options)
+        variant = self.variant if self.variant in found else None
+        return self._put_together(kind.from_pretrained, class_name, variant=variant, **options)
+
+    def _put_together(self, load: Any, class_name: str, **options: Any) -> Any:
+        """What diffusers makes of files that may be another model's, or of an index that names what is not there."""
+        if self.is_file:
+            self._file()
+        try:
+            return self._loaded(load, **options)
+        except (Refusal, MemoryError, ImportError):
+            raise
+        except Exception as error:  # readers raise nearly anything over files that are not theirs
+            if "OutOfMemory" in type(error).__name__:
+                raise
+            kind = (
+                "a pipeline in the original layout" if self.is_file else f"a {class_name} with such a model_index.json"
+            )
+            instead = "a LoRA, or one part of a pipeline, is none" if self.is_file else "it may need code of its own"
+            raise ModelUnavailableError(
+                f"{_WHAT}: {self.model!r} cannot be read as {kind} ({first_line(error)[:300]}); {instead}"
+            ) from error
 
     def _networks(self, given: dict[str, Any]) -> dict[str, Any]:
         """The networks of a pipeline that are not given, each loaded and checked by itself: a pipeline checks none."""
@@ -157,12 +204,12 @@ class Source:
         folder = self._folder(part)
         if folder is None:
             return self.variant  # not fetched yet
-        there = _variants(folder)
+        there = variants(folder)
         if self.variant in there:
             return self.variant
-        known = sorted({name for other in folder.parent.iterdir() for name in _variants(other) if name})
-        if not Path(self.model).expanduser().is_dir():  # on the hub there may be more than was fetched
-            return None if self.variant in known else self.variant
+        known = sorted({name for other in folder.parent.iterdir() for name in variants(other) if name})
+        if not self._is_folder and (self.variant is not None or not self._offline()):
+            return None if self.variant in known else self.variant  # on the hub there may be more than was fetched
         if self.variant is not None and self.variant not in known:
             raise SettingsError(
                 f"variant={self.variant!r}: no part of {self.model!r} has such weights; "
@@ -179,10 +226,11 @@ class Source:
     def fingerprint(self, part: str) -> str:
         """What identifies a part: a digest of its files, 16 hexadecimal digits."""
         if self.is_file:
-            return file_digest(Path(self.model).expanduser())
+            return file_digest(self._file())
         folder = self._folder(part)
         if folder is None:
-            raise ModelUnavailableError(f"{_WHAT}: {self.model!r} has no part {part!r} in the local cache")
+            where = "" if self._is_folder else " in the local cache"
+            raise ModelUnavailableError(f"{_WHAT}: {self.model!r} has no part {part!r}{where}")
         files = sorted(path for path in folder.iterdir() if path.is_file() and path.name[0] != ".")
         variant = self.variant_of(part)
         told = "" if variant is None else f"variant {variant}\n"  # a folder may hold several
@@ -198,8 +246,21 @@ class Source:
         folder = Path(self.model).expanduser() / part
         if folder.is_dir():
             return folder
-        names = (_CONFIGS.get(part, "config.json"), "tokenizer_config.json")
+        names = (_CONFIGS.get(part, "config.json"), "tokenizer_config.json", "preprocessor_config.json")
         return next((file.parent for name in names if (file := self._cached(f"{part}/{name}")) is not None), None)
+
+    def _file(self) -> Path:
+        """The single file.
+
+        Raises:
+            ModelUnavailableError: if there is none.
+        """
+        file = Path(self.model).expanduser()
+        if not file.is_file():
+            raise ModelUnavailableError(
+                f"{_WHAT}: {self.model!r} is no file here; set it to that of a downloaded model"
+            )
+        return file
 
     def _description(self) -> str:
         if self.described_by is None:
@@ -243,9 +304,3 @@ class Source:
 
 def _read(file: Path) -> Config:
     return whole(lambda path: json.loads(path.read_text(encoding="utf-8")), file)
-
-
-def _variants(folder: Path) -> set[str | None]:
-    """The variants of the weights in a folder; None stands for weights without one."""
-    found = [_WEIGHTS.fullmatch(file.name) for file in folder.iterdir()] if folder.is_dir() else []
-    return {match[1] or match[2] for match in found if match}

@@ -7,6 +7,7 @@ import shutil
 import diffusers
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from graft_lightning.cli.lightning import run_lightning
 from graft_lightning.domains.base.loading import ModelUnavailableError
@@ -144,6 +145,81 @@ def test_older_repositories_keep_all_files_in_one_folder(tmp_path):
     assert one.fingerprint(one.build()) == other.fingerprint(other.build())
 
 
+def placeholder(folder):
+    (folder / "config.json").write_text("{}")  # some repositories have one, from which the hub counts downloads
+
+
+def network_beside_the_index(folder):
+    flat(folder)
+    (folder / "scheduler").mkdir()
+    (folder / "scheduler_config.json").rename(folder / "scheduler" / "scheduler_config.json")
+
+
+def scheduler_beside_the_index(folder):
+    (folder / "scheduler" / "scheduler_config.json").rename(folder / "scheduler_config.json")
+    (folder / "scheduler").rmdir()
+
+
+def old_attention(folder):
+    """Names of layers as in the first releases, pickled."""
+    file = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    renamed = {}
+    for name, value in load_file(file).items():
+        for new, old in {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}.items():
+            name = name.replace(f".{new}.", f".{old}.")
+        renamed[name] = value
+    assert any("proj_attn" in name for name in renamed)
+    torch.save(renamed, file.with_suffix(".bin"))
+    file.unlink()
+
+
+def without(file, *keys):
+    def change(folder):
+        config = json.loads((folder / file).read_text())
+        (folder / file).write_text(json.dumps({key: value for key, value in config.items() if key not in keys}))
+
+    return change
+
+
+FILES = {
+    "a placeholder": placeholder,
+    "network beside the index": network_beside_the_index,
+    "scheduler beside the index": scheduler_beside_the_index,
+    "old attention": old_attention,
+    "key of a fork": lambda folder: changed(folder, "unet/config.json", key_of_a_fork=3),
+    "defaults left out": without("unet/config.json", "in_channels", "out_channels", "_class_name"),
+    "scheduler without a class": without("scheduler/scheduler_config.json", "_class_name"),
+    "scheduler of another class": lambda folder: changed(
+        folder, "scheduler/scheduler_config.json", _class_name="PNDMScheduler"
+    ),
+}
+
+
+@pytest.mark.parametrize("change", FILES.values(), ids=FILES)
+def test_files_as_they_are_found(tmp_path, change):
+    """What DDPMPipeline reads is read alike, and what was fine-tuned of it is written."""
+    folder = saved(tmp_path / "ddpm")
+    sampler = DDIM(STEPS, clip_sample=1.0)
+    expected = ours(ImageDiffusion(str(folder), sampler))
+    change(folder)
+    pipeline = diffusers.DDPMPipeline.from_pretrained(folder)
+    reference = ImageDiffusion(str(folder), sampler)
+    assert torch.equal(ours(reference), expected)
+    assert sum(p.numel() for p in reference.meta_network().parameters()) > 0
+    reference.save(reference.build(), tmp_path / "tuned", {})
+    again = diffusers.DDPMPipeline.from_pretrained(tmp_path / "tuned")
+    assert type(again.scheduler) is type(pipeline.scheduler)
+    assert torch.equal(ours(ImageDiffusion(str(tmp_path / "tuned"), sampler)), expected)
+
+
+def test_weights_of_one_variant_alone_are_told(tmp_path):
+    folder = saved(tmp_path / "ddpm")
+    file = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    file.rename(file.with_suffix(".fp16.safetensors"))
+    with pytest.raises(ModelUnavailableError, match="holds its weights as fp16 alone; load them with that variant"):
+        ImageDiffusion(str(folder)).build()
+
+
 def test_the_class_of_a_class_conditional_network_counts(tmp_path):
     folder = saved(tmp_path / "ddpm", num_class_embeds=4)
     scheduler = diffusers.DDIMScheduler.from_pretrained(folder, subfolder="scheduler")
@@ -155,8 +231,12 @@ def test_the_class_of_a_class_conditional_network_counts(tmp_path):
     assert other.fingerprint(other.build()) != reference.fingerprint(reference.build())
     with pytest.raises(SettingsError, match="label=4, but the classes of UNet2DModel are 0 to 3"):
         ours(ImageDiffusion(str(folder), sampler, label=4))
-    with pytest.raises(SettingsError, match="label is not set"):
-        ours(ImageDiffusion(str(folder), sampler))
+    embedded = saved(tmp_path / "embedded", class_embed_type="timestep")
+    asked = theirs(embedded, scheduler, 0.0, class_labels=torch.full((COUNT,), 7))
+    torch.testing.assert_close(ours(ImageDiffusion(str(embedded), sampler, label=7)), asked, rtol=1e-4, atol=1e-4)
+    for model in (folder, embedded):
+        with pytest.raises(SettingsError, match="label is not set"):
+            ours(ImageDiffusion(str(model), sampler))
 
 
 @pytest.mark.parametrize(
@@ -165,9 +245,16 @@ def test_the_class_of_a_class_conditional_network_counts(tmp_path):
         ("model_index.json", {"_class_name": "LDMPipeline"}, "is a LDMPipeline; ImageDiffusion reads DDPMPipeline"),
         ("scheduler/scheduler_config.json", {"variance_type": "learned_range"}, "variance_type='learned_range'"),
         ("scheduler/scheduler_config.json", {"thresholding": True}, "thresholding=True"),
-        ("scheduler/scheduler_config.json", {"_class_name": "ScoreSdeVeScheduler"}, "a table of betas"),
+        ("model_index.json", {"scheduler": ["diffusers", "ScoreSdeVeScheduler"]}, "a table of betas"),
         ("scheduler/scheduler_config.json", {"prediction_type": "score"}, "prediction_type='score'"),
         ("unet/config.json", {"out_channels": 6}, "6 channels of 3"),
+        ("unet/config.json", {"in_channels": 4, "out_channels": 4}, "in_channels is 4; images are grey"),
+        ("unet/config.json", {"class_embed_type": "identity"}, "class_embed_type is 'identity'"),
+        (
+            "unet/config.json",
+            {"sample_size": None},
+            "size is that in config.json, and the network's sample_size is None",
+        ),
         ("unet/config.json", {"time_embedding_type": "fourier"}, "time_embedding_type='fourier'"),
         ("unet/config.json", {"_class_name": "UNet2DConditionModel"}, "needs encoder_hidden_states"),
     ],

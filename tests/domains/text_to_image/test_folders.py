@@ -140,6 +140,105 @@ def test_a_variant_that_nothing_has_is_named_with_those_that_are(copy_of):
         DiffusersReference(str(folder), variant="fp61").fingerprint(None)
 
 
+def test_files_of_every_variant_are_counted_once(copy_of):
+    """Downloads hold each part in several variants, and for other programs."""
+    folder = copy_of("sd15")
+    needed = DiffusersReference(str(folder)).beside_bytes()
+    for part in ("vae", "text_encoder"):
+        with_variant(folder, part)
+        shards = load_file(folder / part / f"{WEIGHTS[part]}.safetensors")
+        save_file(shards, folder / part / f"{WEIGHTS[part]}-00001-of-00001.safetensors", {"format": "pt"})
+        save_file({"other": torch.zeros(9)}, folder / part / "openvino.safetensors")
+    for variant in (None, "fp16"):
+        assert DiffusersReference(str(folder), variant=variant).beside_bytes() == needed
+
+
+def test_weights_for_other_programs_are_none(copy_of):
+    folder = copy_of("sd15")
+    with_variant(folder, "unet", alone=True)
+    (folder / "unet" / "openvino_model.bin").write_bytes(b"other")
+    save_file({"other": torch.zeros(1)}, folder / "unet" / "pytorch_lora_weights.safetensors")
+    with pytest.raises(ModelUnavailableError, match="unet as fp16 alone; set variant: fp16"):
+        DiffusersReference(str(folder)).build()
+
+
+# ---- configurations of other releases and forks
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "values", "absent"),
+    [
+        ("sd15", "unet", {"key_of_a_fork": 3}, ()),
+        ("sd3", "transformer", {"key_of_a_fork": 3}, ()),
+        ("sd15", "unet", {"cross_attention_dim": [32, 32]}, ("in_channels", "out_channels")),
+        ("sd3", "transformer", {}, ("patch_size",)),
+        ("sd15", "vae", {"key_of_a_fork": 3}, ("latent_channels", "force_upcast", "scaling_factor")),
+    ],
+    ids=str,
+)
+def test_keys_that_are_unknown_or_left_out(copy_of, name, part, values, absent):
+    """All that is known of the model without its weights is as before, and so are its samples."""
+    folder = copy_of(name)
+    sampler = Euler(3) if name == "sd3" else DDIM(3)
+    usual = DiffusersReference(str(folder), sampler, 2.0)
+    expected, image = ours(usual), usual.decode(torch.ones(1, *usual.shape([""])))
+    changed(folder, part, **values)
+    file = folder / part / "config.json"
+    file.write_text(json.dumps({key: made for key, made in json.loads(file.read_text()).items() if key not in absent}))
+    found = DiffusersReference(str(folder), sampler, 2.0)
+    assert found.shape(TEXTS) == usual.shape(TEXTS)
+    assert found.blank(TEXTS)["prompt"].shape == usual.blank(TEXTS)["prompt"].shape
+    for reference in (found, usual):
+        assert sum(p.numel() for p in reference.meta_network().parameters()) > 0
+    torch.testing.assert_close(ours(found), expected)
+    torch.testing.assert_close(found.decode(torch.ones(1, *found.shape([""]))), image)
+    if name == "sd3":
+        with pytest.raises(SettingsError, match="must be multiples of 4"):
+            _ = DiffusersReference(str(folder), height=18).size
+
+
+@pytest.mark.parametrize("side", [[8], [8, 8, 8], 8.0, "8", ["8", "8"]])
+def test_a_side_that_is_none(copy_of, side):
+    folder = copy_of("sd15")
+    changed(folder, "unet", sample_size=side)
+    with pytest.raises(SettingsError, match="has sample_size="):
+        _ = DiffusersReference(str(folder)).size
+
+
+def test_images_larger_than_a_transformer_has_places_for(pipeline_folder):
+    folder = str(pipeline_folder("sd3"))
+    assert DiffusersReference(folder, height=64, width=16).size == (64, 16)
+    with pytest.raises(SettingsError, match=r"height=68 and width=16: .* up to 64 pixels .*pos_embed_max_size=16"):
+        _ = DiffusersReference(folder, height=68, width=16).size
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"text_encoder": ["my_module", "MyTextModel"]}, "my_module"),
+        ({"text_encoder": ["transformers", "NoSuchModel"]}, "NoSuchModel"),
+        ({"tokenizer": ["transformers", "NoSuchTokenizer"]}, "NoSuchTokenizer"),
+    ],
+    ids=str,
+)
+def test_an_index_with_classes_that_are_not_there(copy_of, changes, said):
+    folder = copy_of("sd15")
+    changed(folder, "", **changes)
+    with pytest.raises(ModelUnavailableError, match=f"cannot be read as a StableDiffusionPipeline .*{said}"):
+        DiffusersReference(str(folder)).encode(["a"], "cpu")
+
+
+def test_a_network_that_was_saved_with_its_adapters(copy_of):
+    from peft import LoraConfig
+
+    folder = copy_of("sd15")
+    network = diffusers.UNet2DConditionModel.from_pretrained(folder / "unet")
+    network.add_adapter(LoraConfig(r=2, target_modules=["to_q"]))
+    network.save_pretrained(folder / "unet")
+    with pytest.raises(ModelUnavailableError, match=r"was saved with LoRA adapters in place; .*fuse_lora"):
+        DiffusersReference(str(folder)).build()
+
+
 # ---- decoding
 
 
@@ -230,10 +329,23 @@ def test_an_encoder_without_its_tokenizer_is_named(copy_of, pipeline_folder):
     assert len(DiffusersReference(str(folder), without=["text_encoder_3"]).encode(["a"], "cpu")) == 1
 
 
+def test_t5_that_was_not_fetched(copy_of, pipeline_folder):
+    """Its files are most of a download, and are often left out of it; the index still names them."""
+    folder = copy_of("sd3")
+    shutil.rmtree(folder / "text_encoder_3")
+    with pytest.raises(SettingsError, match=r"names text_encoder_3, .* name tokenizer_3 and text_encoder_3 in without"):
+        DiffusersReference(str(folder)).encode(["a"], "cpu")
+    found, whole = (DiffusersReference(str(model), without=list(NO_T5)) for model in (folder, pipeline_folder("sd3")))
+    torch.testing.assert_close(found.encode(["a"], "cpu")["prompt"], whole.encode(["a"], "cpu")["prompt"])
+
+
 def test_parts_that_cannot_be_absent(copy_of):
     with pytest.raises(SettingsError, match=r"without names text_encoder; .* text_encoder_3"):
         _ = DiffusersReference(str(copy_of("sd3")), without=["text_encoder"]).process
     folder = copy_of("sd15")
+    shutil.rmtree(folder / "tokenizer")
+    with pytest.raises(ModelUnavailableError, match=r"has no part 'tokenizer'$"):
+        DiffusersReference(str(folder)).encode(["a"], "cpu")
     file = folder / "model_index.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"text_encoder": [None, None]}))
     with pytest.raises(SettingsError, match=r"model_index\.json has no text_encoder"):
@@ -254,6 +366,7 @@ def test_parts_that_cannot_be_absent(copy_of):
         ("sd15", "unet", {"addition_embed_type": "text"}, "addition_embed_type='text'"),
         ("sdxl", "unet", {"addition_embed_type": None}, "addition_embed_type=None"),
         ("sd15", "unet", {"in_channels": 9}, "in_channels=9"),
+        ("sd15", "unet", {"quantization_config": {"quant_method": "bitsandbytes"}}, "quantization_config='bits"),
         ("sd2", "unet", {"out_channels": 8}, "out_channels=8"),
         ("sd3", "transformer", {"in_channels": 33}, "in_channels=33"),
         ("sd15", "vae", {"_class_name": "AutoencoderTiny"}, "vae='AutoencoderTiny'"),

@@ -1,14 +1,17 @@
 """A model named by its id on the hub, as the hub's own cache holds it after a download."""
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
+from graft_lightning.domains.base.loading import ModelUnavailableError
 from graft_lightning.domains.text_to_image import DiffusersReference
 from graft_lightning.domains.text_to_image.source import Source
 from graft_lightning.processes.samplers import DDIM
+from graft_lightning.types import SettingsError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -58,3 +61,29 @@ def test_variants_of_what_was_fetched(pipeline_folder, tmp_path, monkeypatch):
     assert (source.variant_of("unet"), source.variant_of("vae"), usual.variant_of("unet")) == ("fp16", None, None)
     assert source.fingerprint("unet") != usual.fingerprint("unet")
     assert source.fingerprint("vae") == usual.fingerprint("vae")
+
+
+def test_what_was_not_fetched_is_told_where_nothing_can_be(pipeline_folder, tmp_path, monkeypatch):
+    """A machine without network access, as those of clusters are."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    folder = shutil.copytree(pipeline_folder("sd15"), tmp_path / "copy")
+    index = json.loads((folder / "model_index.json").read_text())
+    index["feature_extractor"] = ["transformers", "CLIPImageProcessor"]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    cached(folder, tmp_path, "owner/partial")
+    assert DiffusersReference("owner/partial").left_out == ["feature_extractor"]
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    assert DiffusersReference("owner/partial").left_out == []
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    for file in folder.rglob("*.safetensors"):
+        file.rename(file.with_suffix(".fp16.safetensors"))
+    cached(folder, tmp_path, "owner/fp16")
+    with pytest.raises(ModelUnavailableError, match="weights of unet as fp16 alone; set variant: fp16"):
+        DiffusersReference("owner/fp16").build()
+    folder = shutil.copytree(pipeline_folder("sd3"), tmp_path / "sd3")
+    shutil.rmtree(folder / "text_encoder_3")
+    cached(folder, tmp_path, "owner/sd3")
+    with pytest.raises(SettingsError, match="names text_encoder_3, which is not here"):
+        DiffusersReference("owner/sd3").encode(["a"], "cpu")
+    without = DiffusersReference("owner/sd3", without=["text_encoder_3", "tokenizer_3"])
+    assert without.encode(["a"], "cpu")["prompt"].isfinite().all()

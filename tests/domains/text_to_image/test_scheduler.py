@@ -133,6 +133,8 @@ REFUSED = {
     "a beta that is none": (10, {"beta_end": None}, "DDIMScheduler refuses it"),
     "a number as text": (10, {"num_train_timesteps": "1000"}, "DDIMScheduler refuses it"),
     "no timesteps": (10, {"num_train_timesteps": 0}, "DDIMScheduler refuses it"),
+    "part of an offset": (10, {"steps_offset": 1.0}, "steps_offset=1.0; it is a whole number"),
+    "no offset": (10, {"steps_offset": None}, "steps_offset=None; it is a whole number"),
     "shifted betas": (10, {"_class_name": "CogVideoXDDIMScheduler"}, "snr_shift_scale=3.0; "),
     "learned variance": (10, {"_class_name": "DDPMScheduler", "variance_type": "learned"}, "variance_type='learned'"),
 }
@@ -153,6 +155,19 @@ def test_the_older_pipeline_takes_clipping_back_but_not_thresholding(folder_with
     shutil.rmtree(folder)
     with pytest.raises(SettingsError, match="thresholding=True"):
         _ = DiffusersReference(str(folder_with("sd2", **DIFFUSION, thresholding=True))).process
+
+
+@pytest.mark.parametrize("said", [ABSENT, "DDIMScheduler"])
+def test_the_class_is_that_of_the_index(folder_with, said):
+    """The pipeline loads that, whatever the scheduler's own file says; DDIM would clip by default, Euler does not."""
+    folder = folder_with("sdxl", clip_sample=ABSENT, set_alpha_to_one=ABSENT)
+    file = folder / "scheduler" / "scheduler_config.json"
+    config = {**json.loads(file.read_text()), "_class_name": said}
+    file.write_text(json.dumps({key: value for key, value in config.items() if value is not ABSENT}))
+    reference = DiffusersReference(str(folder), DDIM(5), 2.0)
+    pipeline = diffusers.StableDiffusionXLPipeline.from_pretrained(folder)
+    assert isinstance(pipeline.scheduler, diffusers.EulerDiscreteScheduler)
+    assert_equal(ours(reference), plain(reference, folder), 1e-4)
 
 
 def test_a_grid_of_the_users_own_needs_nothing_of_the_spacing(folder_with):

@@ -2,7 +2,9 @@
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from graft_lightning.domains.base.loading import ModelUnavailableError
 from graft_lightning.domains.text_to_image import DiffusersReference
 from graft_lightning.processes.samplers import DDIM, Euler
 from tests.domains.text_to_image.single_file import single_file
@@ -42,3 +44,17 @@ def test_a_single_file_reads_texts_alike(pair, name):
     assert expected.keys() == found.keys()
     for key, value in expected.items():
         torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-4)
+
+
+def test_a_file_that_holds_no_pipeline(pipeline_folder, tmp_path):
+    folder, file = pipeline_folder("sd15"), tmp_path / "adapters.safetensors"
+    reference = DiffusersReference(str(file), config=str(folder))
+    for use in (reference.build, lambda: reference.fingerprint(None), lambda: reference.encode(["a"], "cpu")):
+        with pytest.raises(ModelUnavailableError, match=r"adapters\.safetensors' is no file here"):
+            use()
+    save_file({"lora_unet_mid_block.lora_up.weight": torch.zeros(3, 3)}, file)
+    for use in (reference.build, lambda: reference.encode(["a"], "cpu")):
+        with pytest.raises(
+            ModelUnavailableError, match=r"cannot be read as a pipeline in the original layout .* a LoRA"
+        ):
+            use()

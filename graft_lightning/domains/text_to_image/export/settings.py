@@ -95,7 +95,7 @@ def settings_of(tuned: Tuned, weights: str) -> dict[str, Any]:
         "base_model": str(source.resolve()) if source.exists() else reference.model,
         "base_config": str(Path(config).resolve()) if config and Path(config).exists() else config,
         "variant": reference._source.variant,
-        "without": reference.absent,
+        "without": reference.left_out,
         "pipeline": family.pipeline,
         "component": family.network,
         "kind": "full" if tuned.lora is None else "lora",

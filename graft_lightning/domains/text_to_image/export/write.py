@@ -85,7 +85,7 @@ def write_merged(tuned: Tuned, folder: Path) -> None:
     family = reference.family
     network: Any = reference.build()
     network.load_state_dict(merged_state(tuned.views.network))
-    options = {family.network: network, **dict.fromkeys(reference.absent)}
+    options = {family.network: network, **dict.fromkeys(reference.left_out)}
     if family.pipeline == "StableDiffusionPipeline":
         options |= {"safety_checker": None, "requires_safety_checker": False}
     pipeline = reference._source.load_pipeline(

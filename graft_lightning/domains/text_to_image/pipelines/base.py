@@ -91,16 +91,19 @@ class Family(ABC):
         """Refuses networks that the pipeline calls in a way that `denoise` does not.
 
         Args:
-            network: the network's configuration.
-            vae: the VAE's.
+            network: the network's configuration, complete.
+            vae: the VAE's, likewise.
 
         Raises:
             SettingsError: naming the key.
         """
-        channels, latent = network.get("in_channels", 4), vae.get("latent_channels", 4)
+        if quantized := network.get("quantization_config"):
+            method = quantized.get("quant_method") if isinstance(quantized, dict) else quantized
+            raise refused("quantization_config", method, "weights of few bits are not supported; name the full model")
+        channels, latent = network["in_channels"], vae["latent_channels"]
         if channels != latent:
             raise refused("in_channels", channels, f"the VAE has latent_channels={latent}: no text-to-image network")
-        if (out := network.get("out_channels") or channels) != channels:
+        if (out := network["out_channels"] or channels) != channels:
             raise refused("out_channels", out, f"in_channels={channels} must be as many")
         if (name := vae.get("_class_name", "AutoencoderKL")) != "AutoencoderKL":
             raise refused("vae", name, "only AutoencoderKL is supported")

@@ -75,4 +75,6 @@ class StableDiffusion(Family):
         return {"prompt": pipeline.encode_prompt(texts, device, 1, False)[0]}
 
     def blank(self, network: Config, rows: int) -> Embedding:
-        return {"prompt": torch.zeros(rows, CLIP_TOKENS, network["cross_attention_dim"])}
+        width = network["cross_attention_dim"]
+        width = width if isinstance(width, int) else width[0]  # one a block, all of the same texts
+        return {"prompt": torch.zeros(rows, CLIP_TOKENS, width)}

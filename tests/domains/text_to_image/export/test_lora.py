@@ -1,5 +1,6 @@
 """Exported adapters as other programs read them: every layer, at the strength that was trained."""
 
+import json
 import re
 import shutil
 
@@ -125,6 +126,26 @@ def test_a_base_with_a_variant_of_one_part(pipeline_folder, exported, tmp_path_f
     save_file(weights, file.with_suffix(".fp16.safetensors"), {"format": "pt"})
     _, out = exported(str(folder), handoff=0.25, variant="fp16")
     assert_same(out)
+
+
+@pytest.mark.parametrize("name", ["sd15", "sdxl", "sd3"])
+def test_a_base_whose_index_names_what_is_not_there(pipeline_folder, tuned_of, draws, tmp_path, name):
+    """Nothing that a text needs: downloads often go without the parts around a safety checker."""
+    from tests.domains.text_to_image.export.test_handoff import assert_same
+
+    folder = shutil.copytree(pipeline_folder(name), tmp_path / "base")
+    index = json.loads((folder / "model_index.json").read_text())
+    index["feature_extractor"] = ["transformers", "CLIPImageProcessor"]
+    index["image_encoder"] = ["transformers", "CLIPVisionModelWithProjection"]
+    if name == "sd15":
+        index |= {"safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"]}
+    (folder / "model_index.json").write_text(json.dumps(index))
+    tuned = tuned_of(str(folder), handoff=0.0, scale=1.0)
+    assert tuned.reference.left_out == ["feature_extractor", "image_encoder"]
+    export(tuned, draws, tmp_path / "export", merge=True)
+    assert_same(tmp_path / "export")
+    pipe = diffusers.DiffusionPipeline.from_pretrained(tmp_path / "export" / "pipeline")
+    assert pipe.feature_extractor is None
 
 
 @pytest.mark.parametrize("name", ["sd15", "sd3"])
