@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from graft_lightning.identity import describe, digest
+from graft_lightning.identity import describe, describe_users, digest
 from graft_lightning.processes.denoiser import Denoiser, Guided
 from graft_lightning.processes.noise import Noise
 from graft_lightning.processes.outputs import Output
@@ -22,6 +22,15 @@ from graft_lightning.processes.samplers import Sampler
 from graft_lightning.rejection.codec import Codec
 from graft_lightning.tensors import write_tensors
 from graft_lightning.types import SettingsError, StateLike
+
+BESIDE = frozenset(
+    {
+        *("sampler", "guidance_scale", "lora_targets", "compile", "beside", "beside_bytes", "blocks"),
+        *("meta_network", "blank", "prepare", "refuse", "weights_file", "save", "fingerprint", "own_code"),
+        *("same_within", "numbers", "degenerate", "sharpness", "draw", "compare", "write"),
+    }
+)
+"""Of a reference's class: what decides neither its samples nor what they are decoded to, or is told apart."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +172,10 @@ class Reference(Codec, ABC):
         write_tensors(path, network.state_dict(), {key: str(value) for key, value in provenance.items()})
 
     def fingerprint(self, network: nn.Module) -> dict[str, Any]:
-        """What identifies the distribution of its samples: class, weights, process, sampler, guidance; no adapters."""
+        """What identifies the distribution of its samples: class, weights, process, sampler, guidance; no adapters.
+
+        Of a class of one's own also the code and the settings that the samples, and what they are decoded to, are of.
+        """
         weights = [value for name, value in network.state_dict().items() if ".lora_" not in name]
         return {
             "reference": f"{type(self).__module__}.{type(self).__qualname__}",
@@ -172,7 +184,15 @@ class Reference(Codec, ABC):
             "sampler": describe(self.sampler),
             "noise": Noise.STREAM,
             "guidance_scale": self.guidance_scale,
+            **self.own_code(network),
         }
+
+    def own_code(self, network: nn.Module) -> dict[str, Any]:
+        """Code and settings of a class of one's own, for `fingerprint`; nothing of one of this package.
+
+        What is `BESIDE` the samples is left out, comments and docstrings too.
+        """
+        return describe_users(self, network.modules(), BESIDE)
 
 
 @dataclass

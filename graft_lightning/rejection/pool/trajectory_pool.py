@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from graft_lightning.identity import digest_of
+from graft_lightning.identity import comparable, digest_of
 from graft_lightning.rejection.pool.declared import check, declare
 from graft_lightning.rejection.pool.growth import grown
 from graft_lightning.rejection.pool.lock import locked
@@ -75,7 +75,8 @@ class TrajectoryPool:
         """
         path = Path(path).expanduser()
         manifest = read_manifest(path, "pool")
-        wanted = {"fingerprint": manifest["fingerprint"] if expect is None else expect}
+        stored = manifest["fingerprint"]
+        wanted = {"fingerprint": stored if expect is None else comparable(stored, expect)}
         wanted["run_seed"] = manifest["run_seed"] if run_seed is None else run_seed
         require_same(path, {key: manifest[key] for key in wanted}, wanted)
         pool = cls(path, manifest)
