@@ -19,6 +19,7 @@ from graft_lightning.processes.noise import Noise
 from graft_lightning.processes.outputs import Output
 from graft_lightning.processes.process import Process, Shape
 from graft_lightning.processes.samplers import Sampler
+from graft_lightning.rejection.answers import require_answer, require_gradient
 from graft_lightning.rejection.codec import Codec
 from graft_lightning.tensors import write_tensors
 from graft_lightning.types import SettingsError, StateLike
@@ -227,7 +228,7 @@ class FrozenDenoiser(Denoiser):
     def __call__(self, x_t: Any, t: Tensor, condition: Any) -> Any:
         self.calls.forward += len(t)
         with torch.no_grad(), evaluating(self._modules), adapters_off(self._adapters):
-            return self.reference.denoise(self.network, x_t, t, condition)
+            return _answer(self.reference, self.network, x_t, t, condition)
 
 
 class TrainableDenoiser(Denoiser):
@@ -243,7 +244,15 @@ class TrainableDenoiser(Denoiser):
             self.calls.forward_backward += len(t)
         else:
             self.calls.forward += len(t)
-        return self.reference.denoise(self.network, x_t, t, condition)
+        return _answer(self.reference, self.network, x_t, t, condition)
+
+
+def _answer(reference: Reference, network: nn.Module, x_t: Any, t: Tensor, condition: Any) -> Any:
+    """The raw output, of the right kind and shape."""
+    raw, name = reference.denoise(network, x_t, t, condition), type(reference).__name__
+    require_answer(raw, x_t, reference.output, reference.process.paths, name)
+    require_gradient(raw, network, name)
+    return raw
 
 
 @dataclass(frozen=True)

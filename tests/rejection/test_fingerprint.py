@@ -226,6 +226,7 @@ class TestClassOfOnesOwn:
         old, new = tmp_path / "old", tmp_path / "new"
         for folder, told in ((old, before), (new, {**now, "code": {}}), (tmp_path / "flow", {"flow": before})):
             TrajectoryPool.create(folder, told, 0)
+            (folder / "notes.txt").touch()  # what nothing was drawn into is of who comes next
         TrajectoryPool.create(old, now, 0)
         TrajectoryPool.create(tmp_path / "flow", {"flow": now}, 0)
         with pytest.raises(PoolMismatch, match=r"fingerprint\.code\.tests\.fakes\.TinyReference"):
