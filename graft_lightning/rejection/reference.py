@@ -232,14 +232,21 @@ class FrozenDenoiser(Denoiser):
 
 
 class TrainableDenoiser(Denoiser):
-    """The copy, or the adapted model, that fine-tuning changes; arguments as of `FrozenDenoiser`."""
+    """The copy, or the adapted model, that fine-tuning changes; arguments as of `FrozenDenoiser`.
+
+    Under adapters the network is the reference too: parts that training would leave with other buffers, such as running
+    means, work as in evaluation.
+    """
 
     def __init__(self, reference: Reference, network: nn.Module, calls: Calls | None = None) -> None:
         self.reference, self.network = reference, network
         self.calls = calls or Calls()
         self.output = reference.output
+        adapted = bool(adapter_layers(network))
+        self._fixed = [part for part in network.modules() if adapted and any(True for _ in part.buffers(recurse=False))]
 
     def __call__(self, x_t: Any, t: Tensor, condition: Any) -> Any:
+        _flag(self._fixed, "training", repeat(False))
         if torch.is_grad_enabled():
             self.calls.forward_backward += len(t)
         else:

@@ -235,3 +235,35 @@ def test_eps_is_not_asked_for_where_nothing_is_left_of_the_signal():
         GaussianReference(DDIM(2, grid=Explicit([0.0, 0.5, 0.9])), GaussianPath(Trigonometric()), "epsilon"),
     ):
         open_views(sound, sound.build())
+
+
+class Remembering(TinyReference):
+    """Its network keeps numbers that a forward pass in training changes."""
+
+    def build(self, pretrained=True):
+        network = super().build(pretrained)
+        network.dropout = torch.nn.BatchNorm1d(16)
+        network.first = torch.nn.utils.parametrizations.spectral_norm(network.first)
+        return network
+
+
+def test_under_adapters_running_means_are_the_references_and_stay():
+    reference = Remembering()
+    views = open_views(reference, reference.build(), LoRA(rank=2, target_modules=["second"]))
+    expected = views.frozen(X, T, condition(reference))
+    buffers = {name: buffer.clone() for name, buffer in views.network.named_buffers()}
+    views.network.train()
+    torch.testing.assert_close(views.trainable(X, T, condition(reference)), expected)
+    train(reference, views)
+    assert len(buffers) == 5
+    assert all(torch.equal(buffer, buffers[name]) for name, buffer in views.network.named_buffers())
+    assert torch.equal(views.frozen(X, T, condition(reference)), expected)
+
+
+def test_a_whole_network_learns_its_running_means():
+    reference = Remembering()
+    views = open_views(reference, reference.build())
+    before = views.network.dropout.running_mean.clone()
+    train(reference, views)
+    assert not torch.equal(views.network.dropout.running_mean, before)
+    assert torch.equal(views.original.dropout.running_mean, before)
