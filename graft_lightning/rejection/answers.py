@@ -27,8 +27,8 @@ def require_answer(raw: Any, x_t: Any, output: Output | dict[str, Output], field
     """
     asked, alone = as_state(x_t), fields.keys() == {FIELD}
     if not (isinstance(raw, Tensor) if alone else hasattr(raw, "keys") and set(raw.keys()) >= fields.keys()):
-        right = f"a tensor: {TAKEN_OUT}" if alone else f"a mapping with a tensor for each of {list(fields)}"
-        raise SettingsError(f"{of}.denoise returned {_kind(raw)}; it must return {right}")
+        wanted = f"a tensor: {TAKEN_OUT}" if alone else f"a mapping with a tensor for each of {list(fields)}"
+        raise SettingsError(f"{of}.denoise returned {_kind(raw)}; it must return {wanted}")
     found = as_state(raw)
     for name in fields:
         answer, x = found[name], asked[name]

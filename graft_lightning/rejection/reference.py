@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from graft_lightning.identity import describe, describe_users, digest
 from graft_lightning.processes.denoiser import Denoiser, Guided
@@ -19,6 +20,7 @@ from graft_lightning.processes.noise import Noise
 from graft_lightning.processes.outputs import Output
 from graft_lightning.processes.process import Process, Shape
 from graft_lightning.processes.samplers import Sampler
+from graft_lightning.refusals import first_line
 from graft_lightning.rejection.answers import require_answer, require_gradient
 from graft_lightning.rejection.codec import Codec
 from graft_lightning.tensors import write_tensors
@@ -32,6 +34,10 @@ BESIDE = frozenset(
     }
 )
 """Of a reference's class: what decides neither its samples nor what they are decoded to, or is told apart."""
+
+
+SHOWN = 12
+"""Layers that an error lists."""
 
 
 @dataclass(frozen=True)
@@ -300,18 +306,27 @@ def open_views(
 
     Raises:
         SettingsError: if the sampler asks the model for levels that training never draws, or for eps where nothing is
-            left of the signal.
+            left of the signal; if the network has nothing to train, cannot be copied, or is not complete.
     """
     require_trained_levels(reference)
     require_signal(reference)
+    require_network(reference, network)
     # What a network itself keeps fixed (random Fourier features, say) is not trained either.
     learned = [name for name, parameter in network.named_parameters() if parameter.requires_grad]
+    if lora is None and not learned:
+        raise SettingsError(
+            f"{type(reference).__name__}.build returned a network ({type(network).__name__}) of whose weights none is "
+            "trained, for all have requires_grad=False: leave true what shall be trained, or set model.lora"
+        )
     network.requires_grad_(False)
     original = network
     if lora is not None:
-        network = add_adapter(network, lora, reference.lora_targets)
+        try:
+            network = add_adapter(network, lora, reference.lora_targets)
+        except ValueError as error:
+            raise SettingsError(_no_adapter(reference, network, lora, error)) from error
     else:
-        network = copy.deepcopy(original) if copies else network
+        network = _copied(reference, original) if copies else network
         for name in learned:
             network.get_parameter(name).requires_grad_(True)
     calls = Calls()
@@ -324,6 +339,44 @@ def open_views(
         trainable = Guided(trainable, frozen, scale, null) if guidance == "composed" else trainable
         frozen = guided
     return Views(frozen, trainable, network, original, calls)
+
+
+def require_network(reference: Reference, network: Any) -> None:
+    """Refuses what is no network, and one whose weights are not there yet.
+
+    Raises:
+        SettingsError: naming the reference, and the first such weight.
+    """
+    kind = type(reference).__name__
+    if not isinstance(network, nn.Module):
+        raise SettingsError(f"{kind}.build returned {network!r:.80}; it must return a torch.nn.Module")
+    for name, value in (*network.named_parameters(), *network.named_buffers()):
+        if isinstance(value, UninitializedParameter | UninitializedBuffer):
+            raise SettingsError(
+                f"{kind}.build returned a network whose {name} has no shape yet: call it once there, as lazy modules "
+                "of PyTorch need it"
+            )
+
+
+def _no_adapter(reference: Reference, network: nn.Module, lora: LoRA, error: ValueError) -> str:
+    """Why a network takes no adapter, and which of its layers do."""
+    named = f"{type(reference).__name__}.lora_targets={tuple(reference.lora_targets)}"
+    key = named if lora.target_modules is None else f"model.lora.target_modules={lora.target_modules}"
+    kinds = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Embedding
+    names = dict.fromkeys(name.rpartition(".")[2] for name, part in network.named_modules() if isinstance(part, kinds))
+    layers = ", ".join(list(names)[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+    return f"{key}: {first_line(error)} Layers of {type(network).__name__} that take an adapter: {layers or 'none'}"
+
+
+def _copied(reference: Reference, network: nn.Module) -> nn.Module:
+    """A copy that can be trained while the network stays the reference."""
+    try:
+        return copy.deepcopy(network)
+    except Exception as error:
+        raise SettingsError(
+            f"{type(reference).__name__}.build returned a network ({type(network).__name__}) that cannot be copied, "
+            f"though without model.lora a copy is trained beside it: {type(error).__name__}: {first_line(error)}"
+        ) from error
 
 
 def require_trained_levels(reference: Reference) -> None:

@@ -13,7 +13,7 @@ from tests.rejection.test_reference import Remembering, T, X
 class Trainer:
     """As `KeepBest` sees one while it copies the weights."""
 
-    class state:  # noqa: N801
+    class state:
         fn = "fit"
 
 

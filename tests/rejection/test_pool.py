@@ -324,14 +324,14 @@ def test_a_pool_of_another_reference_is_refused(tmp_path):
 
 def test_a_pool_that_nothing_was_drawn_into_is_that_of_who_comes_next(tmp_path):
     other = {**FINGERPRINT, "sampler": {"class": "DDPM"}}
-    pool, round_ = make_pool(tmp_path / "pool")
+    pool, _ = make_pool(tmp_path / "pool")
     pool.add_reward("bright", {"class": "Bright"})
     with pool.locked(), pytest.raises(PoolMismatch):  # who fills it may draw at any time
         TrajectoryPool.create(pool.path, other, run_seed=3)
     assert TrajectoryPool.create(pool.path, FINGERPRINT, run_seed=3).rounds()
     mended = TrajectoryPool.create(pool.path, other, run_seed=3)
     assert (mended.fingerprint, mended.rounds(), mended.reward_fingerprints()) == (other, [], {})
-    _, round_ = make_pool(tmp_path / "beside")
+    make_pool(tmp_path / "beside")
     (tmp_path / "beside" / "notes.txt").write_text("mine")
     with pytest.raises(PoolMismatch):
         TrajectoryPool.create(tmp_path / "beside", other, run_seed=3)

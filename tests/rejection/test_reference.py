@@ -267,3 +267,53 @@ def test_a_whole_network_learns_its_running_means():
     train(reference, views)
     assert not torch.equal(views.network.dropout.running_mean, before)
     assert torch.equal(views.original.dropout.running_mean, before)
+
+
+class Built(TinyReference):
+    """Gives what it is told to."""
+
+    def __init__(self, make):
+        super().__init__()
+        self.make = make
+
+    def build(self, pretrained=True):
+        return self.make(super().build(pretrained))
+
+
+class Uncopied(torch.nn.Module):
+    def __deepcopy__(self, memo):
+        raise RuntimeError("it holds a handle")
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+
+@pytest.mark.parametrize(
+    ("make", "lora", "message"),
+    [
+        (lambda network: network.requires_grad_(False), None, "of whose weights none is trained, .* or set model.lora"),
+        (lambda network: None, None, "None; it must return a torch.nn.Module"),
+        (lambda network: torch.nn.LazyLinear(3), LoRA(), "whose weight has no shape yet: call it once"),
+        (Uncopied, None, r"\(Uncopied\) that cannot be copied, .*RuntimeError: it holds a handle"),
+    ],
+)
+def test_a_network_that_cannot_be_trained_is_refused_by_name(make, lora, message):
+    reference = Built(make)
+    with pytest.raises(SettingsError, match=rf"^Built\.build returned .*{message}"):
+        open_views(reference, reference.build(), lora)
+
+
+def test_a_frozen_network_takes_adapters():
+    reference = Built(lambda network: network.requires_grad_(False))
+    views = open_views(reference, reference.build(), LoRA(rank=2))
+    assert any(parameter.requires_grad for parameter in views.network.parameters())
+
+
+def test_layers_that_an_adapter_does_not_find_are_named_with_those_that_there_are():
+    reference = TinyReference()
+    with pytest.raises(SettingsError, match=r"model\.lora\.target_modules=\['no'\]: .*an adapter: first, second$"):
+        open_views(reference, reference.build(), LoRA(target_modules=["no"]))
+    reference.lora_targets = ()
+    with pytest.raises(SettingsError, match=r"TinyReference\.lora_targets=\(\): .*an adapter: first, second$"):
+        open_views(reference, reference.build(), LoRA())
