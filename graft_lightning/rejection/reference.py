@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,8 @@ from graft_lightning.rejection.answers import require_answer, require_gradient
 from graft_lightning.rejection.codec import Codec
 from graft_lightning.tensors import write_tensors
 from graft_lightning.types import SettingsError, StateLike
+
+log = logging.getLogger(__name__)
 
 BESIDE = frozenset(
     {
@@ -230,11 +233,21 @@ class FrozenDenoiser(Denoiser):
         self.output = reference.output
         self._modules = list(network.modules())
         self._adapters = adapter_layers(self._modules)
+        self._heard = False
 
     def __call__(self, x_t: Any, t: Tensor, condition: Any) -> Any:
         self.calls.forward += len(t)
+        before = None if self._heard else _random_state(t.device)
         with torch.no_grad(), evaluating(self._modules), adapters_off(self._adapters):
-            return _answer(self.reference, self.network, x_t, t, condition)
+            answer = _answer(self.reference, self.network, x_t, t, condition)
+        if before is not None and not torch.equal(before, _random_state(t.device)):
+            log.warning(
+                "%s.denoise draws random numbers of torch's own generator, also in evaluation: its samples are not "
+                "those of their seeds, and are others in every batch and run",
+                type(self.reference).__name__,
+            )
+        self._heard = True
+        return answer
 
 
 class TrainableDenoiser(Denoiser):
@@ -258,6 +271,11 @@ class TrainableDenoiser(Denoiser):
         else:
             self.calls.forward += len(t)
         return _answer(self.reference, self.network, x_t, t, condition)
+
+
+def _random_state(device: torch.device) -> Tensor:
+    """Where the generator stands that a network on a device draws from."""
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
 
 
 def _answer(reference: Reference, network: nn.Module, x_t: Any, t: Tensor, condition: Any) -> Any:
@@ -306,18 +324,13 @@ def open_views(
 
     Raises:
         SettingsError: if the sampler asks the model for levels that training never draws, or for eps where nothing is
-            left of the signal; if the network has nothing to train, cannot be copied, or is not complete.
+            left of the signal; if the network cannot be copied, or is not complete.
     """
     require_trained_levels(reference)
     require_signal(reference)
     require_network(reference, network)
     # What a network itself keeps fixed (random Fourier features, say) is not trained either.
     learned = [name for name, parameter in network.named_parameters() if parameter.requires_grad]
-    if lora is None and not learned:
-        raise SettingsError(
-            f"{type(reference).__name__}.build returned a network ({type(network).__name__}) of whose weights none is "
-            "trained, for all have requires_grad=False: leave true what shall be trained, or set model.lora"
-        )
     network.requires_grad_(False)
     original = network
     if lora is not None:

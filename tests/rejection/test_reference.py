@@ -292,7 +292,6 @@ class Uncopied(torch.nn.Module):
 @pytest.mark.parametrize(
     ("make", "lora", "message"),
     [
-        (lambda network: network.requires_grad_(False), None, "of whose weights none is trained, .* or set model.lora"),
         (lambda network: None, None, "None; it must return a torch.nn.Module"),
         (lambda network: torch.nn.LazyLinear(3), LoRA(), "whose weight has no shape yet: call it once"),
         (Uncopied, None, r"\(Uncopied\) that cannot be copied, .*RuntimeError: it holds a handle"),
@@ -317,3 +316,19 @@ def test_layers_that_an_adapter_does_not_find_are_named_with_those_that_there_ar
     reference.lora_targets = ()
     with pytest.raises(SettingsError, match=r"TinyReference\.lora_targets=\(\): .*an adapter: first, second$"):
         open_views(reference, reference.build(), LoRA())
+
+
+class Noisy(TinyReference):
+    """Its network draws, as one does whose dropout forgets the mode that it is in."""
+
+    def denoise(self, network, x_t, t, condition):
+        return torch.nn.functional.dropout(super().denoise(network, x_t, t, condition), 0.5)
+
+
+@pytest.mark.parametrize(("kind", "warnings"), [(Noisy, 1), (TinyReference, 0)])
+def test_a_network_that_draws_by_itself_is_told_once(kind, warnings, caplog):
+    reference = kind(dropout=0.5)
+    views = open_views(reference, reference.build())
+    for _ in range(2):
+        views.frozen(X, T, condition(reference))
+    assert len([text for text in caplog.messages if "Noisy.denoise draws random numbers" in text]) == warnings
