@@ -16,6 +16,7 @@ from graft_lightning.callbacks.ranks import ranks_of, sum_of_all
 from graft_lightning.callbacks.round_kl import RoundKL
 from graft_lightning.callbacks.understood import refuse_conditions
 from graft_lightning.datamodules.accepted import AcceptedTrajectories
+from graft_lightning.domains.base import listed
 from graft_lightning.identity import digest
 from graft_lightning.modules.graft import PGraft
 from graft_lightning.processes.denoiser import Denoiser
@@ -125,7 +126,7 @@ class Collect(L.Callback):
             self.collect(trainer, module, data, 0, module.opened().frozen)
             return
         opened = TrajectoryPool.open(data.pool, verify=False).round(
-            self.round_index, data.conditions.texts()[: self._conditions], self.draws
+            self.round_index, listed(data.conditions)[: self._conditions], self.draws
         )
         # Refuses the pool of another reference.
         TrajectoryPool.create(data.pool, module.reference_fingerprint(), data.seed, verify=False)
@@ -227,7 +228,7 @@ class Collect(L.Callback):
             ValueError: naming key, value, and what would be right.
         """
         kept = len(kept_levels(module.reference, self.keep))
-        texts = data.conditions.texts()[: self._conditions]
+        texts = listed(data.conditions)[: self._conditions]
         shape = module.reference.shape(texts[:1])
         shapes = shape.values() if isinstance(shape, Mapping) else [shape]
         each = 4 * sum(math.prod(one) for one in shapes) * (1 + kept)
@@ -246,7 +247,7 @@ class Collect(L.Callback):
             module.reference,
             list(self.rewards.values()),
             data.pool,
-            data.conditions.texts()[: self._conditions],
+            listed(data.conditions)[: self._conditions],
             self.draws,
             self.keep,
             data.seed,

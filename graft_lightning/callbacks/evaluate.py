@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future
 from itertools import islice
 from pathlib import Path
@@ -109,11 +110,12 @@ class Evaluate(L.Callback):
     @property
     def names(self) -> list[str]:
         """Names of the per-sample scores; two of one name are told apart by a number."""
-        found: list[str] = []
-        for reward in self.rewards:
-            number = sum(name == reward.name or name.startswith(f"{reward.name}-") for name in found)
-            found.append(f"{reward.name}-{number + 1}" if number else reward.name)
-        return found
+        return _told_apart([reward.name for reward in self.rewards])
+
+    @property
+    def metric_names(self) -> list[str]:
+        """Names of the figures of all samples together, told apart from each other and from the scores."""
+        return _told_apart([*self.names, *(type(metric).__name__ for metric in self.metrics)])[len(self.rewards) :]
 
     def named(self, module: SampledModule) -> str:
         """What reports call the model under evaluation: with how many particles it is steered, where it is."""
@@ -176,7 +178,7 @@ class Evaluate(L.Callback):
     def on_fit_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Evaluates the reference on the validation draws; a resumed run has that already."""
         self.try_rewards(pl_module, trainer.datamodule)  # type: ignore[attr-defined]
-        log_layout(trainer, pl_module, self.names, [type(metric).__name__ for metric in self.metrics])
+        log_layout(trainer, pl_module, self.names, self.metric_names)
         folder = run_folder(trainer)
         told = getattr(pl_module, "run", None) is not None  # by who began the run, and set old records aside
         if trainer.ckpt_path is None and trainer.is_global_zero and not told:
@@ -348,9 +350,8 @@ class Evaluate(L.Callback):
             reward.to("cpu")  # its memory is needed for training
         rows = gathered(self._rows)
         metrics = {name: summarise(rows, i) for i, name in enumerate(self.names)}
-        for metric in self.metrics:
-            value = float(metric.compute())  # collective, inside torchmetrics
-            metrics[type(metric).__name__] = without_interval(value, len(rows))  # of the whole set
+        for name, metric in zip(self.metric_names, self.metrics, strict=True):
+            metrics[name] = without_interval(_number_of(metric), len(rows))  # of the whole set
         if not before:
             metrics |= cost_of_steering(module)
         for measure in self.measures if not before else ():
@@ -444,6 +445,32 @@ class Evaluate(L.Callback):
             write_sheet(both, file.with_name("base_and_now.png"))
             card = base_and_now(module.decoder, pairs, self.names, step)
             log_sheet(trainer, f"{stage}/base_and_now", both if card is None else card, None, step)
+
+
+def _told_apart(names: Sequence[str]) -> list[str]:
+    """Names of which those that are there before have a number."""
+    found: list[str] = []
+    for wanted in names:
+        number = sum(name == wanted or name.startswith(f"{wanted}-") for name in found)
+        found.append(f"{wanted}-{number + 1}" if number else wanted)
+    return found
+
+
+def _number_of(metric: Metric) -> float:
+    """What a metric has found. Collective, inside torchmetrics.
+
+    Raises:
+        SettingsError: naming the metric, if it is no single number.
+    """
+    found = metric.compute()
+    try:
+        return float(found)
+    except (TypeError, ValueError, RuntimeError):
+        kind = type(found).__name__ + (f" of shape {tuple(found.shape)}" if isinstance(found, Tensor) else "")
+        raise SettingsError(
+            f"evaluate.metrics: {type(metric).__name__}.compute returned a {kind}; it must return one number. Of "
+            "several, a class derived from it gives the one that is meant"
+        ) from None
 
 
 def limited(loader: Any, trainer: Any, kind: Literal["val", "test"]) -> Any:

@@ -14,7 +14,7 @@ from graft_lightning.callbacks.alarms import rises
 from graft_lightning.callbacks.likely_cause import likely_cause
 from graft_lightning.callbacks.loggers import log_curves
 from graft_lightning.durable import write_text
-from graft_lightning.modules.trained_weights import trained, whole, write
+from graft_lightning.modules.trained_weights import beside_trained, trained, whole, write, write_beside
 from graft_lightning.ranges import Natural
 from graft_lightning.runs import KEPT, read_records, run_folder, validations
 from graft_lightning.statistics import Interval, interval
@@ -99,7 +99,8 @@ class KeepBest(L.Callback):
     ) -> None:
         """Copies the weights as they are evaluated: with an average in their place, where there is one."""
         if batch_idx == 0 and trainer.state.fn == "fit" and self.applies(pl_module):
-            self._seen = {name: whole(p.detach()).to("cpu", copy=True) for name, p in trained(pl_module)}
+            held = [*trained(pl_module), *beside_trained(pl_module)]
+            self._seen = {name: whole(value.detach()).to("cpu", copy=True) for name, value in held}
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Keeps the copy if it is the best so far, and ends a run that falls for good."""
@@ -124,14 +125,19 @@ class KeepBest(L.Callback):
                 _say(UNJUDGED, warn=True)
             return
         if self.kept:
-            for name, parameter in trained(pl_module):
-                write(parameter.data, self.kept[name])
+            self.put_back(pl_module)
         else:
             pl_module.restore_base()
         pl_module.kept_step = pl_module.trained_steps = self.step
         trainer.save_checkpoint(best_checkpoint(self._run(trainer)), weights_only=True)
         if trainer.is_global_zero:
             self._tell(trainer, pl_module)
+
+    def put_back(self, module: Any) -> None:
+        """Puts the weights of the best evaluation into the module, with the running means that they had."""
+        for name, parameter in trained(module):
+            write(parameter.data, self.kept[name])
+        write_beside(module, self.kept)
 
     def state_dict(self) -> dict[str, Any]:
         return {"kept": self.kept, "step": self.step, "falling": self.falling}

@@ -6,6 +6,7 @@ from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_only
 
+from graft_lightning.domains.base import listed
 from graft_lightning.rejection.reference import Reference
 from graft_lightning.types import SettingsError
 
@@ -30,7 +31,10 @@ def refuse_conditions(codec: Any, data: Any, *names: str) -> None:
         conditions = getattr(data, name, None)
         if conditions is None or not (picky or name == "conditions"):  # held-out ones are read when they are drawn
             continue
-        texts = conditions.texts()
+        try:
+            texts = listed(conditions)
+        except SettingsError as error:
+            raise SettingsError(f"data.{name}: {error}") from error
         repeated = [text for text, times in Counter(texts).items() if times > 1]
         if repeated:
             _warn(

@@ -45,7 +45,7 @@ from graft_lightning.cli.quiet import quieten
 from graft_lightning.cli.secrets import note_secrets, unresolved
 from graft_lightning.cli.sentences import innermost, with_path
 from graft_lightning.cli.settings import expand_home, nested, refuse_out_of_range
-from graft_lightning.cli.telling import telling
+from graft_lightning.cli.telling import of_somebodys, telling
 from graft_lightning.cli.trainer import GraftTrainer, bring_last_up_to_date, last_intact
 from graft_lightning.cli.words import with_files, with_shipped, words_of
 from graft_lightning.cli.written import of_text
@@ -205,8 +205,11 @@ class GraftCLI(LightningCLI):
             super().instantiate_classes()
         except Refusal as error:
             raise SettingsError(with_path(str(error), settings)) from error
-        except (*MISTAKES, MisconfigurationException) as error:
-            raise SettingsError(with_path(innermost(str(error)), settings)) from error
+        except Exception as error:
+            found = of_somebodys(error)
+            if found is None and not isinstance(error, (*MISTAKES, MisconfigurationException)):
+                raise
+            raise SettingsError(with_path(innermost(str(error)) if found is None else found, settings)) from error
         refuse_precision(self.trainer)
         if self.subcommand == "fit":
             refuse_options(self.trainer, self.model, self.datamodule)

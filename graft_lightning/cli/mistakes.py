@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from graft_lightning.cli.settings import class_at
+from graft_lightning.cli.settings import class_at, why_not_at
 from graft_lightning.ranges import Range, element, leaves, parameters
 
 PLAIN = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", Path: "a path"}
@@ -72,6 +72,8 @@ def _within(annotation: Any, value: Any, path: str, refused: str) -> Iterator[st
             yield f"{path}={_shown(value)}: it must be {_wanted(parts)}, not a mapping"
     elif not any(_fits(part, value) for part in parts):
         names = [part for part in classes if _resolved(value, [part]) is not None] if isinstance(value, str) else []
+        for part in names[:1]:
+            yield from _abstract_class(_resolved(value, [part]), classes, f"{path}={value}")
         if classes and isinstance(value, str) and not names and not {int, float, str} & set(parts):
             yield f"{path}={value}: {_no_class(value, classes)}"
         elif not names:
@@ -85,6 +87,7 @@ def _of_a_class(classes: list[Any], value: Mapping[str, Any], path: str, refused
     if kind is None:
         yield f"{path}={name}: {_no_class(name, classes)}"
         return
+    yield from _abstract_class(kind, classes, f"{path}={name}")
     for key in value:
         if key not in OF_A_CLASS:
             yield f"{path}.{key}: it must stand below init_args, as the settings of {kind.__name__} do"
@@ -146,9 +149,20 @@ def _no_class(name: str, classes: list[Any]) -> str:
     base = classes[0].__name__ if classes else "class"
     if "." in name and class_at(name) is not None:
         return f"this is no {base}; there are {_named(choices)}"
+    why = why_not_at(name) if "." in name else None
+    if why is not None and "cannot be imported" in why:
+        return why
     close = difflib.get_close_matches(name.rpartition(".")[2], choices, n=1)
     right = f"did you mean '{close[0]}'?" if close else f"there are {_named(choices)}" if choices else ""
-    return f"there is no {base} of this name, or it cannot be imported; {right}".rstrip("; ")
+    return f"{why or f'there is no {base} of this name, or it cannot be imported'}; {right}".rstrip("; ")
+
+
+def _abstract_class(kind: Any, classes: list[Any], what: str) -> Iterator[str]:
+    """That a class lacks methods of what it is to be."""
+    lacking = sorted(getattr(kind, "__abstractmethods__", ()))
+    base = next((base.__name__ for base in classes if isinstance(kind, type) and issubclass(kind, base)), "such class")
+    if lacking:
+        yield f"{what}: {kind.__name__} lacks {_named(lacking)}, which every {base} must have"
 
 
 def _choices(classes: list[Any]) -> list[str]:

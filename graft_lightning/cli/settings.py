@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from graft_lightning.ranges import Range, leaves, parameters, violations
-from graft_lightning.refusals import SettingsError
+from graft_lightning.refusals import SettingsError, first_line
 
 AT_LEAST = {
     "accumulate_grad_batches": 1,
@@ -143,6 +143,20 @@ def class_at(path: str) -> Any:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError):
         return None
+
+
+def why_not_at(path: str) -> str | None:
+    """Why a dotted path names nothing: no such module, one that cannot be imported, no such name in it; else None."""
+    module, _, name = str(path).rpartition(".")
+    try:
+        found = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is not None and f"{module}.".startswith(f"{error.name}."):
+            return f"there is no module {error.name!r}, neither installed nor in the working folder"
+        return f"module {module!r} cannot be imported: {first_line(error)}"
+    except (ImportError, ValueError) as error:
+        return f"module {module!r} cannot be imported: {first_line(error)}"
+    return None if hasattr(found, name) else f"module {module!r} has no {name!r}"
 
 
 def path_of(key: str, value: str, settings: Any, path: str = "") -> str | None:

@@ -8,6 +8,7 @@ import errno
 import os
 import re
 import sys
+import sysconfig
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from graft_lightning.cli.pipes import unread
 from graft_lightning.refusals import Refusal, first_line
 
 DEBUG = "GRAFT_DEBUG"
+STANDARD = sysconfig.get_paths()["stdlib"]
 PACKAGE = str(Path(__file__).resolve().parents[1])
 DISK = "free some space or choose another folder, and run the same command again: it goes on where it was"
 ADVICE = {
@@ -92,6 +94,22 @@ def _where(error: BaseException) -> str:
         return "nowhere"
     frame = (ours or list(frames))[-1]
     return f"{frame.filename}, line {frame.lineno}"
+
+
+def of_somebodys(error: BaseException | None) -> str | None:
+    """What a user's code raised in the course of an error, and where; None where it was not the user's."""
+    while error is not None:
+        frames = [f for f in traceback.extract_tb(error.__traceback__) if not _is_library(f.filename)]
+        if frames and not frames[-1].filename.startswith(PACKAGE) and not isinstance(error, Refusal):
+            said = first_line(error)
+            kind = "" if type(error) is ValueError or said == type(error).__name__ else f"{type(error).__name__}: "
+            return f"{kind}{said} ({frames[-1].filename}, line {frames[-1].lineno})"
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _is_library(file: str) -> bool:
+    return "site-packages" in file or file.startswith(("<", STANDARD))
 
 
 def _of_a_process(text: str) -> tuple[str, int]:

@@ -8,7 +8,7 @@ from typing import Any
 import lightning as L
 import torch
 
-from graft_lightning.domains.base import Conditions
+from graft_lightning.domains.base import Conditions, listed
 from graft_lightning.processes.noise import hashed_seed, trajectory_seeds
 from graft_lightning.ranges import Natural
 from graft_lightning.types import Draws
@@ -25,7 +25,7 @@ def draws_of(conditions: Conditions, draws: int, seed: int, purpose: str) -> Dra
         seed: of the run.
         purpose: "validation", "test", "predict": each has seeds of its own.
     """
-    texts = [text for text in dict.fromkeys(conditions.texts()) for _ in range(draws)]
+    texts = [text for text in dict.fromkeys(listed(conditions)) for _ in range(draws)]
     numbers = [number for _ in range(len(texts) // draws) for number in range(draws)]
     seeds = trajectory_seeds(hashed_seed(purpose, seed), 0, texts, numbers)
     return Draws(texts, torch.tensor(numbers), seeds)

@@ -4,19 +4,22 @@ Everything that is kept and used again (pools, scores, corrections, the cells of
 description, so that what was made with something else is never used in silence.
 
 * `describe` says what decides an object's results: class, settings, source text, weights, and what paths point to.
+* `describe_users` says of an object that is described key by key what a class of the user's adds: code and settings.
 * `digest` and `digest_of` shorten tensors and descriptions to 16 hexadecimal digits.
-* `differences` tells two descriptions apart, key by key.
+* `differences` tells two descriptions apart, key by key, and `comparable` is what an old one can be held against.
 """
 
-from graft_lightning.identity.description import describe, hide, source_text
-from graft_lightning.identity.difference import differences
+from graft_lightning.identity.description import describe, describe_users, hide, source_text
+from graft_lightning.identity.difference import comparable, differences
 from graft_lightning.identity.digests import digest, digest_of, text_digest
 from graft_lightning.identity.files import content, file_digest
 from graft_lightning.identity.source import is_users
 
 __all__ = [
+    "comparable",
     "content",
     "describe",
+    "describe_users",
     "differences",
     "digest",
     "digest_of",

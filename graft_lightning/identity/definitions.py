@@ -116,6 +116,21 @@ def normalised(node: ast.AST) -> str:
     return ast.unparse(_WithoutDocstrings().visit(ast.parse(ast.unparse(node))))
 
 
+def without(node: Definition, names: frozenset[str]) -> Definition:
+    """A class without what its body binds to some names."""
+    copy = ast.parse(ast.unparse(node)).body[0]  # for the tree is shared
+    assert isinstance(copy, ast.ClassDef)
+    copy.body = [part for part in copy.body if not _bound(part) & names] or [ast.Pass()]
+    return copy
+
+
+def _bound(statement: ast.stmt) -> set[str]:
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return {statement.name}
+    targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
+    return {target.id for target in targets if isinstance(target, ast.Name)}
+
+
 def bytecode(code: CodeType) -> str:
     """What stands for code without a text."""
     constants = [bytecode(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts]

@@ -158,6 +158,30 @@ def _of_code(value: Any, above: _Above) -> Any:
     return {"name": _name(value), "source_text": parts} if parts else _name(value)
 
 
+def describe_users(value: Any, parts: Iterable[Any] = (), beside: frozenset[str] = frozenset()) -> dict[str, Any]:
+    """What a user's class adds to a description that is made key by key: its code and its settings.
+
+    Args:
+        value: an object; nothing is told of one whose class is not the user's, nor any of its bases.
+        parts: objects that it makes, such as the modules of a network: the code of theirs counts, and what they hold
+            is described elsewhere.
+        beside: names of methods, class attributes and settings of ``value`` that decide no result.
+
+    Returns:
+        ``code``, digests by dotted name, and ``settings`` by name; empty where there is nothing to tell.
+    """
+    kind, parts = type(value), list(parts)
+    if not any(is_users(base) for base in kind.__mro__):
+        return {}
+    sources = Sources(of=kind, beside=beside)
+    for one in dict.fromkeys([kind, *map(type, parts)]):
+        sources.add(one)
+    above = _Above((id(value), *map(id, parts)))
+    held = {name: _describe(item, above) for name, item in sorted(sources.values.items())}
+    settings = {name: _item(name, item, above, made) for name, item, made in _settings(value) if name not in beside}
+    return {"code": _parts(sources, held), "settings": settings}
+
+
 class SourceText(str):
     """The source of a user's code as one text.
 

@@ -36,6 +36,17 @@ def differences(stored: Any, wanted: Any, then: str = "then", now: str = "now") 
     return lines[:SHOWN] + more
 
 
+def comparable(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """What is wanted, without the code and settings of a user's class where what was stored does not tell any."""
+    untold = ("code", "settings") if "code" in wanted and "code" not in stored else ()
+    return {
+        key: comparable(theirs, item) if isinstance(item, Mapping) and isinstance(theirs, Mapping) else item
+        for key, item in wanted.items()
+        if key not in untold
+        for theirs in [stored.get(key)]
+    }
+
+
 def _leaves(value: Any, key: str = "") -> dict[str, Any]:
     if isinstance(value, Mapping) and value:
         pairs = [(f"{key}.{name}" if key else str(name), item) for name, item in value.items()]

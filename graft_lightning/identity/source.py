@@ -40,6 +40,7 @@ from graft_lightning.identity.definitions import (
     module_of,
     normalised,
     text_of,
+    without,
 )
 from graft_lightning.identity.statements import file_names, filled, filled_by_calls, names_in, rebound
 
@@ -58,10 +59,14 @@ class Sources:
     Attributes:
         texts: source by dotted name, without comments and docstrings.
         values: constants, defaults and what closures hold, by dotted name.
+        of: a class of which, and of whose bases, a part decides nothing.
+        beside: the names in its body of that part.
     """
 
     texts: dict[str, str] = field(default_factory=dict)
     values: dict[str, Any] = field(default_factory=dict)
+    of: type = NoneType
+    beside: frozenset[str] = frozenset()
 
     def add(self, value: Any) -> None:
         """Adds a function or class and all that it refers to; nothing where it is not the user's."""
@@ -80,6 +85,9 @@ class Sources:
             return
         methods = _methods(value)
         node, scope = definition(*class_text(value)), _scope(value, methods)
+        if issubclass(self.of, value):
+            methods = [method for method in methods if method.__name__ not in self.beside]
+            node = node and without(node, self.beside)
         if node is None:  # made while the program ran: its methods are all there is
             self.texts[key] = "\n".join(bytecode(method.__code__) for method in methods)
         else:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from graft_lightning.identity import differences
+from graft_lightning.identity import comparable, differences
 from graft_lightning.inversion.sampler_steps import SamplerSteps
 from graft_lightning.modules.sampled import SampledModule
 from graft_lightning.modules.stages import Stage, evaluations_of
@@ -133,7 +133,8 @@ class CorrectedFlow(SampledModule):
             SettingsError: naming each differing key and both values.
         """
         super().on_load_checkpoint(checkpoint)
-        if different := differences(checkpoint.get("flow", {}), self.flow_fingerprint()):
+        stored = checkpoint.get("flow", {})
+        if different := differences(stored, comparable(stored, self.flow_fingerprint())):
             raise SettingsError(f"the checkpoint's corrector was made for another model.flow ({'; '.join(different)})")
 
 

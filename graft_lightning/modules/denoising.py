@@ -255,7 +255,14 @@ class DenoisingModule(SampledModule):
         return open_views(self.reference, self.reference.meta_network(), guidance="absorbed", copies=False)
 
     def configure_optimizers(self) -> Any:
-        optimizer = self.optimizer([p for p in self.network.parameters() if p.requires_grad])
+        learned = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        if not learned:
+            raise SettingsError(
+                f"model.reference: {type(self.reference).__name__}.build returned a network "
+                f"({type(self.network).__name__}) of whose weights none is trained, for all have requires_grad=False: "
+                "leave true what shall be trained, or set model.lora"
+            )
+        optimizer = self.optimizer(learned)
         if self.lr_scheduler is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": schedule_of(self.lr_scheduler(optimizer))}

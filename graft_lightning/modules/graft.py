@@ -12,7 +12,7 @@ from graft_lightning.modules.denoising import DenoisingModule
 from graft_lightning.modules.drawing_model import DrawingModel, weights_now
 from graft_lightning.modules.policy_gradient import PolicyGradient, asked_beside
 from graft_lightning.modules.stages import Stage, evaluations_of, halves, visited
-from graft_lightning.modules.trained_weights import write
+from graft_lightning.modules.trained_weights import write, write_beside
 from graft_lightning.processes.denoiser import Denoiser
 from graft_lightning.processes.objectives import Loss
 from graft_lightning.processes.stitched import Stitched
@@ -262,6 +262,7 @@ class PGraft(DenoisingModule):
                 write(parameter.data, original[name])
             elif "lora_B" in name:
                 parameter.zero_()
+        write_beside(self.network, dict(self.opened().original.named_buffers()))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Stores the level beside the fraction, which means nothing without its grid; of adapters, only them."""

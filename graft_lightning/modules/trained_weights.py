@@ -1,5 +1,7 @@
 """The trained parameters of a module, in one piece or sharded."""
 
+from collections.abc import Mapping
+
 import lightning as L
 import torch
 from torch import Tensor
@@ -12,6 +14,24 @@ def trained(module: L.LightningModule) -> list[tuple[str, torch.nn.Parameter]]:
         if callable(reshard):
             reshard()
     return [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+
+
+def beside_trained(module: torch.nn.Module) -> list[tuple[str, Tensor]]:
+    """Buffers that training changes beside the parameters, such as running means.
+
+    None where there are adapters: what they stand on is the reference, whose buffers stay (`TrainableDenoiser`).
+    """
+    if any(".lora_" in name for name, _ in module.named_parameters()):
+        return []
+    return list(module.named_buffers())
+
+
+@torch.no_grad()
+def write_beside(module: torch.nn.Module, kept: Mapping[str, Tensor]) -> None:
+    """Puts back the buffers that `beside_trained` gave, where they are kept and have the shape that they had."""
+    for name, buffer in beside_trained(module):
+        if name in kept and kept[name].shape == buffer.shape:
+            buffer.copy_(kept[name])
 
 
 def whole(value: Tensor) -> Tensor:

@@ -1,14 +1,33 @@
 """Filling a round of a pool: one run at a time, every process the shards that nobody has made or is making."""
 
 import contextlib
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 
 from tensordict import TensorDictBase
 from tqdm import tqdm
 
-from graft_lightning.refusals import Refusal
+from graft_lightning.refusals import Refusal, SettingsError
 from graft_lightning.rejection.pool import Round, Shard, TrajectoryPool
 from graft_lightning.rejection.ranks import Ranks
+
+GUARD = "a script begins what it does below `if __name__ == '__main__':`, for such processes import it once more"
+"""What a script needs whose rewards start processes."""
+
+
+def refuse_import_by_a_process() -> None:
+    """Refuses work in a process that has only been started for a reward, and imports the script of who started it.
+
+    It would wait for ever for the pool that the script fills in its own process.
+
+    Raises:
+        SettingsError: saying what the script lacks.
+    """
+    frame = inspect.currentframe()
+    while frame is not None:
+        if frame.f_code.co_name == "<module>" and frame.f_globals.get("__name__") == "__mp_main__":
+            raise SettingsError(f"{frame.f_code.co_filename} runs again in a process of one of its rewards: {GUARD}")
+        frame = frame.f_back
 
 
 @contextlib.contextmanager
@@ -31,6 +50,7 @@ def open_for_filling(
         PoolError: on all processes, where the pool cannot be used as it was asked for.
         SettingsError: on all processes, where ``opens`` or ``prepares`` refuses.
     """
+    refuse_import_by_a_process()
     with contextlib.ExitStack() as held:
         error, opened = None, None
         if ranks.rank == 0:

@@ -118,7 +118,7 @@ def implied(
     silent = without_signal(rewards)
     # the only draw of a condition says nothing about its signal
     dropped = silent & (drop_without_signal and rewards.shape[1] > 1)
-    probability = rule.probability(rewards, keys).masked_fill(dropped.unsqueeze(-1), 0.0)
+    probability = rule.table(rewards, keys).masked_fill(dropped.unsqueeze(-1), 0.0)
     weight = rule.expected(rewards, keys).masked_fill(dropped.unsqueeze(-1), 0.0)
     used = (probability.sum(-1) > 0) & (weight.sum(-1) > 0)
     effective, divergence = _effective(weight), _divergence(weight, finite)

@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,16 +13,34 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
-from graft_lightning.identity import describe, digest
+from graft_lightning.identity import describe, describe_users, digest
 from graft_lightning.processes.denoiser import Denoiser, Guided
 from graft_lightning.processes.noise import Noise
 from graft_lightning.processes.outputs import Output
 from graft_lightning.processes.process import Process, Shape
 from graft_lightning.processes.samplers import Sampler
+from graft_lightning.refusals import first_line
+from graft_lightning.rejection.answers import require_answer, require_gradient
 from graft_lightning.rejection.codec import Codec
 from graft_lightning.tensors import write_tensors
 from graft_lightning.types import SettingsError, StateLike
+
+log = logging.getLogger(__name__)
+
+BESIDE = frozenset(
+    {
+        *("sampler", "guidance_scale", "lora_targets", "compile", "beside", "beside_bytes", "blocks"),
+        *("meta_network", "blank", "prepare", "refuse", "weights_file", "save", "fingerprint", "own_code"),
+        *("same_within", "numbers", "degenerate", "sharpness", "draw", "compare", "write"),
+    }
+)
+"""Of a reference's class: what decides neither its samples nor what they are decoded to, or is told apart."""
+
+
+SHOWN = 12
+"""Layers that an error lists."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +182,10 @@ class Reference(Codec, ABC):
         write_tensors(path, network.state_dict(), {key: str(value) for key, value in provenance.items()})
 
     def fingerprint(self, network: nn.Module) -> dict[str, Any]:
-        """What identifies the distribution of its samples: class, weights, process, sampler, guidance; no adapters."""
+        """What identifies the distribution of its samples: class, weights, process, sampler, guidance; no adapters.
+
+        Of a class of one's own also the code and the settings that the samples, and what they are decoded to, are of.
+        """
         weights = [value for name, value in network.state_dict().items() if ".lora_" not in name]
         return {
             "reference": f"{type(self).__module__}.{type(self).__qualname__}",
@@ -172,7 +194,15 @@ class Reference(Codec, ABC):
             "sampler": describe(self.sampler),
             "noise": Noise.STREAM,
             "guidance_scale": self.guidance_scale,
+            **self.own_code(network),
         }
+
+    def own_code(self, network: nn.Module) -> dict[str, Any]:
+        """Code and settings of a class of one's own, for `fingerprint`; nothing of one of this package.
+
+        What is `BESIDE` the samples is left out, comments and docstrings too.
+        """
+        return describe_users(self, network.modules(), BESIDE)
 
 
 @dataclass
@@ -203,27 +233,57 @@ class FrozenDenoiser(Denoiser):
         self.output = reference.output
         self._modules = list(network.modules())
         self._adapters = adapter_layers(self._modules)
+        self._heard = False
 
     def __call__(self, x_t: Any, t: Tensor, condition: Any) -> Any:
         self.calls.forward += len(t)
+        before = None if self._heard else _random_state(t.device)
         with torch.no_grad(), evaluating(self._modules), adapters_off(self._adapters):
-            return self.reference.denoise(self.network, x_t, t, condition)
+            answer = _answer(self.reference, self.network, x_t, t, condition)
+        if before is not None and not torch.equal(before, _random_state(t.device)):
+            log.warning(
+                "%s.denoise draws random numbers of torch's own generator, also in evaluation: its samples are not "
+                "those of their seeds, and are others in every batch and run",
+                type(self.reference).__name__,
+            )
+        self._heard = True
+        return answer
 
 
 class TrainableDenoiser(Denoiser):
-    """The copy, or the adapted model, that fine-tuning changes; arguments as of `FrozenDenoiser`."""
+    """The copy, or the adapted model, that fine-tuning changes; arguments as of `FrozenDenoiser`.
+
+    Under adapters the network is the reference too: parts that training would leave with other buffers, such as running
+    means, work as in evaluation.
+    """
 
     def __init__(self, reference: Reference, network: nn.Module, calls: Calls | None = None) -> None:
         self.reference, self.network = reference, network
         self.calls = calls or Calls()
         self.output = reference.output
+        adapted = bool(adapter_layers(network))
+        self._fixed = [part for part in network.modules() if adapted and any(True for _ in part.buffers(recurse=False))]
 
     def __call__(self, x_t: Any, t: Tensor, condition: Any) -> Any:
+        _flag(self._fixed, "training", repeat(False))
         if torch.is_grad_enabled():
             self.calls.forward_backward += len(t)
         else:
             self.calls.forward += len(t)
-        return self.reference.denoise(self.network, x_t, t, condition)
+        return _answer(self.reference, self.network, x_t, t, condition)
+
+
+def _random_state(device: torch.device) -> Tensor:
+    """Where the generator stands that a network on a device draws from."""
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+
+def _answer(reference: Reference, network: nn.Module, x_t: Any, t: Tensor, condition: Any) -> Any:
+    """The raw output, of the right kind and shape."""
+    raw, name = reference.denoise(network, x_t, t, condition), type(reference).__name__
+    require_answer(raw, x_t, reference.output, reference.process.paths, name)
+    require_gradient(raw, network, name)
+    return raw
 
 
 @dataclass(frozen=True)
@@ -264,18 +324,22 @@ def open_views(
 
     Raises:
         SettingsError: if the sampler asks the model for levels that training never draws, or for eps where nothing is
-            left of the signal.
+            left of the signal; if the network cannot be copied, or is not complete.
     """
     require_trained_levels(reference)
     require_signal(reference)
+    require_network(reference, network)
     # What a network itself keeps fixed (random Fourier features, say) is not trained either.
     learned = [name for name, parameter in network.named_parameters() if parameter.requires_grad]
     network.requires_grad_(False)
     original = network
     if lora is not None:
-        network = add_adapter(network, lora, reference.lora_targets)
+        try:
+            network = add_adapter(network, lora, reference.lora_targets)
+        except ValueError as error:
+            raise SettingsError(_no_adapter(reference, network, lora, error)) from error
     else:
-        network = copy.deepcopy(original) if copies else network
+        network = _copied(reference, original) if copies else network
         for name in learned:
             network.get_parameter(name).requires_grad_(True)
     calls = Calls()
@@ -288,6 +352,44 @@ def open_views(
         trainable = Guided(trainable, frozen, scale, null) if guidance == "composed" else trainable
         frozen = guided
     return Views(frozen, trainable, network, original, calls)
+
+
+def require_network(reference: Reference, network: Any) -> None:
+    """Refuses what is no network, and one whose weights are not there yet.
+
+    Raises:
+        SettingsError: naming the reference, and the first such weight.
+    """
+    kind = type(reference).__name__
+    if not isinstance(network, nn.Module):
+        raise SettingsError(f"{kind}.build returned {network!r:.80}; it must return a torch.nn.Module")
+    for name, value in (*network.named_parameters(), *network.named_buffers()):
+        if isinstance(value, UninitializedParameter | UninitializedBuffer):
+            raise SettingsError(
+                f"{kind}.build returned a network whose {name} has no shape yet: call it once there, as lazy modules "
+                "of PyTorch need it"
+            )
+
+
+def _no_adapter(reference: Reference, network: nn.Module, lora: LoRA, error: ValueError) -> str:
+    """Why a network takes no adapter, and which of its layers do."""
+    named = f"{type(reference).__name__}.lora_targets={tuple(reference.lora_targets)}"
+    key = named if lora.target_modules is None else f"model.lora.target_modules={lora.target_modules}"
+    kinds = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Embedding
+    names = dict.fromkeys(name.rpartition(".")[2] for name, part in network.named_modules() if isinstance(part, kinds))
+    layers = ", ".join(list(names)[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+    return f"{key}: {first_line(error)} Layers of {type(network).__name__} that take an adapter: {layers or 'none'}"
+
+
+def _copied(reference: Reference, network: nn.Module) -> nn.Module:
+    """A copy that can be trained while the network stays the reference."""
+    try:
+        return copy.deepcopy(network)
+    except Exception as error:
+        raise SettingsError(
+            f"{type(reference).__name__}.build returned a network ({type(network).__name__}) that cannot be copied, "
+            f"though without model.lora a copy is trained beside it: {type(error).__name__}: {first_line(error)}"
+        ) from error
 
 
 def require_trained_levels(reference: Reference) -> None:

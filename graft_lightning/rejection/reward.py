@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from graft_lightning.refusals import Refusal, SettingsError, first_line
+from graft_lightning.rejection.undisturbed import undisturbed
 
 
 class Reward(ABC):
@@ -80,7 +81,7 @@ def score(reward: Reward, samples: Any, conditions: Sequence[str], shared: bool 
         RewardError: if the result is not one real number a sample, or the reward itself raises, or leaves the program.
     """
     try:
-        with torch.no_grad():
+        with torch.no_grad(), undisturbed():
             found = reward(_copied(samples) if shared else samples, conditions)
     except Refusal:
         raise
@@ -94,6 +95,8 @@ def score(reward: Reward, samples: Any, conditions: Sequence[str], shared: bool 
         if "OutOfMemoryError" in type(error).__name__:
             raise
         what = f"{type(error).__name__}: {first_line(error)}"
+        if "does not require grad" in what:
+            what += "; rewards are called without gradients, and one that needs them opens torch.enable_grad()"
         raise RewardError(f"reward {reward.name} failed for {len(conditions)} samples: {what}{_at(error)}") from error
     return as_scores(found, len(conditions), reward.name)
 
@@ -135,6 +138,8 @@ def as_numbers(found: Any, name: str, right: str = "it must return one real numb
         numbers = numbers.to_dense() if numbers.layout is not torch.strided else numbers
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         kind = type(found).__name__
+        if (place := _first_none(found)) is not None:
+            right += f"; for sample {place} it is None, and of one that cannot be judged it is NaN"
         raise RewardError(f"reward {name} returned a {kind} ({first_line(error)}); {right}") from None
     if numbers.is_complex():
         raise RewardError(f"reward {name} returned complex numbers ({numbers.dtype}); {right}")
@@ -163,6 +168,14 @@ def _plain(found: Any) -> Any:
     if values.dtype == object and not all(isinstance(value, Real | Decimal) for value in values.flat):
         return found
     return values.astype(np.float64) if values.dtype in (object, np.longdouble) else values
+
+
+def _first_none(found: Any) -> int | None:
+    """The place of the first None in what a reward returned; None where there is none, or it is no sequence."""
+    try:
+        return next((place for place, value in enumerate(found) if value is None), None) if len(found) else None
+    except TypeError:
+        return None
 
 
 def _at(error: BaseException) -> str:

@@ -5,10 +5,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import torchmetrics
 
 from graft_lightning.callbacks.base_scores import base_key
 from graft_lightning.callbacks.collect import Collect
-from graft_lightning.callbacks.evaluate import Evaluate
+from graft_lightning.callbacks.evaluate import Evaluate, _number_of
 from graft_lightning.callbacks.score_rows import summarise, table
 from graft_lightning.callbacks.trained_reward import trained_reward
 from graft_lightning.datamodules.evaluation import draws_of
@@ -19,6 +20,7 @@ from graft_lightning.modules.graft import PGraft
 from graft_lightning.rejection.codec import Codec
 from graft_lightning.runs import read_records, retire_records
 from graft_lightning.statistics import interval, without_interval
+from graft_lightning.types import SettingsError
 from tests.runs import HELD_OUT, Ink, launch
 
 ROWS = [("b", 0, [1.0]), ("a", 1, [3.0]), ("a", 0, [2.0]), ("b", 1, [math.nan])]
@@ -297,3 +299,33 @@ class Gone(Ink):
         if threading.current_thread() is not threading.main_thread():
             raise ConnectionError("the line is dead")
         return super().__call__(samples, conditions)
+
+
+class Figure(torchmetrics.Metric):
+    """Gives what it is told to."""
+
+    def __init__(self, found=1.0):
+        super().__init__()
+        self.found = found
+
+    def update(self, samples, conditions):
+        pass
+
+    def compute(self):
+        return self.found
+
+
+def test_metrics_of_one_class_have_names_of_their_own():
+    evaluate = Evaluate([Ink(), Ink()], [Figure(), Figure(2.0)])
+    assert (evaluate.names, evaluate.metric_names) == (["Ink", "Ink-2"], ["Figure", "Figure-2"])
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [(torch.ones(3), r"Tensor of shape \(3,\)"), ({"a": 1.0}, "dict"), (None, "NoneType"), ((1.0, 2.0), "tuple")],
+    ids=["vector", "dict", "none", "pair"],
+)
+def test_a_metric_that_gives_no_single_number_is_named(found, told):
+    with pytest.raises(SettingsError, match=rf"evaluate\.metrics: Figure\.compute returned a {told}; .* one number"):
+        _number_of(Figure(found))
+    assert _number_of(Figure(torch.tensor([2.0]))) == 2.0

@@ -1,6 +1,7 @@
 """What a refusal says of a setting: its whole path, its value, and what would be right."""
 
 import collections.abc
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,7 +13,7 @@ from graft_lightning.cli.written import merged, overridden, overrides, put, read
 from graft_lightning.ranges import Range
 
 
-class Shape:
+class Shape(ABC):  # noqa: B024
     pass
 
 
@@ -28,6 +29,12 @@ class Circle(Shape):
 
 class Other:
     pass
+
+
+class Solid(Shape):
+    @abstractmethod
+    def volume(self):
+        """What a class below this one must say."""
 
 
 @dataclass
@@ -65,6 +72,20 @@ NONE = "there is no Shape of this name, or it cannot be imported; "
         ({"shape": {"class_path": "Sqare"}}, f"shape=Sqare: {NONE}did you mean 'Square'?"),
         ({"shape": "Triangle"}, f"shape=Triangle: {NONE}there are Circle, Shape, Square"),
         ({"shape": f"{__name__}.Other"}, f"shape={__name__}.Other: this is no Shape; there are Circle, Shape, Square"),
+        ({"shape": f"{__name__}.Solid"}, f"shape={__name__}.Solid: Solid lacks volume, which every Shape must have"),
+        (
+            {"shape": of(f"{__name__}.Solid")},
+            f"shape={__name__}.Solid: Solid lacks volume, which every Shape must have",
+        ),
+        (
+            {"shape": f"{__name__}.Squar"},
+            f"shape={__name__}.Squar: module {__name__!r} has no 'Squar'; did you mean 'Square'?",
+        ),
+        (
+            {"shape": "absent.of.All"},
+            "shape=absent.of.All: there is no module 'absent', neither installed nor in the working folder; there are "
+            "Circle, Shape, Square",
+        ),
         ({"shape": {"side": 1}}, "shape: it has settings and no class; say which: Circle, Shape, Square"),
         ({"shape": of("Square", sid=1)}, "shape.sid: Square has no such setting; did you mean 'side'?"),
         ({"shape": of("Square", side="long")}, "shape.side=long: it must be a number"),
@@ -159,3 +180,13 @@ def test_the_later_of_two_files_wins_and_another_class_begins_anew():
 def test_words_are_values_as_the_parser_has_them(text, value):
     assert read_value(text) == value
     assert type(read_value(text)) is type(value)
+
+
+def test_a_module_that_cannot_be_imported_says_why(tmp_path, monkeypatch):
+    (tmp_path / "lacks_something.py").write_text("import a_package_that_is_absent\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    found = list(mistakes({"page": of("Page", shape="lacks_something.Square")}, {}, {"page": Page}, ""))
+    assert found == [
+        "page.shape=lacks_something.Square: module 'lacks_something' cannot be imported: No module named "
+        "'a_package_that_is_absent'"
+    ]

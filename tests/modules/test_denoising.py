@@ -5,7 +5,7 @@ import torch
 
 from graft_lightning.modules import PGraft, Pretrain
 from graft_lightning.processes.noise import Noise
-from graft_lightning.types import Batch, Draws
+from graft_lightning.types import Batch, Draws, SettingsError
 from tests.fakes import TinyReference
 
 
@@ -77,3 +77,16 @@ def test_pretraining_starts_from_scratch_or_goes_on():
         assert all(p.requires_grad for p in module.network.parameters())
         assert module.opened().original is module.network
         assert module.loss_range()[0] == 0.0
+
+
+class Frozen(TinyReference):
+    def build(self, pretrained=True):
+        return super().build(pretrained).requires_grad_(False)
+
+
+def test_a_network_that_has_nothing_to_train_is_refused_by_name():
+    module = PGraft(reference=Frozen())
+    module.configure_model()
+    told = r"Frozen\.build returned a network \(TinyNetwork\) of whose weights none is trained"
+    with pytest.raises(SettingsError, match=told):
+        module.configure_optimizers()

@@ -28,6 +28,7 @@ from graft_lightning.rejection.implied import (
     expected_acceptance_deduplicated,
     expected_acceptance_quantile,
     expected_acceptance_top_k,
+    implied,
 )
 
 GROUPS = 50_000
@@ -627,3 +628,39 @@ def test_a_rule_of_ones_own_is_one_method():
             return torch.ones_like(rewards, dtype=torch.bool)
 
     assert Everything(0.0).decide(rewards, None, torch.zeros(1, 3)).accepted.tolist() == [[True, True, False]]
+
+
+class Returning(Acceptance):
+    """A rule of somebody else's, which returns what it likes."""
+
+    def __init__(self, made) -> None:
+        self.made = made
+
+    def probability(self, rewards, keys=None):
+        return self.made((rewards > rewards.median()).float())
+
+
+@pytest.mark.parametrize(
+    "made", [torch.Tensor.float, torch.Tensor.bool, torch.Tensor.long, torch.Tensor.numpy, torch.Tensor.tolist]
+)
+def test_probabilities_may_be_of_any_type(made):
+    rewards, keys = torch.tensor([[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]), torch.full((2, 3), -1)
+    right = (rewards > rewards.median()).double()
+    for rule in (Returning(made), SoftAcceptance(Returning(made)), Chain([Always(), Returning(made)])):
+        decision = rule.decide(rewards, keys, torch.full((2, 3), 0.5))
+        assert torch.equal(decision.probability, right)
+        assert rule.expected(rewards, keys).dtype == torch.float64
+        assert implied(rule, rewards, keys).expected_accepted == 3
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (lambda p: p[:1], r"Returning\.probability returned shape \(1, 3\) for rewards of shape \(2, 3\)"),
+        (lambda p: p.flatten(), r"Returning\.probability returned shape \(6,\)"),
+        (lambda p: None, r"Returning\.probability returned a NoneType .*; it must return a tensor of shape \(2, 3\)"),
+    ],
+)
+def test_probabilities_of_another_shape_are_refused_by_the_name_of_the_rule(made, message):
+    with pytest.raises(ValueError, match=message):
+        Returning(made).decide(torch.rand(2, 3), None, torch.rand(2, 3))

@@ -3,15 +3,17 @@
 import functools
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 
-from graft_lightning.identity import describe, digest
+from graft_lightning.identity import describe, digest, digest_of
 from graft_lightning.processes.grids import Leading, Uniform
 from graft_lightning.processes.paths import CategoricalPath, GaussianPath
 from graft_lightning.processes.process import Process
 from graft_lightning.processes.samplers import DDIM, DDPM
 from graft_lightning.processes.schedules import Cosine, FromTable, Linear, RectifiedFlow
+from graft_lightning.rejection.pool import PoolMismatch, TrajectoryPool
 from graft_lightning.rejection.reference import LoRA, open_views
 from tests.fakes import LinearReward, TinyReference
 
@@ -132,3 +134,100 @@ class TestReference:
         assert reference.fingerprint(views.original) == before
         if torch.cuda.is_available():
             assert reference.fingerprint(views.original.cuda()) == before
+
+
+OWN = """
+from torch import nn, zeros
+from graft_lightning.api import DDIM, GaussianPath, Linear, Process, Reference
+
+SCALE = 1.0
+
+class Network(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(zeros(()))
+
+    def forward(self, x):
+        return x * self.scale
+
+class Own(Reference):
+    output = "epsilon"
+    lora_targets = ("first",)
+
+    def __init__(self, factor: float = 1.0, sampler=None):
+        super().__init__(sampler or DDIM(5))
+        self.factor, self.network = factor, None
+
+    @property
+    def process(self):
+        return Process(GaussianPath(Linear()))
+
+    def build(self, pretrained=True):
+        self.network = Network()
+        return self.network
+
+    def denoise(self, network, x_t, t, condition):
+        return SCALE * network(x_t)
+
+    def encode(self, conditions, device):
+        return zeros(len(conditions), 0)
+
+    def shape(self, conditions):
+        return (2,)
+
+    def draw(self, samples, captions=None):
+        return None
+"""
+
+
+def own_fingerprint(tmp_path, text=OWN, **settings):
+    """Of a reference of a module with that text."""
+    file = tmp_path / f"own_{len(list(tmp_path.iterdir()))}.py"
+    file.write_text(text)
+    module = {"__name__": "own_reference", "__file__": str(file)}
+    exec(compile(text, str(file), "exec"), module)
+    reference = module["Own"](**settings)
+    return reference.fingerprint(reference.build())
+
+
+class TestClassOfOnesOwn:
+    def test_changes_with_code_and_settings_that_decide_samples(self, tmp_path):
+        texts = [
+            OWN,
+            OWN.replace("SCALE * network", "2 * network"),
+            OWN.replace("SCALE = 1.0", "SCALE = 3.0"),
+            OWN.replace("x * self.scale", "x + self.scale"),
+            OWN.replace("    def draw", "    def decode(self, x_0):\n        return -x_0\n\n    def draw"),
+        ]
+        found = [own_fingerprint(tmp_path, text) for text in texts] + [own_fingerprint(tmp_path, factor=2.0)]
+        assert len({digest_of(one) for one in found}) == len(found)
+
+    def test_does_not_change_with_what_stands_beside_the_samples(self, tmp_path):
+        texts = [
+            OWN.replace("return None", "return samples"),
+            OWN.replace('("first",)', '("second",)'),
+            OWN.replace("class Own(Reference):", 'class Own(Reference):\n    """Mine."""  # own'),
+            OWN.replace("    def draw", "    def numbers(self, samples):\n        return samples\n\n    def draw"),
+        ]
+        assert all(own_fingerprint(tmp_path, text) == own_fingerprint(tmp_path) for text in texts)
+
+    def test_does_not_change_with_an_adapter_on_a_network_that_the_reference_keeps(self):
+        reference = TinyReference()
+        reference.kept = network = reference.build()
+        plain = reference.fingerprint(network)
+        assert plain["settings"]["kept"]
+        open_views(reference, network, LoRA(rank=2))
+        assert reference.fingerprint(network) == plain
+
+    def test_a_pool_that_tells_no_code_is_used_again_and_one_that_does_is_refused(self, tmp_path):
+        now = TinyReference().fingerprint(TinyReference().build())
+        before = {key: value for key, value in now.items() if key not in ("code", "settings")}
+        assert now.keys() > before.keys()
+        old, new = tmp_path / "old", tmp_path / "new"
+        for folder, told in ((old, before), (new, {**now, "code": {}}), (tmp_path / "flow", {"flow": before})):
+            TrajectoryPool.create(folder, told, 0)
+            (folder / "notes.txt").touch()  # what nothing was drawn into is of who comes next
+        TrajectoryPool.create(old, now, 0)
+        TrajectoryPool.create(tmp_path / "flow", {"flow": now}, 0)
+        with pytest.raises(PoolMismatch, match=r"fingerprint\.code\.tests\.fakes\.TinyReference"):
+            TrajectoryPool.create(new, now, 0)

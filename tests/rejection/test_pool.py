@@ -302,7 +302,8 @@ def test_the_same_arguments_open_what_is_there(tmp_path):
 
 
 def test_a_pool_of_another_reference_is_refused(tmp_path):
-    pool, _ = make_pool(tmp_path / "pool")
+    pool, round_ = make_pool(tmp_path / "pool")
+    fill(round_)
     other = {"reference": {"weights": "ffff", "guidance": 7.5}, "sampler": {"class": "DDIM", "eta": True, "steps": 50}}
     with pytest.raises(PoolMismatch) as caught:
         TrajectoryPool.open(pool.path, expect=other)
@@ -319,6 +320,21 @@ def test_a_pool_of_another_reference_is_refused(tmp_path):
     with pytest.raises(TypeError, match=r"fingerprint\.steps\[1\] is a Tensor"):
         TrajectoryPool.create(tmp_path / "new", {"steps": [1, torch.tensor(2)]}, 0)
     assert not (tmp_path / "new").exists()
+
+
+def test_a_pool_that_nothing_was_drawn_into_is_that_of_who_comes_next(tmp_path):
+    other = {**FINGERPRINT, "sampler": {"class": "DDPM"}}
+    pool, _ = make_pool(tmp_path / "pool")
+    pool.add_reward("bright", {"class": "Bright"})
+    with pool.locked(), pytest.raises(PoolMismatch):  # who fills it may draw at any time
+        TrajectoryPool.create(pool.path, other, run_seed=3)
+    assert TrajectoryPool.create(pool.path, FINGERPRINT, run_seed=3).rounds()
+    mended = TrajectoryPool.create(pool.path, other, run_seed=3)
+    assert (mended.fingerprint, mended.rounds(), mended.reward_fingerprints()) == (other, [], {})
+    make_pool(tmp_path / "beside")
+    (tmp_path / "beside" / "notes.txt").write_text("mine")
+    with pytest.raises(PoolMismatch):
+        TrajectoryPool.create(tmp_path / "beside", other, run_seed=3)
 
 
 @pytest.mark.parametrize(

@@ -235,3 +235,100 @@ def test_eps_is_not_asked_for_where_nothing_is_left_of_the_signal():
         GaussianReference(DDIM(2, grid=Explicit([0.0, 0.5, 0.9])), GaussianPath(Trigonometric()), "epsilon"),
     ):
         open_views(sound, sound.build())
+
+
+class Remembering(TinyReference):
+    """Its network keeps numbers that a forward pass in training changes."""
+
+    def build(self, pretrained=True):
+        network = super().build(pretrained)
+        network.dropout = torch.nn.BatchNorm1d(16)
+        network.first = torch.nn.utils.parametrizations.spectral_norm(network.first)
+        return network
+
+
+def test_under_adapters_running_means_are_the_references_and_stay():
+    reference = Remembering()
+    views = open_views(reference, reference.build(), LoRA(rank=2, target_modules=["second"]))
+    expected = views.frozen(X, T, condition(reference))
+    buffers = {name: buffer.clone() for name, buffer in views.network.named_buffers()}
+    views.network.train()
+    torch.testing.assert_close(views.trainable(X, T, condition(reference)), expected)
+    train(reference, views)
+    assert len(buffers) == 5
+    assert all(torch.equal(buffer, buffers[name]) for name, buffer in views.network.named_buffers())
+    assert torch.equal(views.frozen(X, T, condition(reference)), expected)
+
+
+def test_a_whole_network_learns_its_running_means():
+    reference = Remembering()
+    views = open_views(reference, reference.build())
+    before = views.network.dropout.running_mean.clone()
+    train(reference, views)
+    assert not torch.equal(views.network.dropout.running_mean, before)
+    assert torch.equal(views.original.dropout.running_mean, before)
+
+
+class Built(TinyReference):
+    """Gives what it is told to."""
+
+    def __init__(self, make):
+        super().__init__()
+        self.make = make
+
+    def build(self, pretrained=True):
+        return self.make(super().build(pretrained))
+
+
+class Uncopied(torch.nn.Module):
+    def __deepcopy__(self, memo):
+        raise RuntimeError("it holds a handle")
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+
+@pytest.mark.parametrize(
+    ("make", "lora", "message"),
+    [
+        (lambda network: None, None, "None; it must return a torch.nn.Module"),
+        (lambda network: torch.nn.LazyLinear(3), LoRA(), "whose weight has no shape yet: call it once"),
+        (Uncopied, None, r"\(Uncopied\) that cannot be copied, .*RuntimeError: it holds a handle"),
+    ],
+)
+def test_a_network_that_cannot_be_trained_is_refused_by_name(make, lora, message):
+    reference = Built(make)
+    with pytest.raises(SettingsError, match=rf"^Built\.build returned .*{message}"):
+        open_views(reference, reference.build(), lora)
+
+
+def test_a_frozen_network_takes_adapters():
+    reference = Built(lambda network: network.requires_grad_(False))
+    views = open_views(reference, reference.build(), LoRA(rank=2))
+    assert any(parameter.requires_grad for parameter in views.network.parameters())
+
+
+def test_layers_that_an_adapter_does_not_find_are_named_with_those_that_there_are():
+    reference = TinyReference()
+    with pytest.raises(SettingsError, match=r"model\.lora\.target_modules=\['no'\]: .*an adapter: first, second$"):
+        open_views(reference, reference.build(), LoRA(target_modules=["no"]))
+    reference.lora_targets = ()
+    with pytest.raises(SettingsError, match=r"TinyReference\.lora_targets=\(\): .*an adapter: first, second$"):
+        open_views(reference, reference.build(), LoRA())
+
+
+class Noisy(TinyReference):
+    """Its network draws, as one does whose dropout forgets the mode that it is in."""
+
+    def denoise(self, network, x_t, t, condition):
+        return torch.nn.functional.dropout(super().denoise(network, x_t, t, condition), 0.5)
+
+
+@pytest.mark.parametrize(("kind", "warnings"), [(Noisy, 1), (TinyReference, 0)])
+def test_a_network_that_draws_by_itself_is_told_once(kind, warnings, caplog):
+    reference = kind(dropout=0.5)
+    views = open_views(reference, reference.build())
+    for _ in range(2):
+        views.frozen(X, T, condition(reference))
+    assert len([text for text in caplog.messages if "Noisy.denoise draws random numbers" in text]) == warnings

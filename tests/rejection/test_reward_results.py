@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from graft_lightning.rejection.reward import Reward, RewardError, score
+from graft_lightning.rejection.rewards.function import CallableReward
 
 
 class Returns(Reward):
@@ -124,3 +125,29 @@ def test_an_interrupt_is_the_users():
 
     with pytest.raises(KeyboardInterrupt):
         of(interrupt)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (
+            [1.0, None],
+            r"returned a list .*shape \(2,\); for sample 1 it is None, and of one that cannot be judged it is NaN",
+        ),
+        (np.array([None, 1.0]), "returned a ndarray .*; for sample 0 it is None"),
+    ],
+    ids=repr,
+)
+def test_none_is_no_score_and_the_sample_is_named(value, message):
+    with pytest.raises(RewardError, match=message):
+        of(value)
+
+
+def test_a_reward_that_needs_gradients_is_told_how_it_gets_them():
+    def force(samples, conditions):
+        samples.requires_grad_(True)
+        (samples**2).sum().backward()
+        return samples.grad[:, 0]
+
+    with pytest.raises(RewardError, match=r"called without gradients, .* opens torch\.enable_grad\(\)"):
+        score(CallableReward(force), torch.zeros(2, 3), ["a", "b"])

@@ -7,7 +7,7 @@
 * networks: the times of several fields (`times`), the transformer block (`transformer`).
 """
 
-from graft_lightning.domains.base.conditions import Conditions, TextFile, Texts, Unconditional
+from graft_lightning.domains.base.conditions import Conditions, TextFile, Texts, Unconditional, listed
 from graft_lightning.domains.base.diversity import Diversity
 from graft_lightning.domains.base.examples import Examples
 from graft_lightning.domains.base.images import ImageReference, UnconditionalFlow, UnconditionalImages, contact_sheet
@@ -23,4 +23,5 @@ __all__ = [
     "UnconditionalFlow",
     "UnconditionalImages",
     "contact_sheet",
+    "listed",
 ]

@@ -1,10 +1,14 @@
 """Lists of conditions."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from graft_lightning.domains.base.text_files import texts_of
+from graft_lightning.types import SettingsError
 
 
 class Conditions(ABC):
@@ -21,6 +25,25 @@ class Conditions(ABC):
     def averages(self, scores: Mapping[str, float]) -> dict[str, float]:
         """A benchmark's own metrics, from the mean score of every condition: by skill, overall. None by default."""
         return {}
+
+
+def listed(conditions: Conditions) -> list[str]:
+    """The texts of conditions, held to be a list of texts: those of one's own may be anything.
+
+    Raises:
+        SettingsError: naming the class, what it returned, and what would be right.
+    """
+    found: Any = conditions.texts()
+    kind, right = type(conditions).__name__, "it must return a list of one or more texts, in an order that stays"
+    ordered = isinstance(found, Sequence | np.ndarray) and not isinstance(found, str | bytes)
+    if not ordered or len(found) == 0:
+        what = f"a {type(found).__name__}" if found is not None and not ordered else repr(found)
+        raise SettingsError(f"{kind}.texts returned {what}; {right}")
+    wrong = next((place for place, text in enumerate(found) if not isinstance(text, str)), None)
+    if wrong is not None:
+        item = found[wrong]
+        raise SettingsError(f"{kind}.texts returned {item!r}, a {type(item).__name__}, at place {wrong}; {right}")
+    return [str(text) for text in found]
 
 
 class Texts(Conditions):

@@ -368,6 +368,7 @@ class DiffusersReference(ImageReference):
             "sampler": describe(self.sampler),
             "noise": Noise.STREAM,
             "guidance_scale": self.guidance_scale,
+            **self.own_code(network),
         }
 
 

@@ -1,9 +1,11 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from graft_lightning.refusals import first_line
 from graft_lightning.rejection.acceptance.groups import finite_rewards
 from graft_lightning.rejection.acceptance.resampling import mean_over_resamples
 from graft_lightning.rejection.acceptance.uniforms import check_uniforms
@@ -53,13 +55,13 @@ class Acceptance(ABC):
                 whose probabilities leave [0, 1].
         """
         finite = self._checked(rewards, keys, uniforms)
-        probability = self._bounded(self.probability(rewards, keys), finite)
+        probability = self._bounded(self.table(rewards, keys), finite)
         accepted = self.accept(rewards, keys, uniforms) & finite
         return Decision(probability, accepted, accepted.to(torch.float64))
 
     def accept(self, rewards: Tensor, keys: Tensor | None, uniforms: Tensor) -> Tensor:
         """The accepted draws, bool; independent Bernoulli draws unless a rule accepts an exact number."""
-        return uniforms < self.probability(rewards, keys)
+        return uniforms < self.table(rewards, keys)
 
     def check(self, draws: int) -> None:
         """Refuse a number of draws per condition that the rule cannot work with; to be called before sampling.
@@ -76,7 +78,7 @@ class Acceptance(ABC):
 
     def sampled(self, rewards: Tensor, keys: Tensor | None, uniforms: Tensor) -> Tensor:
         """A table whose mean over the uniforms is `probability`, for rules in which that costs many evaluations."""
-        return self.probability(rewards, keys)
+        return self.table(rewards, keys)
 
     def expected(self, rewards: Tensor, keys: Tensor | None = None) -> Tensor:
         """E[A | x] of every draw if its group's own finite draws were the reference, float64 ``(groups, draws)``.
@@ -85,7 +87,7 @@ class Acceptance(ABC):
         the others average A over bootstrap groups.
         """
         if self.pointwise:
-            return self.probability(rewards, keys)
+            return self.table(rewards, keys)
         return mean_over_resamples(self.sampled, rewards, keys)
 
     def diagnostics(self, rewards: Tensor) -> dict[str, float]:
@@ -102,6 +104,28 @@ class Acceptance(ABC):
                 f"got {keys.dtype} of shape {tuple(keys.shape)}"
             )
         return finite
+
+    def table(self, rewards: Tensor, keys: Tensor | None = None) -> Tensor:
+        """The rule's probabilities in double precision, one for each draw: rules of others return what they like.
+
+        Raises:
+            ValueError: naming the rule, what it returned, and what would be right.
+        """
+        found: Any = self.probability(rewards, keys)
+        try:
+            table = torch.as_tensor(found, dtype=torch.float64, device=rewards.device)
+        except (TypeError, ValueError, RuntimeError) as error:
+            name, kind = type(self).__name__, type(found).__name__
+            raise ValueError(
+                f"{name}.probability returned a {kind} ({first_line(error)}); it must return a tensor of shape "
+                f"{tuple(rewards.shape)}, as the rewards"
+            ) from None
+        if table.shape != rewards.shape:
+            raise ValueError(
+                f"{type(self).__name__}.probability returned shape {tuple(table.shape)} for rewards of shape "
+                f"{tuple(rewards.shape)}, (conditions, draws); it must return one number for each of them"
+            )
+        return table
 
     def _bounded(self, probability: Tensor, finite: Tensor) -> Tensor:
         probability = probability.masked_fill(~finite, 0.0)

@@ -30,7 +30,7 @@ class BestOfN(Acceptance):
         return 1 if self.n is None else draws // self.n
 
     def probability(self, rewards: Tensor, keys: Tensor | None = None) -> Tensor:
-        return self.best.probability(self._blocks(rewards)).reshape(rewards.shape)
+        return self.best.table(self._blocks(rewards), None).reshape(rewards.shape)
 
     def accept(self, rewards: Tensor, keys: Tensor | None, uniforms: Tensor) -> Tensor:
         return self.best.accept(self._blocks(rewards), None, self._blocks(uniforms)).reshape(rewards.shape)

@@ -45,7 +45,7 @@ class Chain(Acceptance):
         for rule in self.rules:
             if not rule.pointwise and bool(((probability > 0) & (probability < 1)).any()):
                 return simulated_mean(self.sampled, rewards, keys)
-            probability = probability * rule.probability(_only(rewards, probability > 0), keys)
+            probability = probability * rule.table(_only(rewards, probability > 0), keys)
         return probability
 
     def sampled(self, rewards: Tensor, keys: Tensor | None, uniforms: Tensor) -> Tensor:

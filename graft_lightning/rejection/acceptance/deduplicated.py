@@ -66,7 +66,7 @@ class Deduplicated(Acceptance):
 
     def probability(self, rewards: Tensor, keys: Tensor | None = None) -> Tensor:
         count, run = self._copies(rewards, keys)
-        return _shared(self.rule.probability(self._representatives(rewards, count, run), keys), count, run)
+        return _shared(self.rule.table(self._representatives(rewards, count, run), keys), count, run)
 
     def sampled(self, rewards: Tensor, keys: Tensor | None, uniforms: Tensor) -> Tensor:
         count, run = self._copies(rewards, keys)

@@ -23,7 +23,7 @@ class SoftAcceptance(Acceptance):
         self.rule.check(draws)
 
     def probability(self, rewards: Tensor, keys: Tensor | None = None) -> Tensor:
-        return self.rule.probability(rewards, keys)
+        return self.rule.table(rewards, keys)
 
     def sampled(self, rewards: Tensor, keys: Tensor | None, uniforms: Tensor) -> Tensor:
         return self.rule.sampled(rewards, keys, uniforms)

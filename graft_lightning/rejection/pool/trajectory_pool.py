@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from graft_lightning.identity import digest_of
+from graft_lightning.identity import comparable, differences, digest_of
 from graft_lightning.rejection.pool.declared import check, declare
 from graft_lightning.rejection.pool.growth import grown
-from graft_lightning.rejection.pool.lock import locked
+from graft_lightning.rejection.pool.lock import is_free, locked
 from graft_lightning.rejection.pool.manifest import claim_folder, plain, read_manifest, require_same
 from graft_lightning.rejection.pool.part import KeptLevel, Origin
 from graft_lightning.rejection.pool.round import Round
@@ -35,6 +36,8 @@ class TrajectoryPool:
     ) -> "TrajectoryPool":
         """A new pool, or the one that is there if it was made with the same settings.
 
+        As long as nothing is drawn, the last settings count: a model that failed at once can be mended.
+
         Args:
             path: its folder; parents are created.
             fingerprint: what the trajectories depend on (weights, process, sampler, …): nested dicts of plain values.
@@ -47,7 +50,10 @@ class TrajectoryPool:
             DamagedShard: see `open`.
         """
         path = Path(path).expanduser().resolve()  # a link to an empty folder is that folder
-        claim_folder(path, "pool", {"fingerprint": plain(fingerprint), "run_seed": run_seed})
+        body = {"fingerprint": plain(fingerprint), "run_seed": run_seed}
+        if _is_left_undrawn(path, body):
+            shutil.rmtree(path)
+        claim_folder(path, "pool", body)
         return cls.open(path, fingerprint, run_seed, verify)
 
     @classmethod
@@ -75,7 +81,8 @@ class TrajectoryPool:
         """
         path = Path(path).expanduser()
         manifest = read_manifest(path, "pool")
-        wanted = {"fingerprint": manifest["fingerprint"] if expect is None else expect}
+        stored = manifest["fingerprint"]
+        wanted = {"fingerprint": stored if expect is None else comparable(stored, expect)}
         wanted["run_seed"] = manifest["run_seed"] if run_seed is None else run_seed
         require_same(path, {key: manifest[key] for key in wanted}, wanted)
         pool = cls(path, manifest)
@@ -224,3 +231,14 @@ class TrajectoryPool:
             PoolError: if the folder cannot be written.
         """
         return locked(self.path)
+
+
+def _is_left_undrawn(path: Path, body: Mapping[str, Any]) -> bool:
+    """Whether a folder is a pool of other settings that nothing was drawn into, and that nobody fills."""
+    if not (path / "manifest.json").exists() or not is_free(path):
+        return False
+    names = [name for name in os.listdir(path) if not re.fullmatch(r"manifest\.json|lock|rewards|round-\d{4,}", name)]
+    if names or any(path.rglob("*.safetensors*")):
+        return False
+    stored = read_manifest(path, "pool")
+    return bool(differences({key: stored[key] for key in body}, comparable(stored, body)))

@@ -3,13 +3,15 @@
 import multiprocessing
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from graft_lightning.ranges import Natural
-from graft_lightning.rejection.reward import Reward, score
+from graft_lightning.rejection.filling import GUARD, refuse_import_by_a_process
+from graft_lightning.rejection.reward import Reward, RewardError, score
 
 
 class ParallelReward(Reward):
@@ -35,6 +37,7 @@ class ParallelReward(Reward):
     def __call__(self, samples: Any, conditions: Sequence[str]) -> Tensor:
         if len(conditions) < self.at_least:
             return score(self.reward, samples, conditions)
+        refuse_import_by_a_process()
         if self._pool is None:
             # Not fork: torch may hold threads, and CUDA a context, that do not survive it.
             context = multiprocessing.get_context("spawn")
@@ -44,7 +47,14 @@ class ParallelReward(Reward):
         found = [
             self._pool.submit(score, self.reward, _part(samples, piece), list(conditions[piece])) for piece in pieces
         ]
-        return torch.cat([future.result() for future in found])
+        try:
+            return torch.cat([future.result() for future in found])
+        except BrokenProcessPool as error:
+            self._pool = None
+            raise RewardError(
+                f"reward {self.name}: one of its {self.workers} processes has ended, which says why above, or was "
+                f"killed for its memory; {GUARD}"
+            ) from error
 
     @property
     def name(self) -> str:
