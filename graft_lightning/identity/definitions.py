@@ -14,6 +14,10 @@ COMPREHENSION = re.compile(r"<(genexpr|listcomp|setcomp|dictcomp)>\.<locals>\.")
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda
 
 
+once = lru_cache(maxsize=4096)
+"""What is asked of a node again and again: trees are shared, and never changed."""
+
+
 def text_of(file: str | None) -> str:
     """The text of a file or of a notebook's cell, read anew: modules are edited and loaded again. Empty if absent."""
     try:
@@ -110,6 +114,7 @@ class _WithoutDocstrings(ast.NodeTransformer):
         return node
 
 
+@once
 def normalised(node: ast.AST) -> str:
     """Its text without comments, docstrings and line breaks."""
     # parsed again, for the tree is shared and a transformer changes it

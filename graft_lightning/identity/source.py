@@ -42,7 +42,14 @@ from graft_lightning.identity.definitions import (
     text_of,
     without,
 )
-from graft_lightning.identity.statements import file_names, filled, filled_by_calls, names_in, rebound
+from graft_lightning.identity.statements import (
+    file_names,
+    filled,
+    filled_by_calls,
+    import_statements,
+    names_in,
+    rebound,
+)
 
 PACKAGE = Path(__file__).parents[1]
 INSTALLED = {"site-packages", "dist-packages"}
@@ -265,14 +272,14 @@ def _imports(
         scope: of its module.
         wanted: the name that is looked for, among all that ``import *`` binds.
     """
-    for found in ast.walk(node):
+    for found in import_statements(node):
         if isinstance(found, ast.Import):
             for alias in found.names:
                 module = _users_module(alias.name)
                 if module is not None:
                     top = sys.modules[alias.name.partition(".")[0]]
                     yield (alias.asname, module, ()) if alias.asname else (top.__name__, top, ())
-        elif isinstance(found, ast.ImportFrom):
+        else:
             above = _absolute(found, scope)
             if above is None or (module := _users_module(above)) is None:
                 continue
@@ -320,8 +327,8 @@ def _is_constant(value: Any) -> bool:
     return isinstance(value, CONSTANTS)
 
 
-def _written(function: Any) -> set[str]:
+def _written(function: Any) -> frozenset[str]:
     """Names of which a function changes what they hold, by its text; none where there is none."""
     code = function.__code__
     node = definition(text_of(code.co_filename), _qualname(function), code.co_firstlineno, code)
-    return set() if node is None else filled(node, inside=True)
+    return frozenset() if node is None else filled(node, inside=True)

@@ -6,7 +6,7 @@ import symtable
 from collections.abc import Iterator
 from functools import lru_cache
 
-from graft_lightning.identity.definitions import Definition, module_of
+from graft_lightning.identity.definitions import Definition, module_of, once
 
 LISTS = {"append", "appendleft", "clear", "extend", "insert", "pop", "popleft", "remove", "reverse", "sort"}
 CHANGES = {*LISTS, "add", "discard", "popitem", "setdefault", "update"}
@@ -18,12 +18,16 @@ WRITING = re.compile(r"(?=.*[wax+])[rwaxbt+]{1,4}")
 """Modes in which a file is opened to be written to."""
 
 
-def names_in(node: ast.AST) -> Iterator[tuple[str, ...]]:
+@once
+def names_in(node: ast.AST) -> tuple[tuple[str, ...], ...]:
     """Names of a module that are used, with the attributes that are asked of them: ``helpers.scale`` is one.
 
     A variable of a function is none of them, whatever it is called: a notebook has a ``samples`` of its own.
     """
-    used = _global_names(ast.unparse(node))
+    return tuple(_chains(node, _global_names(ast.unparse(node))))
+
+
+def _chains(node: ast.AST, used: frozenset[str]) -> Iterator[tuple[str, ...]]:
     for found in ast.walk(node):
         chain: list[str] = []
         while isinstance(found, ast.Attribute):
@@ -46,15 +50,16 @@ def _global_names(text: str) -> frozenset[str]:
     return frozenset(found)
 
 
-def file_names(node: ast.AST) -> set[str]:
+@once
+def file_names(node: ast.AST) -> frozenset[str]:
     """Texts that may be names of files, but for those that are given to what writes."""
     calls = [found for found in ast.walk(node) if isinstance(found, ast.Call) and _writes(found)]
     written = {id(part) for call in calls for part in ast.walk(call)}
-    return {
+    return frozenset(
         found.value
         for found in ast.walk(node)
         if isinstance(found, ast.Constant) and isinstance(found.value, str) and id(found) not in written
-    }
+    )
 
 
 def _writes(call: ast.Call) -> bool:
@@ -72,7 +77,14 @@ def rebound(text: str) -> frozenset[str]:
     return frozenset(n for node in ast.walk(module_of(text)) if isinstance(node, ast.Global) for n in node.names)
 
 
-def filled_by_calls(node: ast.AST) -> set[str]:
+@once
+def import_statements(node: ast.AST) -> tuple[ast.Import | ast.ImportFrom, ...]:
+    """Those of a text, wherever they stand."""
+    return tuple(found for found in ast.walk(node) if isinstance(found, ast.Import | ast.ImportFrom))
+
+
+@once
+def filled_by_calls(node: ast.AST) -> frozenset[str]:
     """Names of a module that a definition assigns to, or whose contents it changes, once it is called."""
     parts = list(ast.walk(node))
     own = {part.arg for part in parts if isinstance(part, ast.arg)}
@@ -81,10 +93,11 @@ def filled_by_calls(node: ast.AST) -> set[str]:
     return filled(node, inside=True) - (own - declared)
 
 
-def filled(node: ast.AST, inside: bool = False) -> set[str]:
+@once
+def filled(node: ast.AST, inside: bool = False) -> frozenset[str]:
     """Names that a statement assigns to, or whose contents it changes; what it only defines does so later."""
     if isinstance(node, Definition | ast.Import | ast.ImportFrom) and not inside:
-        return set()
+        return frozenset()
     found: set[str] = set()
     for part in ast.walk(node):
         if isinstance(part, ast.Assign | ast.Delete):
@@ -93,7 +106,7 @@ def filled(node: ast.AST, inside: bool = False) -> set[str]:
             found |= set(_bases(part.target))
         elif isinstance(part, ast.Call) and isinstance(part.func, ast.Attribute) and part.func.attr in CHANGES:
             found |= set(_bases(part.func.value))
-    return found
+    return frozenset(found)
 
 
 def _bases(target: ast.AST) -> Iterator[str]:

@@ -197,12 +197,12 @@ class Reference(Codec, ABC):
             **self.own_code(network),
         }
 
-    def own_code(self, network: nn.Module) -> dict[str, Any]:
+    def own_code(self, network: nn.Module | None) -> dict[str, Any]:
         """Code and settings of a class of one's own, for `fingerprint`; nothing of one of this package.
 
         What is `BESIDE` the samples is left out, comments and docstrings too.
         """
-        return describe_users(self, network.modules(), BESIDE)
+        return describe_users(self, [] if network is None else network.modules(), BESIDE)
 
 
 @dataclass

@@ -519,6 +519,10 @@ def test_a_scheduler_that_is_not_understood(copy_of, name, changes, said):
     folder = copy_of(name)
     file = folder / "scheduler" / "scheduler_config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+    if "_class_name" in changes:  # what diffusers makes is the class that the index names
+        index = folder / "model_index.json"
+        named = {"scheduler": ["diffusers", changes["_class_name"]]}
+        index.write_text(json.dumps({**json.loads(index.read_text()), **named}))
     reference = DiffusersReference(str(folder), Euler(4))
     with pytest.raises(SettingsError, match=said):
         _ = (reference.process, reference.output)

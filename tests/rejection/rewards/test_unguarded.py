@@ -27,6 +27,7 @@ score(reward, torch.zeros(8, 2), ["left"] * 8)
 """
 
 
+@pytest.mark.usefixtures("warm")
 @pytest.mark.parametrize("text", [FILLS, SCORES], ids=["fills", "scores"])
 def test_a_script_without_a_guard_is_told_what_it_lacks(text, tmp_path):
     script = tmp_path / "unguarded.py"
