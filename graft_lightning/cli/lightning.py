@@ -51,6 +51,7 @@ from graft_lightning.cli.words import with_files, with_shipped, words_of
 from graft_lightning.cli.written import of_text
 from graft_lightning.durable import write_text
 from graft_lightning.refusals import Refusal, SettingsError
+from graft_lightning.rejection.undisturbed import begin_anew
 from graft_lightning.reports.tuning import with_settings
 from graft_lightning.runs import run_folder
 from graft_lightning.shipped import importable
@@ -165,6 +166,7 @@ class GraftCLI(LightningCLI):
         if isinstance(seed, int) and not 0 <= seed < SEEDS:
             raise SettingsError(f"seed_everything={seed}; it must lie in [0, {SEEDS})")
         super()._set_seed()
+        begin_anew()
 
     def before_instantiate_classes(self) -> None:
         """Holds settings against their ranges, and chooses the folder of the run before a logger opens it.

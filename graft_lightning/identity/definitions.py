@@ -7,6 +7,7 @@ import tokenize
 from collections.abc import Iterator
 from functools import lru_cache
 from types import CodeType
+from typing import Any
 
 COMPREHENSION = re.compile(r"<(genexpr|listcomp|setcomp|dictcomp)>\.<locals>\.")
 """In the qualified name of a function that is made in one."""
@@ -138,5 +139,11 @@ def _bound(statement: ast.stmt) -> set[str]:
 
 def bytecode(code: CodeType) -> str:
     """What stands for code without a text."""
-    constants = [bytecode(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts]
-    return repr((code.co_code.hex(), constants, code.co_names))
+    return repr((code.co_code.hex(), [_constant(value) for value in code.co_consts], code.co_names))
+
+
+def _constant(value: Any) -> str:
+    """A set's elements come in another order in every process."""
+    if isinstance(value, frozenset):
+        return f"frozenset({sorted(map(_constant, value))})"
+    return bytecode(value) if isinstance(value, CodeType) else repr(value)

@@ -168,18 +168,46 @@ def describe_users(value: Any, parts: Iterable[Any] = (), beside: frozenset[str]
         beside: names of methods, class attributes and settings of ``value`` that decide no result.
 
     Returns:
-        ``code``, digests by dotted name, and ``settings`` by name; empty where there is nothing to tell.
+        ``code``, digests by dotted name, and ``settings`` by name; empty where there is nothing to tell. Folders count
+        by their names: what lies in them besides is not the model's. Settings of bases that are not the user's are
+        theirs to tell.
     """
     kind, parts = type(value), list(parts)
     if not any(is_users(base) for base in kind.__mro__):
         return {}
-    sources = Sources(of=kind, beside=beside)
+    sources = Sources(of=kind, beside=beside, by_text=True)
     for one in dict.fromkeys([kind, *map(type, parts)]):
         sources.add(one)
     above = _Above((id(value), *map(id, parts)))
     held = {name: _describe(item, above) for name, item in sorted(sources.values.items())}
-    settings = {name: _item(name, item, above, made) for name, item, made in _settings(value) if name not in beside}
+    left_out = beside | _told_by_bases(kind)
+    settings = {
+        name: _folder_name(item) or _item(name, item, above, made)
+        for name, item, made in _settings(value)
+        if name not in left_out
+    }
     return {"code": _parts(sources, held), "settings": settings}
+
+
+def _folder_name(value: Any) -> str | None:
+    """The last name of a path to no file, whether or not there is such a folder already; None of anything else."""
+    if not isinstance(value, str | PurePath) or (isinstance(value, str) and os.sep not in value):
+        return None
+    try:
+        return None if "://" in str(value) or Path(value).expanduser().is_file() else PurePath(value).name
+    except (OSError, ValueError, RuntimeError):  # too long for a name, or no home
+        return None
+
+
+def _told_by_bases(kind: type) -> set[str]:
+    """Settings of bases that are not the user's, and of all bases what is computed once it is asked for."""
+    found: set[str] = set()
+    for base in kind.__mro__:
+        found |= {name for name, item in vars(base).items() if isinstance(item, functools.cached_property)}
+        init = vars(base).get("__init__")
+        if not is_users(base) and inspect.isfunction(init):
+            found |= set(inspect.signature(init).parameters)
+    return found
 
 
 class SourceText(str):

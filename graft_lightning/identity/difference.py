@@ -36,14 +36,17 @@ def differences(stored: Any, wanted: Any, then: str = "then", now: str = "now") 
     return lines[:SHOWN] + more
 
 
-def comparable(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """What is wanted, without the code and settings of a user's class where what was stored does not tell any."""
-    untold = ("code", "settings") if "code" in wanted and "code" not in stored else ()
+def comparable(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """One description without the code and settings of a user's class, where the other does not tell any.
+
+    It may be older, or the same class may be another's: installed, it is not the user's any more.
+    """
+    untold = ("code", "settings") if "code" in one and "code" not in other else ()
     return {
-        key: comparable(theirs, item) if isinstance(item, Mapping) and isinstance(theirs, Mapping) else item
-        for key, item in wanted.items()
+        key: comparable(item, theirs) if isinstance(item, Mapping) and isinstance(theirs, Mapping) else item
+        for key, item in one.items()
         if key not in untold
-        for theirs in [stored.get(key)]
+        for theirs in [other.get(key)]
     }
 
 

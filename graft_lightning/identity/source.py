@@ -68,12 +68,15 @@ class Sources:
         values: constants, defaults and what closures hold, by dotted name.
         of: a class of which, and of whose bases, a part decides nothing.
         beside: the names in its body of that part.
+        by_text: constants and defaults count by the statements that they stand in, and not by what paths point to, but
+            for files beside the code.
     """
 
     texts: dict[str, str] = field(default_factory=dict)
     values: dict[str, Any] = field(default_factory=dict)
     of: type = NoneType
     beside: frozenset[str] = frozenset()
+    by_text: bool = False
 
     def add(self, value: Any) -> None:
         """Adds a function or class and all that it refers to; nothing where it is not the user's."""
@@ -117,8 +120,10 @@ class Sources:
 
     def _capture(self, function: Any, key: str) -> None:
         """What a function holds beside its text: defaults, which may be any value, and variables around it."""
-        held: dict[str, Any] = dict(enumerate(function.__defaults__ or ()))  # type: ignore[arg-type]
-        held |= function.__kwdefaults__ or {}
+        held: dict[str, Any] = {}
+        if not self.by_text:
+            held |= dict(enumerate(function.__defaults__ or ()))  # type: ignore[arg-type]
+            held |= function.__kwdefaults__ or {}
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
             inner = (function, getattr(function, "__wrapped__", function))  # which have a text of their own
             if name != "__class__" and all(cell.cell_contents is not one for one in inner):
@@ -139,7 +144,8 @@ class Sources:
             for alias, module, name in imported:
                 if alias == chain[0]:
                     self._add_named((*name, *chain[1:]), vars(module))
-        folders = (Path(), Path(scope.get("__file__") or "").parent)
+        beside = Path(scope.get("__file__") or "").parent
+        folders = (beside,) if self.by_text else (Path(), beside)
         for text in file_names(node):
             if (file := next((found for folder in folders if _is_file(found := folder / text)), None)) is not None:
                 self.values[f"file {text}"] = file
@@ -160,7 +166,7 @@ class Sources:
             self.add(value)
         elif _is_library(file, scope.get("__name__")) or name.startswith("__"):
             return
-        elif _is_constant(value) and name not in rebound(text_of(file)):
+        elif _is_constant(value) and not self.by_text and name not in rebound(text_of(file)):
             self.values[key] = value
         elif key not in self.texts:
             self._add_made(key, name, scope)

@@ -133,8 +133,8 @@ class CorrectedFlow(SampledModule):
             SettingsError: naming each differing key and both values.
         """
         super().on_load_checkpoint(checkpoint)
-        stored = checkpoint.get("flow", {})
-        if different := differences(stored, comparable(stored, self.flow_fingerprint())):
+        stored, own = checkpoint.get("flow", {}), self.flow_fingerprint()
+        if different := differences(comparable(stored, own), comparable(own, stored)):
             raise SettingsError(f"the checkpoint's corrector was made for another model.flow ({'; '.join(different)})")
 
 

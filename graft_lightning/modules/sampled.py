@@ -118,7 +118,8 @@ class SampledModule(L.LightningModule):
             SettingsError: where a fit is to go on from weights alone, before it looks at its pool.
         """
         trainer = self._trainer
-        if trainer is not None and trainer.state.fn == "fit" and "optimizer_states" not in checkpoint:
+        alone = "state_dict" in checkpoint and "optimizer_states" not in checkpoint  # of a sharded one both are read
+        if trainer is not None and trainer.state.fn == "fit" and alone:
             raise SettingsError(
                 f"ckpt_path={trainer.ckpt_path} holds weights alone (save_weights_only of a ModelCheckpoint), and a "
                 "fit goes on with the optimiser's state too; name another checkpoint, or leave ckpt_path out"

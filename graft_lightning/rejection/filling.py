@@ -59,6 +59,8 @@ def open_for_filling(
                 more = prepares is not None and prepares(pool, opened)
                 if more or not opened.complete:
                     held.enter_context(pool.locked())  # before any other process of this run begins
+                    # as long as nothing was drawn, a run of other settings may have taken the pool
+                    TrajectoryPool.open(pool.path, pool.fingerprint, pool.run_seed, verify=None)
             except (Refusal, OSError) as found:
                 error = found
         error = ranks.broadcast(error)

@@ -13,6 +13,14 @@ import torch
 _STREAM: dict[str, Any] = {}
 """States of the global generators as rewards have left them: their numbers go on from call to call."""
 
+_INSIDE: list[bool] = []
+"""Whether a reward is asked just now: one that asks others hands its stream on to them."""
+
+
+def begin_anew() -> None:
+    """Has the next reward begin where the process stands: it was seeded."""
+    _STREAM.clear()
+
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
@@ -22,15 +30,17 @@ def undisturbed() -> Iterator[None]:
     begins where the process stood at the first call; torch's default type and device and its number of threads; and
     the working folder. Nothing is put back in a thread, where it would be taken from what the others do.
     """
-    if threading.current_thread() is not threading.main_thread():
+    if _INSIDE or threading.current_thread() is not threading.main_thread():
         yield
         return
     outside, place = _generators(), _here()
     kind, device, threads = torch.get_default_dtype(), torch.get_default_device(), torch.get_num_threads()
     _set_generators(_STREAM)
+    _INSIDE.append(True)
     try:
         yield
     finally:
+        _INSIDE.clear()
         _STREAM.update(_generators())
         if torch.get_default_device() != device:
             torch.set_default_device(None if device == torch.device("cpu") else device)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from graft_lightning.domains.digits import DigitReference
 from graft_lightning.identity import describe, digest, digest_of
 from graft_lightning.processes.grids import Leading, Uniform
 from graft_lightning.processes.paths import CategoricalPath, GaussianPath
@@ -211,6 +212,44 @@ class TestClassOfOnesOwn:
         ]
         assert all(own_fingerprint(tmp_path, text) == own_fingerprint(tmp_path) for text in texts)
 
+    def test_does_not_change_with_where_it_is_used_nor_with_what_else_lies_there(self, tmp_path, monkeypatch):
+        """Of constants and defaults the statements count, of settings that are folders the names."""
+        constants = "from pathlib import Path\n\nHERE, WEIGHTS = Path(__file__).parent, 'data/a.pt'"
+        text = OWN.replace("SCALE = 1.0", constants)
+        text = text.replace("SCALE * network", "HERE.exists() * network")
+        text = text.replace("factor: float = 1.0", "factor: float = 1.0, weights=WEIGHTS, log_dir='out/log'")
+        text = text.replace("self.factor, ", "self.weights, self.log_dir = WEIGHTS, log_dir\n        self.factor, ")
+        found = []
+        for name in ("one", "other", "third"):
+            folder = tmp_path / name
+            (folder / "data").mkdir(parents=True)
+            (folder / "code").mkdir()
+            (folder / "code/notes.txt").write_text(name)
+            monkeypatch.chdir(folder)
+            if name == "other":
+                (folder / "data/a.pt").write_text("of somebody else")  # which is a setting here, and counts
+            elif name == "third":
+                (folder / "out/log").mkdir(parents=True)
+                (folder / "out/log/of_a_run.txt").touch()
+            found.append(own_fingerprint(folder / "code", text))
+        one, other, third = found
+        assert one == third
+        assert one["code"] == other["code"]
+        assert one["settings"]["weights"] != other["settings"]["weights"]
+
+    def test_settings_of_a_shipped_base_are_its_own_to_tell(self, tmp_path):
+        class Mine(DigitReference):
+            def __init__(self, own: float = 1.0, **rest):
+                super().__init__(**rest)
+                self.own = own
+
+        network = {"width": 16, "depth": 1}
+        places = [tmp_path / name / "weights.safetensors" for name in ("one", "other")]
+        made = [Mine(weights=str(place), network=network) for place in places]
+        assert made[0].fingerprint(net := made[0].build(pretrained=False)) == made[1].fingerprint(net)
+        assert made[0].fingerprint(net)["settings"] == {"own": 1.0}
+        assert Mine(2.0, network=network).fingerprint(net) != made[0].fingerprint(net)
+
     def test_does_not_change_with_an_adapter_on_a_network_that_the_reference_keeps(self):
         reference = TinyReference()
         reference.kept = network = reference.build()
@@ -229,5 +268,6 @@ class TestClassOfOnesOwn:
             (folder / "notes.txt").touch()  # what nothing was drawn into is of who comes next
         TrajectoryPool.create(old, now, 0)
         TrajectoryPool.create(tmp_path / "flow", {"flow": now}, 0)
+        TrajectoryPool.create(new, before, 0)  # by the same class, which is installed now and tells none
         with pytest.raises(PoolMismatch, match=r"fingerprint\.code\.tests\.fakes\.TinyReference"):
             TrajectoryPool.create(new, now, 0)

@@ -37,17 +37,25 @@ def locked(pool: Path) -> Iterator[None]:
                 fcntl.flock(file, fcntl.LOCK_UN)
 
 
-def is_free(pool: Path) -> bool:
-    """Whether nobody fills a pool just now, as far as that can be known."""
+@contextlib.contextmanager
+def locked_if_free(pool: Path) -> Iterator[bool]:
+    """Holds the lock of a pool that nobody fills just now, as far as that can be known; tells whether it does."""
     try:
-        with open(pool / "lock", encoding="utf-8") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            fcntl.flock(file, fcntl.LOCK_UN)
-    except FileNotFoundError:
-        return True
+        file = open(pool / "lock", "a+", encoding="utf-8")  # noqa: SIM115 - closed below
     except OSError:
-        return False
-    return True
+        yield False
+        return
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            with contextlib.suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def _acquire(pool: Path, file: Any) -> None:

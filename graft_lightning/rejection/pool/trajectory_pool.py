@@ -14,7 +14,7 @@ from tqdm import tqdm
 from graft_lightning.identity import comparable, differences, digest_of
 from graft_lightning.rejection.pool.declared import check, declare
 from graft_lightning.rejection.pool.growth import grown
-from graft_lightning.rejection.pool.lock import is_free, locked
+from graft_lightning.rejection.pool.lock import locked, locked_if_free
 from graft_lightning.rejection.pool.manifest import claim_folder, plain, read_manifest, require_same
 from graft_lightning.rejection.pool.part import KeptLevel, Origin
 from graft_lightning.rejection.pool.round import Round
@@ -52,7 +52,10 @@ class TrajectoryPool:
         path = Path(path).expanduser().resolve()  # a link to an empty folder is that folder
         body = {"fingerprint": plain(fingerprint), "run_seed": run_seed}
         if _is_left_undrawn(path, body):
-            shutil.rmtree(path)
+            with locked_if_free(path) as free:
+                if free and _is_left_undrawn(path, body):
+                    aside = path.rename(path.with_name(f".{path.name}.{os.getpid()}.undrawn"))
+                    shutil.rmtree(aside)
         claim_folder(path, "pool", body)
         return cls.open(path, fingerprint, run_seed, verify)
 
@@ -82,9 +85,13 @@ class TrajectoryPool:
         path = Path(path).expanduser()
         manifest = read_manifest(path, "pool")
         stored = manifest["fingerprint"]
-        wanted = {"fingerprint": stored if expect is None else comparable(stored, expect)}
-        wanted["run_seed"] = manifest["run_seed"] if run_seed is None else run_seed
-        require_same(path, {key: manifest[key] for key in wanted}, wanted)
+        expected = stored if expect is None else expect
+        seed = manifest["run_seed"]
+        require_same(
+            path,
+            {"fingerprint": comparable(stored, expected), "run_seed": seed},
+            {"fingerprint": comparable(expected, stored), "run_seed": seed if run_seed is None else run_seed},
+        )
         pool = cls(path, manifest)
         if verify is not None:
             pool.verify(verify)
@@ -234,11 +241,11 @@ class TrajectoryPool:
 
 
 def _is_left_undrawn(path: Path, body: Mapping[str, Any]) -> bool:
-    """Whether a folder is a pool of other settings that nothing was drawn into, and that nobody fills."""
-    if not (path / "manifest.json").exists() or not is_free(path):
+    """Whether a folder is a pool of other settings that nothing was drawn into."""
+    if not (path / "manifest.json").exists():
         return False
     names = [name for name in os.listdir(path) if not re.fullmatch(r"manifest\.json|lock|rewards|round-\d{4,}", name)]
     if names or any(path.rglob("*.safetensors*")):
         return False
     stored = read_manifest(path, "pool")
-    return bool(differences({key: stored[key] for key in body}, comparable(stored, body)))
+    return bool(differences(comparable({key: stored[key] for key in body}, body), comparable(body, stored)))
