@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from graft_lightning.domains.base import listed
 from graft_lightning.durable import write_bytes, write_text
 from graft_lightning.identity import describe, digest_of
 from graft_lightning.rejection.reward import Reward
@@ -41,7 +42,7 @@ def base_key(
     precision = getattr(module, "drawn_in", None)
     drawn = [] if precision is None else [{"precision": precision}]
     few = [] if batches is None else [{"batches": batches, "of": data.eval_batch_size}]
-    asked = [data.test.texts(), data.eval_draws, data.seed]
+    asked = [listed(data.test), data.eval_draws, data.seed]
     return digest_of([fingerprint(), *asked, scores, sets, *seen, *drawn, *few])
 
 

@@ -219,7 +219,7 @@ class Collect(L.Callback):
                 f"{data.pool} holds imported samples, which have none; choose an objective of x_0, or another data.pool"
             )
         pool = TrajectoryPool.open(data.pool, verify=None)
-        of_imported(pool, opened, data.conditions.texts(), self.draws, module.state_index or "x_0")
+        of_imported(pool, opened, listed(data.conditions), self.draws, module.state_index or "x_0")
 
     def check_room(self, module: PGraft, data: AcceptedTrajectories) -> None:
         """Refuses pools that the disk has no room for: they would never be filled. Reads the conditions.

@@ -36,6 +36,7 @@ from graft_lightning.callbacks.steer import cost_of_steering, steered
 from graft_lightning.callbacks.trained_reward import trained_reward, with_trained_first
 from graft_lightning.callbacks.understood import refuse_conditions
 from graft_lightning.callbacks.watching import watch
+from graft_lightning.domains.base import listed
 from graft_lightning.identity import describe, digest_of
 from graft_lightning.modules.sampled import SampledModule
 from graft_lightning.processes.noise import Noise, trajectory_seeds
@@ -164,7 +165,7 @@ class Evaluate(L.Callback):
         self._tried = True
         self._identify()
         count = data.eval_draws if any(reward.groupwise for reward in self.rewards) else min(2, data.eval_draws)
-        decoder, texts = module.decoder, held_out.texts()[:1] * count
+        decoder, texts = module.decoder, listed(held_out)[:1] * count
         noise = Noise(trajectory_seeds(0, 0, texts, range(len(texts))), module.device)
         x = decoder.process.prior(decoder.shape(texts), noise, decoder.static_fields(texts, module.device))
         samples = decoder.decode(x)
@@ -411,7 +412,7 @@ class Evaluate(L.Callback):
         """A benchmark's own metrics by reward, where every one of its conditions was sampled."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         conditions = data.validation if stage == "validate" else data.test
-        if conditions is None or {text for text, *_ in rows} != set(conditions.texts()):
+        if conditions is None or {text for text, *_ in rows} != set(listed(conditions)):
             return {}
         found = {name: conditions.averages(condition_means(rows, i)) for i, name in enumerate(self.names)}
         return {name: metrics for name, metrics in found.items() if metrics}

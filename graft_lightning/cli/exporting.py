@@ -12,7 +12,7 @@ from graft_lightning.checkpoints import read_checkpoint
 from graft_lightning.cli.lightning import GraftCLI
 from graft_lightning.cli.written import read_yaml
 from graft_lightning.datamodules.evaluation import draws_of
-from graft_lightning.domains.base import Texts
+from graft_lightning.domains.base import Texts, listed
 from graft_lightning.rejection.pool import PoolError
 from graft_lightning.runs import CONFIG, newest_checkpoint, run_in
 from graft_lightning.types import SettingsError
@@ -139,5 +139,5 @@ def load(module: Any, checkpoint: Path, run: Path | None = None) -> None:
 def _draws(data: Any, samples: int) -> Any:
     """The first draws of the first test conditions (validation's, else training's), with the seeds of `test`."""
     conditions = data.test or data.validation or data.conditions
-    texts = conditions.texts()[:samples]
+    texts = listed(conditions)[:samples]
     return draws_of(Texts(texts), 1, data.seed, "test")

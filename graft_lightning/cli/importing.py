@@ -15,6 +15,7 @@ from graft_lightning.cli.exporting import REFUSALS, cli_of
 from graft_lightning.cli.lightning import REFERENCE, GraftCLI
 from graft_lightning.cli.secrets import unresolved
 from graft_lightning.cli.written import layered, of_text
+from graft_lightning.domains.base import listed
 from graft_lightning.domains.base.sample_table import Matching, Row, rows_in, table_in
 from graft_lightning.domains.base.text_files import text_lines
 from graft_lightning.durable import write_text
@@ -79,7 +80,7 @@ def import_table(options: argparse.Namespace, overrides: Sequence[str]) -> None:
     require_encoding(cli.model.reference)
     data, reference = cli.datamodule, cli.model.reference
     out = LeftOut()
-    usable = usable_rows(rows, reference, data.conditions.texts(), out)
+    usable = usable_rows(rows, reference, listed(data.conditions), out)
     if not usable:
         raise SettingsError("\n".join([f"{table}: none of its {len(rows)} samples can be used", *out.lines()]))
     chosen, draws = equal_draws(usable, options.draws, out)
@@ -102,7 +103,7 @@ def import_table(options: argparse.Namespace, overrides: Sequence[str]) -> None:
     settings = yaml.safe_dump(unresolved({key: plain[key] for key in REFERENCE}), sort_keys=False)
     add_filling(folder, record, settings)
     print(f"{table}: {len(rows):,} samples, {len(opened):,} imported", *out.lines(), told_of_pool(folder), sep="\n")
-    own = set(texts) == set(data.conditions.texts())
+    own = set(texts) == set(listed(data.conditions))
     print(
         *_next(options, overrides, data, next(iter(rewards)), draws, None if own else conditions_file(folder)), sep="\n"
     )

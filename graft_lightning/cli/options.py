@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import (
 
 from graft_lightning.callbacks import Collect, Evaluate, KeepBest
 from graft_lightning.callbacks.keep_best import interval_of
+from graft_lightning.callbacks.steer import cost_of_steering
 from graft_lightning.identity.source import is_users
 from graft_lightning.modules.denoising import LOSS
 from graft_lightning.types import SettingsError
@@ -89,8 +90,8 @@ def _refuse_monitors(trainer: L.Trainer, module: L.LightningModule, data: Any, c
     if not watching or evaluate is None or evaluate.measures or any(is_users(type(c)) for c in (module, *callbacks)):
         return
     evaluate.lead_with_trained(trainer, data)
-    scores = [*evaluate.names, *(type(metric).__name__ for metric in evaluate.metrics)]
-    known = [*(f"validate/{name}" for name in scores), LOSS]
+    steered = cost_of_steering(module) if getattr(module, "steering", None) else {}
+    known = [*(f"validate/{name}" for name in (*evaluate.names, *evaluate.metric_names, *steered)), LOSS]
     for callback in watching:
         watched = callback.monitor  # type: ignore[attr-defined]
         if watched not in (*known, *LIGHTNINGS):

@@ -12,7 +12,7 @@ from graft_lightning.callbacks.trained_reward import trained_reward
 from graft_lightning.cli.exporting import cli_of, load
 from graft_lightning.cli.written import read_yaml
 from graft_lightning.datamodules.evaluation import draws_of
-from graft_lightning.domains.base import Texts, contact_sheet
+from graft_lightning.domains.base import Texts, contact_sheet, listed
 from graft_lightning.durable import replacing
 from graft_lightning.lettering import font_of
 from graft_lightning.rejection.reward import Reward, score
@@ -92,7 +92,7 @@ def before_and_after(
 
 def held_out(data: Any, samples: int) -> Draws:
     """The first samples of the test conditions (validation's, else training's), with the seeds of `test`."""
-    texts = (data.test or data.validation or data.conditions).texts()
+    texts = listed(data.test or data.validation or data.conditions)
     each = -(-samples // len(texts))
     found = draws_of(Texts(texts[: -(-samples // each)]), each, data.seed, "test")
     return Draws(found.conditions[:samples], found.draw[:samples], found.seeds[:samples])

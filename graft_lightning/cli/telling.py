@@ -17,6 +17,7 @@ from graft_lightning.cli.pipes import unread
 from graft_lightning.refusals import Refusal, first_line
 
 DEBUG = "GRAFT_DEBUG"
+INSTALLED = ("site-packages", "dist-packages")
 STANDARD = sysconfig.get_paths()["stdlib"]
 PACKAGE = str(Path(__file__).resolve().parents[1])
 DISK = "free some space or choose another folder, and run the same command again: it goes on where it was"
@@ -89,7 +90,7 @@ def _of_the_system(error: OSError) -> str:
 def _where(error: BaseException) -> str:
     """The last place in this package, or in a user's file, that an error passed through."""
     frames = traceback.extract_tb(error.__traceback__)
-    ours = [f for f in frames if f.filename.startswith(PACKAGE) or "site-packages" not in f.filename]
+    ours = [f for f in frames if f.filename.startswith(PACKAGE) or not _is_installed(f.filename)]
     if not (ours or frames):
         return "nowhere"
     frame = (ours or list(frames))[-1]
@@ -109,7 +110,11 @@ def of_somebodys(error: BaseException | None) -> str | None:
 
 
 def _is_library(file: str) -> bool:
-    return "site-packages" in file or file.startswith(("<", STANDARD))
+    return _is_installed(file) or file.startswith(("<", STANDARD))
+
+
+def _is_installed(file: str) -> bool:
+    return any(folder in file for folder in INSTALLED)
 
 
 def _of_a_process(text: str) -> tuple[str, int]:

@@ -253,8 +253,8 @@ class FrozenDenoiser(Denoiser):
 class TrainableDenoiser(Denoiser):
     """The copy, or the adapted model, that fine-tuning changes; arguments as of `FrozenDenoiser`.
 
-    Under adapters the network is the reference too: parts that training would leave with other buffers, such as running
-    means, work as in evaluation.
+    Under adapters the network is the reference too: parts that training would leave with other running means, or with
+    other directions of a spectral norm, work as in evaluation.
     """
 
     def __init__(self, reference: Reference, network: nn.Module, calls: Calls | None = None) -> None:
@@ -262,7 +262,7 @@ class TrainableDenoiser(Denoiser):
         self.calls = calls or Calls()
         self.output = reference.output
         adapted = bool(adapter_layers(network))
-        self._fixed = [part for part in network.modules() if adapted and any(True for _ in part.buffers(recurse=False))]
+        self._fixed = [part for part in network.modules() if adapted and _runs(part)]
 
     def __call__(self, x_t: Any, t: Tensor, condition: Any) -> Any:
         _flag(self._fixed, "training", repeat(False))
@@ -271,6 +271,12 @@ class TrainableDenoiser(Denoiser):
         else:
             self.calls.forward += len(t)
         return _answer(self.reference, self.network, x_t, t, condition)
+
+
+def _runs(part: nn.Module) -> bool:
+    """Whether a part changes its buffers as it is trained; others, such as masks, stay."""
+    names = [name for name, _ in part.named_buffers(recurse=False)]
+    return any(name.startswith(("running_", "_u", "_v")) or name.endswith(("_u", "_v")) for name in names)
 
 
 def _random_state(device: torch.device) -> Tensor:

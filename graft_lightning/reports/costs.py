@@ -15,6 +15,7 @@ from graft_lightning.callbacks.invert import Invert
 from graft_lightning.callbacks.keep_best import KeepBest, interval_of
 from graft_lightning.datamodules.accepted import AcceptedTrajectories
 from graft_lightning.datamodules.inverse_noise import InverseNoise
+from graft_lightning.domains.base import listed
 from graft_lightning.modules.sampled import SampledModule
 from graft_lightning.modules.stages import visited
 from graft_lightning.rejection.levels import kept_levels
@@ -93,7 +94,7 @@ def loop_of(trainer: L.Trainer, data: Any, evaluate: Evaluate, has_base: bool) -
 def texts_of(conditions: Any) -> tuple[list[str], str]:
     """The conditions and "", or one for all of them and why they cannot be read."""
     try:
-        return conditions.texts(), ""
+        return listed(conditions), ""
     except FileNotFoundError as error:
         return ["a condition"], str(error)
 

@@ -23,6 +23,7 @@ from graft_lightning.callbacks.score_rows import table
 from graft_lightning.callbacks.trained_reward import scorer
 from graft_lightning.datamodules.accepted import AcceptedTrajectories
 from graft_lightning.datamodules.evaluation import DrawLoader, draws_of
+from graft_lightning.domains.base import listed
 from graft_lightning.modules.graft import PGraft
 from graft_lightning.modules.trained_weights import trained
 from graft_lightning.processes.weightings import Weighting
@@ -242,7 +243,7 @@ class ShortRuns:
         data, module = self.data, self.module
         module.eval()
         assert data.validation is not None
-        texts = data.validation.texts()
+        texts = listed(data.validation)
         draws = min(data.eval_draws, max(1, (self.samples or len(texts) * data.eval_draws) // len(texts)))
         loader = DrawLoader(
             lambda: draws_of(data.validation, draws, data.seed, "validation"),  # type: ignore[arg-type]

@@ -85,6 +85,20 @@ def test_a_fit_does_not_go_on_from_weights_alone(tmp_path, capsys, monkeypatch):
     assert re.search(told, capsys.readouterr().err)
 
 
+def test_a_fit_goes_on_from_a_sharded_checkpoint(tmp_path):
+    """Whose weights and states are read apart from what a module is shown of it."""
+    strategy = {
+        "class_path": "lightning.pytorch.strategies.ModelParallelStrategy",
+        "init_args": {"data_parallel_size": 1, "tensor_parallel_size": 1},
+    }
+    sharded = {"trainer.strategy": strategy, "trainer.devices": 1, "trainer.max_steps": 5}
+    launch("fit", tmp_path, sharded)
+    last = tmp_path / "run/checkpoints/last.ckpt"
+    assert last.is_dir()
+    cli = launch("fit", tmp_path, {**sharded, "trainer.max_steps": 8}, f"--ckpt_path={last}")
+    assert cli.trainer.global_step == 8
+
+
 TAKEN = {
     "batches over epochs": {"trainer.val_check_interval": 3, "trainer.check_val_every_n_epoch": None},
     "all of an epoch": {"trainer.val_check_interval": 2},
@@ -95,6 +109,10 @@ TAKEN = {
     "keeping by the reward that is trained on": {
         "evaluate.rewards": [],
         **also("ModelCheckpoint", monitor="validate/Ink", mode="max", filename="best"),
+    },
+    "keeping by the second of a class": {
+        "evaluate.metrics": [{"class_path": "graft_lightning.domains.base.Diversity"}] * 2,
+        **also("ModelCheckpoint", monitor="validate/Diversity-2", mode="max", filename="best"),
     },
     "keeping by the step": also("ModelCheckpoint", monitor="step", mode="max", filename="newest"),
     "what a callback of one's own logs": {

@@ -1,11 +1,12 @@
 """What is trained, and what changes beside it, can be put back."""
 
 import torch
+from torch import nn
 
 from graft_lightning.callbacks import KeepBest
 from graft_lightning.modules.graft import Graft
 from graft_lightning.modules.trained_weights import beside_trained
-from graft_lightning.rejection.reference import LoRA
+from graft_lightning.rejection.reference import LoRA, open_views
 from tests.fakes import CONDITIONS
 from tests.rejection.test_reference import Remembering, T, X
 
@@ -57,3 +58,25 @@ def test_the_weights_of_the_best_evaluation_come_back_with_theirs(tmp_path, monk
 def test_adapters_have_no_buffers_beside_them():
     assert len(beside_trained(opened())) == 5
     assert beside_trained(opened(lora=LoRA(rank=2, target_modules=["second"]))) == []
+
+
+class Masked(nn.Module):
+    """An attention's mask is a buffer, and no part of what training changes."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mask", torch.ones(2, 2).tril())
+
+
+def test_under_adapters_parts_with_running_means_are_evaluated_and_others_are_trained():
+    reference = Remembering()
+    network = reference.build()
+    network.attention, network.normed = Masked(), nn.BatchNorm1d(2)
+    network.spectral = nn.utils.parametrizations.spectral_norm(nn.Linear(2, 2))
+    views = open_views(reference, network, LoRA(rank=2, target_modules=["second"]))
+    views.network.train()
+    views.trainable(X, T, reference.encode(CONDITIONS * 2, "cpu"))
+    parts = dict(views.network.named_modules())
+    assert parts["attention"].training
+    assert not parts["normed"].training
+    assert not parts["spectral.parametrizations.weight.0"].training

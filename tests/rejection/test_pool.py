@@ -21,6 +21,7 @@ from tensordict import TensorDict
 
 from graft_lightning.processes.noise import trajectory_seeds
 from graft_lightning.rejection import pool as pools
+from graft_lightning.rejection.filling import open_for_filling
 from graft_lightning.rejection.pool import (
     DamagedShard,
     KeptLevel,
@@ -33,6 +34,7 @@ from graft_lightning.rejection.pool import (
 )
 from graft_lightning.rejection.pool.open_file import OPEN
 from graft_lightning.rejection.pool.shard import write_shard
+from graft_lightning.rejection.ranks import Ranks
 
 FINGERPRINT = {"reference": {"weights": "a1b2", "guidance": 7.5}, "sampler": {"class": "DDIM", "steps": 50}}
 LEVELS = {12: KeptLevel(250.0, 0.75), 25: KeptLevel(500.0, float("-inf"))}
@@ -767,3 +769,31 @@ def test_verification_reads_every_file_once_and_a_full_disk_leaves_no_shard(tmp_
     monkeypatch.setattr(pools.round, "verify_shard", lambda path, shard: (seen.append(path.name), verify(path, shard)))
     pool.verify()
     assert sorted(seen) == [shard.filename for shard in round_.shards]
+
+
+def test_a_pool_that_another_run_took_before_it_was_locked_is_not_drawn_into(tmp_path):
+    """Nothing was drawn, so that it is of who comes next: the first run is refused, and the second one's pool stays."""
+    first, second = {"guidance_scale": 1.0}, {"guidance_scale": 2.0}
+
+    def opens(verify):
+        pool = TrajectoryPool.create(tmp_path / "pool", first, 0)
+        return pool, pool.start_round(0, ["a"], 2, {}, 2, {})
+
+    def prepares(pool, opened):
+        TrajectoryPool.create(tmp_path / "pool", second, 0).start_round(0, ["a"], 2, {}, 2, {})
+        return True
+
+    with (
+        pytest.raises(PoolMismatch, match=r"guidance_scale: 2\.0 in the pool, 1\.0"),
+        open_for_filling(Ranks(), opens, prepares),
+    ):
+        pytest.fail("drawn into")
+    assert TrajectoryPool.open(tmp_path / "pool").fingerprint == second
+
+
+def test_a_pool_that_somebody_is_about_to_fill_is_not_taken(tmp_path):
+    first = TrajectoryPool.create(tmp_path / "pool", {"guidance_scale": 1.0}, 0)
+    with first.locked(), pytest.raises(PoolMismatch, match="guidance_scale"):
+        TrajectoryPool.create(tmp_path / "pool", {"guidance_scale": 2.0}, 0)
+    assert TrajectoryPool.create(tmp_path / "pool", {"guidance_scale": 2.0}, 0).fingerprint == {"guidance_scale": 2.0}
+    assert [path.name for path in tmp_path.iterdir()] == ["pool"]

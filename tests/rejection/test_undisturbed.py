@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from graft_lightning.rejection.reward import score
+from graft_lightning.rejection.rewards import WeightedSum
 from graft_lightning.rejection.rewards.function import CallableReward
-from graft_lightning.rejection.undisturbed import undisturbed
+from graft_lightning.rejection.undisturbed import begin_anew, undisturbed
 
 TEXTS = ["a", "b"]
 
@@ -45,6 +46,21 @@ def test_random_numbers_go_on_as_without_the_reward():
         assert drawn() == expected
     first, second = (score(CallableReward(stochastic), torch.zeros(2, 3), TEXTS) for _ in range(2))
     assert not torch.equal(first, second), "its own numbers go on from call to call"
+
+
+def test_a_reward_inside_another_has_numbers_that_go_on_too():
+    whole = WeightedSum([CallableReward(lambda samples, conditions: torch.rand(len(samples)))])
+    found = [score(whole, torch.zeros(2, 3), TEXTS) for _ in range(3)]
+    assert len({tuple(scores.tolist()) for scores in found}) == 3
+
+
+def test_rewards_begin_anew_where_the_process_was_seeded():
+    reward, found = CallableReward(lambda samples, conditions: torch.rand(len(samples))), []
+    for _ in range(2):
+        seeded()
+        begin_anew()
+        found.append(score(reward, torch.zeros(2, 3), TEXTS).tolist())
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -37,12 +37,12 @@ def listed(conditions: Conditions) -> list[str]:
     kind, right = type(conditions).__name__, "it must return a list of one or more texts, in an order that stays"
     ordered = isinstance(found, Sequence | np.ndarray) and not isinstance(found, str | bytes)
     if not ordered or len(found) == 0:
-        what = f"a {type(found).__name__}" if found is not None and not ordered else repr(found)
+        what = f"an object of type {type(found).__name__}" if found is not None and not ordered else repr(found)
         raise SettingsError(f"{kind}.texts returned {what}; {right}")
     wrong = next((place for place, text in enumerate(found) if not isinstance(text, str)), None)
     if wrong is not None:
         item = found[wrong]
-        raise SettingsError(f"{kind}.texts returned {item!r}, a {type(item).__name__}, at place {wrong}; {right}")
+        raise SettingsError(f"{kind}.texts returned {item!r} of type {type(item).__name__} at place {wrong}; {right}")
     return [str(text) for text in found]
 
 

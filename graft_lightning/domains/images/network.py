@@ -126,7 +126,8 @@ class DiffusersImages(UnconditionalImages):
         needed = [p.name for p in parameters if p.default is p.empty and p.name not in known]
         if needed:
             raise SettingsError(f"network: {name} needs {', '.join(needed)}; a model of images takes image and time")
-        if (channels := self.config.get("in_channels")) not in (1, 3):
+        seen = type(self).decode is UnconditionalImages.decode  # what a class of one's own decodes may be no picture
+        if seen and (channels := self.config.get("in_channels")) not in (1, 3):
             raise SettingsError(f"the network's in_channels is {channels}; images are grey (1) or have colours (3)")
         return kind
 

@@ -25,12 +25,12 @@ def test_any_sequence_of_texts_is_taken(found):
 @pytest.mark.parametrize(
     ("found", "message"),
     [
-        ("abc", "a str"),
-        ({"a", "b"}, "a set"),
-        (iter("ab"), "a str_ascii_iterator|a str_iterator"),
+        ("abc", "an object of type str"),
+        ({"a", "b"}, "an object of type set"),
+        (iter("ab"), "an object of type str_(ascii_)?iterator"),
         (None, "None"),
         ([], r"\[\]"),
-        (["a", 2], "2, a int, at place 1"),
+        (["a", 2], "2 of type int at place 1"),
     ],
     ids=["text", "set", "iterator", "none", "empty", "number"],
 )

@@ -252,3 +252,16 @@ def test_grey_networks_take_grey_images():
     assert flow.denoise(network, noise()[:, :1], t, flow.encode([""] * 4, "cpu")).shape == (4, 1, 8, 8)
     with pytest.raises(SettingsError, match=r"images have 3 channels, .* in_channels is 1; grey .* channels=1"):
         flow.denoise(network, noise(), t, flow.encode([""] * 4, "cpu"))
+
+
+def test_a_flow_of_ones_own_may_have_other_channels():
+    """What it decodes to is a picture; the state need be none."""
+
+    class Latents(ImageFlow):
+        def decode(self, x_0):
+            return super().decode(x_0[:, :3])
+
+    network = DiffusersNetwork("UNet2DModel", {**PLAIN.arguments, "in_channels": 4, "out_channels": 4})
+    assert Latents(network=network).build(pretrained=False).config.in_channels == 4
+    with pytest.raises(SettingsError, match="in_channels is 4; images are grey"):
+        ImageFlow(network=network).build(pretrained=False)
