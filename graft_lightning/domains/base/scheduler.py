@@ -4,7 +4,9 @@ A published configuration is that of one class, while samples here are drawn by 
 leaves out has the default of the class that it names; what DDIM would make of it otherwise is refused by name.
 """
 
+import logging
 import math
+from functools import cache
 from inspect import Parameter, signature
 from itertools import pairwise
 from typing import Any, get_args
@@ -17,6 +19,8 @@ from graft_lightning.processes.schedules import FromTable, Schedule
 from graft_lightning.refusals import first_line
 from graft_lightning.types import SettingsError
 
+log = logging.getLogger(__name__)
+
 Config = dict[str, Any]
 """A configuration of diffusers."""
 
@@ -24,6 +28,8 @@ SPACED = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use
 """Levels of another spacing, which only the schedulers that know them visit."""
 SPACINGS = ("leading", "linspace", "trailing")
 """What ``timestep_spacing`` may be."""
+DISTILLED = ("LCMScheduler", "TCDScheduler")
+"""Schedulers of models that were distilled for a few steps of theirs."""
 _UNTOUCHED: Config = {"clip_sample": False, "thresholding": False, "rescale_betas_zero_snr": False, "steps_offset": 0}
 """What a class does that has no such setting."""
 
@@ -162,6 +168,8 @@ def ddim_config(config: Config, clips: bool = False) -> Config:
     own = defaults_of(named) | {key: value for key, value in config.items() if not key.startswith("_")}
     if "beta_schedule" not in defaults_of(named):
         raise refused("scheduler", name, "its U-Net needs one with a table of betas")
+    if name in DISTILLED:
+        _tell_of_distillation(name)
     last = {"set_alpha_to_one": own.get("final_sigmas_type", "zero") == "zero"}
     complete = defaults_of(diffusers.DDIMScheduler) | _UNTOUCHED | last
     complete = {key: own.get(key, value) for key, value in complete.items()}
@@ -185,6 +193,15 @@ def ddim_config(config: Config, clips: bool = False) -> Config:
     if betas is not None and len(betas) != count:
         raise refused("trained_betas", f"{len(betas)} values", f"num_train_timesteps={count} asks for as many")
     return complete | {key: True for key in SPACED if own.get(key)}
+
+
+@cache
+def _tell_of_distillation(name: str) -> None:
+    log.warning(
+        "the pipeline has %s: its model was distilled for a few steps of that, which no sampler here takes; by DDIM it "
+        "gives other and worse images. Fine-tune the model that it was distilled from",
+        name,
+    )
 
 
 def as_loaded(config: Config, made: Any) -> Config:

@@ -8,6 +8,7 @@ import diffusers
 import pytest
 import torch
 
+from graft_lightning.domains.base import scheduler
 from graft_lightning.domains.base.scheduler import ddim_config
 from graft_lightning.domains.text_to_image import DiffusersReference
 from graft_lightning.processes.grids import Uniform
@@ -231,6 +232,14 @@ def test_what_a_flow_cannot_repeat_is_refused(folder_with, changes, said):
 
 
 # ---- guidance
+
+
+@pytest.mark.parametrize(("name", "told"), [("LCMScheduler", 1), ("TCDScheduler", 1), ("EulerDiscreteScheduler", 0)])
+def test_of_a_distilled_model_it_is_told_once_that_its_steps_are_no_samplers(caplog, name, told):
+    scheduler._tell_of_distillation.cache_clear()
+    for _ in range(2):
+        ddim_config({"_class_name": name, "clip_sample": False})
+    assert caplog.text.count(f"the pipeline has {name}: its model was distilled") == told
 
 
 @pytest.mark.parametrize("scale", [-1.0, 0.0, 0.5, 1.0])
