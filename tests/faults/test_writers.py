@@ -63,6 +63,7 @@ ELSEWHERE = {
     "domains/text_to_image/images.py:jpeg": "no file, but memory",
     "domains/text_to_image/rewards/clip_flant5_network.py:save_network": "the temporary folder of CLIPFlanT5Score.save",
     "rejection/pool/lock.py:locked": "a lock",
+    "rejection/pool/lock.py:locked_if_free": "a lock",
     "rejection/pool/manifest.py:claim_folder": "a folder that is renamed",
     "reports/resident.py:_begin_anew": "a switch of the system, no file",
     "sealed.py:seal": "the temporary file of save_checkpoint",
