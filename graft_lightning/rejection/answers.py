@@ -64,7 +64,9 @@ def require_gradient(raw: Any, network: nn.Module, of: str) -> None:
     Raises:
         SettingsError: naming the class.
     """
-    if not torch.is_grad_enabled() or any(getattr(part, "requires_grad", False) for part in as_state(raw).values()):
+    if not torch.is_grad_enabled() or getattr(raw, "requires_grad", False):
+        return
+    if any(getattr(part, "requires_grad", False) for part in as_state(raw).values()):
         return
     if any(parameter.requires_grad for parameter in network.parameters()):
         raise SettingsError(
