@@ -182,21 +182,24 @@ def describe_users(value: Any, parts: Iterable[Any] = (), beside: frozenset[str]
     held = {name: _describe(item, above) for name, item in sorted(sources.values.items())}
     left_out = beside | _told_by_bases(kind)
     settings = {
-        name: _folder_name(item) or _item(name, item, above, made)
+        name: (None if any(map(_is_secret, (name, *made))) else _folder(item)) or _item(name, item, above, made)
         for name, item, made in _settings(value)
         if name not in left_out
     }
     return {"code": _parts(sources, held), "settings": settings}
 
 
-def _folder_name(value: Any) -> str | None:
-    """The last name of a path to no file, whether or not there is such a folder already; None of anything else."""
+def _folder(value: Any) -> str | None:
+    """A folder, by its last name where its place is told; the same before it is made. None of anything else."""
     if not isinstance(value, str | PurePath) or (isinstance(value, str) and os.sep not in value):
         return None
     try:
-        return None if "://" in str(value) or Path(value).expanduser().is_file() else PurePath(value).name
+        path = Path(value).expanduser()
+        if path.is_file() or not (path.is_absolute() or path.is_dir()):
+            return None
     except (OSError, ValueError, RuntimeError):  # too long for a name, or no home
         return None
+    return path.name if path.is_absolute() else str(value)
 
 
 def _told_by_bases(kind: type) -> set[str]:

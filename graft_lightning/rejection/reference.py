@@ -393,6 +393,8 @@ def _copied(reference: Reference, network: nn.Module) -> nn.Module:
     """A copy that can be trained while the network stays the reference."""
     try:
         return copy.deepcopy(network)
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
     except Exception as error:
         raise SettingsError(
             f"{type(reference).__name__}.build returned a network ({type(network).__name__}) that cannot be copied, "

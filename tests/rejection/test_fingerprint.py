@@ -237,6 +237,24 @@ class TestClassOfOnesOwn:
         assert one["code"] == other["code"]
         assert one["settings"]["weights"] != other["settings"]["weights"]
 
+    def test_texts_with_a_slash_are_texts_and_secrets_are_not_told(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        text = OWN.replace("factor: float = 1.0", "template='a/b', token='', place=''")
+        text = text.replace(
+            "self.factor, ", "self.template, self.token, self.place = template, token, place\n        self.own, "
+        )
+        text = text.replace("= factor, None", "= 1, None")
+
+        def settings(**given):
+            return own_fingerprint(tmp_path, text, **given)["settings"]
+
+        assert settings(template="a/b") != settings(template="c/b")
+        assert "def" not in str(settings(token="/abc/def"))
+        before = settings(place=f"{tmp_path}/made"), settings(place="made/later")
+        (tmp_path / "made/later").mkdir(parents=True)
+        (tmp_path / "made/later/of_a_run.txt").touch()
+        assert (settings(place=f"{tmp_path}/made"), settings(place="made/later")) == before
+
     def test_settings_of_a_shipped_base_are_its_own_to_tell(self, tmp_path):
         class Mine(DigitReference):
             def __init__(self, own: float = 1.0, **rest):
